@@ -1,0 +1,115 @@
+use std::io::Read;
+use std::ops::Range;
+
+use arrow_array::RecordBatch;
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::decoder::SplitRule;
+use crate::error::Result;
+use crate::flow::RawRecords;
+use crate::ids::{Digest, StreamName};
+use crate::segment::{Compression, LandedSegment};
+use crate::time::Timestamp;
+
+/// An object that is durable in the landing zone. Until the ledger lists it, it is an orphan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LandedObject {
+    /// Its name, relative to the zone: `payments/dt=2026-01-02/hr=03/<attempt>-<name>`.
+    pub name: String,
+    /// Its size.
+    pub bytes: u64,
+    /// SHA-256 of its bytes.
+    pub digest: Digest,
+    /// Where it may be cut, by the split rule: ends of all parts but the last, ascending, in bytes of the object. Empty
+    /// where it is one segment. For envelopes, the row at which each span but the first begins.
+    pub cuts: Vec<u64>,
+    /// The bytes that stand before every part but the first: a CSV header.
+    pub preamble: Option<Range<u64>>,
+    /// The first bytes, decompressed, at most 64 KiB: formats are told by them.
+    pub head: Bytes,
+}
+
+/// An object as a listing shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectEntry {
+    /// Its name, relative to the zone.
+    pub name: String,
+    /// Its size.
+    pub bytes: u64,
+    /// When it was last written.
+    pub modified_at: Timestamp,
+}
+
+/// A landing that the ledger accepted, written to the zone before the source hears of it. A ledger can be rebuilt from these.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JournalEntry {
+    /// The version of this form: 1.
+    pub version: u32,
+    /// The ledger that accepted it.
+    pub ledger: Uuid,
+    /// The attempt that landed it.
+    pub attempt: Uuid,
+    /// What was accepted, whole.
+    pub landing: super::ledger::Landing,
+    /// The segments as the ledger lists them.
+    pub segments: Vec<LandedSegment>,
+}
+
+/// Which ledger a zone belongs to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ZoneIdentity {
+    /// The version of this form: 1.
+    pub version: u32,
+    /// The ledger's id.
+    pub ledger: Uuid,
+    /// When it took the zone.
+    pub since: Timestamp,
+}
+
+/// The landing zone: raw data, the truth.
+///
+/// Contract:
+/// - what `put`, `put_records` or `journal` returned `Ok` for survives a power cut;
+/// - a name is written once; what fails half way leaves nothing that `list` shows under its final name;
+/// - reading gives back the bytes that were put, or an error; a torn or changed object is never read in silence where its
+///   size tells;
+/// - names never lead out of the zone.
+#[async_trait]
+pub trait LandingZone: Send + Sync + std::fmt::Debug {
+    /// Writes an object byte for byte, in bounded memory, noting on the way where it may be cut.
+    async fn put(
+        &self,
+        name: &str,
+        body: BoxStream<'static, Result<Bytes>>,
+        compression: Compression,
+        split: SplitRule,
+    ) -> Result<LandedObject>;
+    /// Writes records of many partitions as one Parquet envelope, in the order of the spans.
+    async fn put_records(&self, name: &str, stream: &StreamName, records: &RawRecords) -> Result<LandedObject>;
+    /// Bytes of an object as they were stored. Blocking: called on worker threads.
+    fn open(&self, name: &str, range: Range<u64>) -> Result<Box<dyn Read + Send>>;
+    /// Rows of an envelope, in its documented schema (`landing::envelope`). Blocking.
+    fn open_records(
+        &self,
+        name: &str,
+        rows: Range<u64>,
+    ) -> Result<Box<dyn Iterator<Item = Result<RecordBatch>> + Send>>;
+    /// Writes down what the ledger accepted.
+    async fn journal(&self, entry: &JournalEntry) -> Result<()>;
+    /// All journal entries, oldest first; a torn one is an error naming it.
+    async fn journal_entries(&self) -> Result<Vec<JournalEntry>>;
+    /// Which ledger the zone belongs to; `None` for a zone that is new.
+    async fn identity(&self) -> Result<Option<ZoneIdentity>>;
+    /// Takes a new zone for a ledger; refused where it belongs to another.
+    async fn claim(&self, identity: &ZoneIdentity) -> Result<()>;
+    /// Objects under a prefix, without those of forebay's own (journal, identity, temporary ones).
+    async fn list(&self, prefix: &str) -> Result<Vec<ObjectEntry>>;
+    /// Removes an object; one that is gone already is no error.
+    async fn delete(&self, name: &str) -> Result<()>;
+    /// Removes temporary files that no live process writes, older than `before`; returns their names.
+    async fn sweep(&self, before: Timestamp) -> Result<Vec<String>>;
+}

@@ -1,0 +1,343 @@
+use arrow_array::RecordBatch;
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::error::{ErrorClass, Result};
+use crate::flow::OnChange;
+use crate::ids::{Digest, Generation, ModuleName, PipelineName, SegmentId, StreamName, TableName};
+use crate::load::{LoadGroup, LoadReceipt};
+use crate::position::{OrderedPosition, Position};
+use crate::revision::{Revision, RevisionId};
+use crate::schema::{SchemaVersion, StreamSchema};
+use crate::segment::{LandedSegment, Partition, SegmentContent};
+use crate::time::Timestamp;
+
+/// A landing: objects that are durable in the zone, and the segments in them, to be listed in one transaction.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Landing {
+    /// The stream.
+    pub stream: StreamName,
+    /// The attempt; objects' names hold it.
+    pub attempt: Uuid,
+    /// When; it becomes the segments' landing time.
+    pub landed_at: Timestamp,
+    /// The objects.
+    pub objects: Vec<NewObject>,
+    /// Ordered partitions that move on.
+    pub advances: Vec<Advance>,
+}
+
+/// An object of a landing.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NewObject {
+    /// Its name in the zone.
+    pub name: String,
+    /// Its size.
+    pub bytes: u64,
+    /// Its SHA-256.
+    pub digest: Digest,
+    /// For an object of a source: what it was there. `None` for an envelope.
+    pub source: Option<ObjectState>,
+    /// What it means that the key is already known; only with `source`.
+    pub on_change: OnChange,
+    /// Its segments.
+    pub segments: Vec<NewSegment>,
+}
+
+/// A segment of a landing; its id derives from stream, partition and first position.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NewSegment {
+    /// The partition.
+    pub partition: Partition,
+    /// Where it begins.
+    pub first: Position,
+    /// One past its last record, where the partition has an order.
+    pub next: Option<Position>,
+    /// Which part of the object.
+    pub content: SegmentContent,
+    /// How many bytes.
+    pub bytes: u64,
+    /// How many records, where it is known.
+    pub records: Option<u64>,
+    /// The format that decodes it.
+    pub format: String,
+}
+
+/// A compare-and-swap of a partition's position.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Advance {
+    /// The partition.
+    pub partition: Partition,
+    /// Where the ledger must stand; `None` for a partition that is new.
+    pub from: Option<OrderedPosition>,
+    /// Where it stands then.
+    pub to: OrderedPosition,
+}
+
+/// A version of a source's object that has landed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObjectState {
+    /// The folder or bucket.
+    pub partition: Partition,
+    /// The key.
+    pub key: String,
+    /// The version.
+    pub version: String,
+    /// The bytes that this landing took.
+    pub range: std::ops::Range<u64>,
+    /// The source's own note: see [`crate::flow::RawObject::identity`].
+    pub identity: String,
+}
+
+/// What the ledger made of a landing.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LandOutcome {
+    /// Segments that are listed now.
+    pub listed: Vec<LandedSegment>,
+    /// Segments that had been listed before, by another attempt: this attempt's objects for them are orphans.
+    pub known: Vec<SegmentId>,
+}
+
+/// A segment that a pipeline has to refine.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WorkItem {
+    /// The segment.
+    pub segment: LandedSegment,
+    /// The generation to make: one more than the last that loaded.
+    pub generation: Generation,
+    /// How often it has failed.
+    pub attempts: u32,
+}
+
+/// Why a segment failed; it waits, visible.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SegmentFailure {
+    /// The segment.
+    pub segment: SegmentId,
+    /// The generation that was tried.
+    pub generation: Generation,
+    /// The revision that was active.
+    pub revision: RevisionId,
+    /// The class.
+    pub class: ErrorClass,
+    /// What happened.
+    pub message: String,
+    /// What to do.
+    pub hint: Option<String>,
+    /// When it happened.
+    pub at: Timestamp,
+    /// When it is tried again by itself; `None` where it waits for a new revision or a person.
+    pub retry_at: Option<Timestamp>,
+}
+
+/// A module that was seen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModuleRecord {
+    /// Its content.
+    pub digest: Digest,
+    /// Its name.
+    pub name: ModuleName,
+    /// The author's version.
+    pub version: String,
+    /// Its size.
+    pub bytes: u64,
+    /// Where it came from: `folder:modules/fraud.wasm`.
+    pub origin: String,
+    /// When it was recorded.
+    pub at: Timestamp,
+}
+
+/// A revision as the ledger numbers it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RevisionRecord {
+    /// Counts from 1 for each pipeline, for people.
+    pub number: u32,
+    /// Its id.
+    pub id: RevisionId,
+    /// Its content.
+    pub revision: Revision,
+    /// When it was recorded.
+    pub created_at: Timestamp,
+}
+
+/// What became of a revision that was submitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeploymentState {
+    /// It takes the next segments.
+    Active,
+    /// Another took its place.
+    Retired,
+    /// It did not pass its checks, and never ran.
+    Refused,
+}
+
+/// A deployment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Deployment {
+    /// The pipeline.
+    pub pipeline: PipelineName,
+    /// The revision.
+    pub revision: RevisionRecord,
+    /// Its state.
+    pub state: DeploymentState,
+    /// Since when.
+    pub at: Timestamp,
+    /// Why: `config`, `folder:modules/fraud.wasm`, or the reason it was refused.
+    pub reason: String,
+}
+
+/// A change of a table's schema that waits for approval.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldChange {
+    /// The table.
+    pub table: TableName,
+    /// The column, as it would be stored.
+    pub column: String,
+    /// The type, as Arrow writes it.
+    pub data_type: String,
+    /// Why: `hold`, or `too large to rewrite`.
+    pub reason: String,
+    /// When it was first met.
+    pub first_seen: Timestamp,
+    /// Whether a person approved it: the next load applies it.
+    pub approved: bool,
+}
+
+/// The right to be the one host of a ledger; given back when dropped, and by the system when the process dies.
+pub trait HostLease: Send + Sync + std::fmt::Debug {}
+
+/// The ledger: the record of every segment, load, revision, module and deployment. Only what it lists exists.
+///
+/// Contract:
+/// - each call is one transaction, durable when it returns `Ok`; an error of class retry may hide a success, and every call
+///   may be repeated with the same arguments without harm;
+/// - `land` lists a segment once, whoever tries; a partition advances only from where it stands (class fenced otherwise);
+/// - a group is opened once: its segments must be ones that `work` would give or that the same group holds, its number above
+///   all that were opened before (class fenced otherwise);
+/// - a segment is `loaded` when every load of its group is done; a failed one waits with its reason;
+/// - segments named in `replaces` of a group are superseded when the group is opened: they are no work any more.
+#[async_trait]
+pub trait Ledger: Send + Sync + std::fmt::Debug {
+    /// The ledger's id, made with it.
+    fn id(&self) -> Uuid;
+
+    /// The right to run this ledger's streams and pipelines; `None` where a live process has it.
+    async fn lease_host(&self) -> Result<Option<Box<dyn HostLease>>>;
+
+    // Intake.
+
+    /// Lists what landed.
+    async fn land(&self, landing: &Landing) -> Result<LandOutcome>;
+    /// The position after the last landed record.
+    async fn next_position(&self, stream: &StreamName, partition: &Partition) -> Result<Option<OrderedPosition>>;
+    /// The last landed version of each key, in the same order.
+    async fn latest_objects(
+        &self,
+        stream: &StreamName,
+        partition: &Partition,
+        keys: &[String],
+    ) -> Result<Vec<Option<ObjectState>>>;
+    /// One segment.
+    async fn segment(&self, id: &SegmentId) -> Result<Option<LandedSegment>>;
+    /// Which of these objects of the zone are listed, in the same order: the others are orphans.
+    async fn objects_listed(&self, names: &[String]) -> Result<Vec<bool>>;
+
+    // Refine.
+
+    /// Segments to refine, in the order of landing: not loaded, not in an open group, not superseded, not failed unless
+    /// `now` is past their retry time. Segments in `skip` are left out. All segments that share a `replaces` come together.
+    async fn work(
+        &self,
+        pipeline: &PipelineName,
+        stream: &StreamName,
+        now: Timestamp,
+        skip: &[SegmentId],
+        limit: u32,
+    ) -> Result<Vec<WorkItem>>;
+    /// Writes down a failure, and counts it.
+    async fn fail(&self, pipeline: &PipelineName, failure: &SegmentFailure) -> Result<()>;
+    /// Lets failed segments be tried at once (a new revision is active); returns how many.
+    async fn retry_failed(&self, pipeline: &PipelineName) -> Result<u64>;
+    /// The number of the last group that was opened; 0 where there is none.
+    async fn last_number(&self, pipeline: &PipelineName) -> Result<u64>;
+    /// The tables that hold rows of these segments, from former groups.
+    async fn tables_of(&self, pipeline: &PipelineName, segments: &[SegmentId]) -> Result<Vec<TableName>>;
+    /// Writes down a group; from here on it only goes forward. A group without loads is done at once.
+    async fn open_group(&self, group: &LoadGroup) -> Result<()>;
+    /// Marks a load done; with the last of its group its segments are loaded. Marking again does nothing.
+    async fn close_load(
+        &self,
+        pipeline: &PipelineName,
+        number: u64,
+        table: &TableName,
+        receipt: &LoadReceipt,
+        at: Timestamp,
+    ) -> Result<()>;
+    /// Groups with open loads, oldest first, each with its open loads only.
+    async fn open_groups(&self, pipeline: &PipelineName) -> Result<Vec<LoadGroup>>;
+
+    // Schemas.
+
+    /// The pipeline's schema; `None` before the first.
+    async fn schema(&self, pipeline: &PipelineName) -> Result<Option<StreamSchema>>;
+    /// Replaces version `from` (`None`: there is none yet) by a grown one; `None` where another was faster.
+    async fn evolve_schema(
+        &self,
+        pipeline: &PipelineName,
+        from: Option<SchemaVersion>,
+        schema: &arrow_schema::SchemaRef,
+        at: Timestamp,
+    ) -> Result<Option<StreamSchema>>;
+    /// Notes changes that wait; ones that are known keep their first time and approval.
+    async fn hold_changes(&self, changes: &[HeldChange]) -> Result<()>;
+    /// Changes that wait or were approved.
+    async fn held_changes(&self) -> Result<Vec<HeldChange>>;
+    /// Approves a change; false where there is none.
+    async fn approve_change(&self, table: &TableName, column: &str) -> Result<bool>;
+
+    // Modules, revisions, deployments.
+
+    /// Records a module; one that is known stays as it is.
+    async fn record_module(&self, module: &ModuleRecord) -> Result<()>;
+    /// Whether the watched path's last seen content is this; notes it. False means: new here, deploy it.
+    async fn seen_in_folder(&self, path: &str, digest: Digest, at: Timestamp) -> Result<bool>;
+    /// The module content that is active under a name: what the folder or a deployment put there last.
+    async fn active_module(&self, name: &ModuleName) -> Result<Option<Digest>>;
+    /// Makes a content the active one of its name.
+    async fn activate_module(&self, name: &ModuleName, digest: Digest, at: Timestamp) -> Result<()>;
+    /// Records a revision; one that is known keeps its number.
+    async fn record_revision(&self, revision: &Revision, at: Timestamp) -> Result<RevisionRecord>;
+    /// One revision.
+    async fn revision(&self, pipeline: &PipelineName, id: RevisionId) -> Result<Option<RevisionRecord>>;
+    /// Makes a revision the active one (the former is retired), or notes that it was refused.
+    async fn deploy(
+        &self,
+        pipeline: &PipelineName,
+        revision: RevisionId,
+        state: DeploymentState,
+        reason: &str,
+        at: Timestamp,
+    ) -> Result<()>;
+    /// The active deployment.
+    async fn active(&self, pipeline: &PipelineName) -> Result<Option<Deployment>>;
+
+    // Asked by another process of the one that holds the host lease.
+
+    /// Asks for something (`maintain`), with arguments; returns the request's number.
+    async fn ask(&self, what: &str, arguments: &serde_json::Value, at: Timestamp) -> Result<u64>;
+    /// Requests without an answer, oldest first: number, what, arguments.
+    async fn asked(&self) -> Result<Vec<(u64, String, serde_json::Value)>>;
+    /// Answers one.
+    async fn answer(&self, request: u64, answer: &serde_json::Value, at: Timestamp) -> Result<()>;
+    /// The answer, once there is one.
+    async fn answered(&self, request: u64) -> Result<Option<serde_json::Value>>;
+
+    // For people: the documented tables of `docs/ledger.md`.
+
+    /// Their names.
+    fn table_names(&self) -> Vec<&'static str>;
+    /// One of them, whole, as Arrow.
+    async fn read_table(&self, name: &str) -> Result<RecordBatch>;
+}

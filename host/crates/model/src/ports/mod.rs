@@ -1,0 +1,28 @@
+//! The seams: everything that is I/O, time or chance comes in through one of these traits.
+//!
+//! Each has an in-memory model beside its real implementations (in the room that implements it, module `memory`), and one
+//! contract suite (`tests/suite/contract`) that all of them pass. The documentation of a trait is that contract.
+
+mod clock;
+mod decoder;
+mod landing;
+mod ledger;
+mod source;
+mod transform;
+mod warehouse;
+
+pub use clock::{Clock, Random};
+pub use decoder::{Decoder, Format, SegmentInput, SplitRule};
+pub use landing::{JournalEntry, LandedObject, LandingZone, ObjectEntry, ZoneIdentity};
+pub use ledger::{
+    Advance, Deployment, DeploymentState, HeldChange, HostLease, LandOutcome, Landing, Ledger, ModuleRecord, NewObject,
+    NewSegment, ObjectState, RevisionRecord, SegmentFailure, WorkItem,
+};
+pub use source::{Polled, Progress, Source};
+pub use transform::{
+    Asset, AssetWant, Assets, BatchInput, BoundTransform, Description, Emission, LogLevel, Module, ModuleLoader,
+    RowRefusal, SegmentContext, Selection, TransformError, TransformFailure, TransformInstance, TransformOutput,
+};
+pub use warehouse::{
+    CommittedLoad, MaintainOptions, MaintainReport, StagedWriter, StagingRequest, TableInfo, Warehouse,
+};

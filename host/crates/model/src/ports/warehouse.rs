@@ -1,0 +1,122 @@
+use std::time::Duration;
+
+use arrow_array::RecordBatch;
+use arrow_schema::{Field, SchemaRef};
+use async_trait::async_trait;
+use uuid::Uuid;
+
+use crate::error::Result;
+use crate::ids::SegmentId;
+use crate::load::{Load, LoadReceipt, StagedFile};
+use crate::time::Timestamp;
+
+/// A table as it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableInfo {
+    /// Its schema, with forebay's own columns.
+    pub schema: SchemaRef,
+    /// The columns that divide its files.
+    pub partition_by: Vec<String>,
+    /// Its version.
+    pub version: u64,
+    /// Data files.
+    pub files: u64,
+    /// Bytes of the data files.
+    pub bytes: u64,
+    /// Rows, where every file says how many.
+    pub rows: Option<u64>,
+}
+
+/// The last load that a table knows of, for one pipeline of one ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CommittedLoad {
+    /// Its number.
+    pub number: u64,
+    /// Its id; `None` where the table's history does not go back to it.
+    pub id: Option<Uuid>,
+}
+
+/// What a staged file is for.
+#[derive(Debug, Clone)]
+pub struct StagingRequest {
+    /// The table, without its warehouse.
+    pub table: String,
+    /// The segment that the rows are of.
+    pub segment: SegmentId,
+    /// The schema of the batches to come: fields as [`Warehouse::storage_field`] made them.
+    pub schema: SchemaRef,
+    /// The columns that divide the files.
+    pub partition_by: Vec<String>,
+}
+
+/// How to maintain a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MaintainOptions {
+    /// Files below half of this are compacted into files of about this size.
+    pub target_file_bytes: u64,
+    /// Files that no version needs are removed when they are older.
+    pub retention: Duration,
+    /// Say what would be done, and do nothing.
+    pub dry_run: bool,
+    /// Now, by the host's clock.
+    pub now: Timestamp,
+    /// Staged files of these loads are not to be removed: the ledger has them open.
+    pub keep_staged: Vec<String>,
+}
+
+/// What maintenance did to a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct MaintainReport {
+    pub files_before: u64,
+    pub files_after: u64,
+    pub compacted_files: u64,
+    pub compacted_bytes: u64,
+    pub vacuumed_files: u64,
+    pub vacuumed_bytes: u64,
+}
+
+/// A warehouse.
+///
+/// Contract:
+/// - staged files are durable when `finish` returns, and no reader of the table sees them before `commit`;
+/// - `commit` adds the files, removes the rows of `removes` (also from files that hold other segments too), grows the
+///   schema and remembers the load's number and id in one transaction, durable when it returns;
+/// - committing a load again, whatever happened the first time, does nothing and says so; a load whose number is lower
+///   than the table's, or the same with another id, is refused with class fenced: the ledger is older than the table;
+/// - an error of a commit may hide a success: the caller asks `committed`, or commits again;
+/// - commits and maintenance of one table by one process are done one after the other.
+#[async_trait]
+pub trait Warehouse: Send + Sync + std::fmt::Debug {
+    /// The kind, as in the config: `delta`.
+    fn kind(&self) -> &'static str;
+    /// How a column is stored: the name with forbidden characters mapped, the type as every reader knows it.
+    ///
+    /// # Errors
+    /// Class operator, for a type that the warehouse cannot keep.
+    fn storage_field(&self, field: &Field) -> Result<Field>;
+    /// The table; `None` where there is none.
+    async fn table(&self, table: &str) -> Result<Option<TableInfo>>;
+    /// The tables that there are.
+    async fn tables(&self) -> Result<Vec<String>>;
+    /// Starts to stage a segment's rows. Blocking, for worker threads.
+    fn stage(&self, request: StagingRequest) -> Result<Box<dyn StagedWriter>>;
+    /// Commits a load.
+    async fn commit(&self, load: &Load) -> Result<LoadReceipt>;
+    /// The last load of this ledger and pipeline that the table has.
+    async fn committed(&self, table: &str, ledger: Uuid, pipeline: &str) -> Result<Option<CommittedLoad>>;
+    /// Removes staged files that will not be committed.
+    async fn discard(&self, table: &str, files: &[StagedFile]) -> Result<()>;
+    /// Compacts small files and removes old ones.
+    async fn maintain(&self, table: &str, options: &MaintainOptions) -> Result<MaintainReport>;
+}
+
+/// Rows of one segment on their way to one table. Dropped without `finish`, it leaves nothing that a reader sees.
+pub trait StagedWriter: Send {
+    /// Adds rows, in the schema of the request. Memory is bounded by the writer's buffers.
+    fn write(&mut self, batch: &RecordBatch) -> Result<()>;
+    /// Bytes that it holds in memory now.
+    fn buffered_bytes(&self) -> usize;
+    /// Makes the files durable. None where there was no row.
+    fn finish(self: Box<Self>) -> Result<Vec<StagedFile>>;
+}
