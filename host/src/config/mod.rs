@@ -1,0 +1,215 @@
+//! The config: what a person wrote, checked as a whole before anything else is touched.
+//!
+//! [`load`] answers with a [`Config`] whose every value is known to be usable offline (names resolve, numbers are in
+//! range, a table has one pipeline), or with *all* that is wrong, each with file, line, column and what to do
+//! ([`Problems`]). Nothing downstream looks at TOML again.
+//!
+//! The way: text ▶ [`node`] (a tree that remembers places; files of a folder merged; `${NAME}` replaced) ▶ [`shape`]
+//! (serde structs, unknown keys refused) ▶ [`check`] (what one key says of another) ▶ [`Config`].
+
+mod check;
+mod de;
+mod node;
+mod problem;
+mod redact;
+mod shape;
+#[cfg(test)]
+mod tests;
+mod units;
+
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use forebay_model::ids::{ModuleName, WarehouseName};
+use forebay_model::revision::RouteTarget;
+use forebay_model::{PipelineName, StreamName, TableName};
+
+pub(crate) use problem::{Place, Problem, Problems};
+pub(crate) use redact::Settings;
+pub(crate) use units::{format_bytes, parse_duration};
+
+/// The name of the config file in a folder.
+pub(crate) const FILE_NAME: &str = "forebay.toml";
+
+/// A whole config. Relative paths have been joined to `root`.
+#[derive(Debug, Clone)]
+pub(crate) struct Config {
+    /// The file that was read; `forebay.toml` of the folder where a folder was given.
+    pub(crate) file: PathBuf,
+    /// Its folder, which relative paths are relative to. Absolute.
+    pub(crate) root: PathBuf,
+    /// `[landing]`.
+    pub(crate) landing: LandingConfig,
+    /// `[ledger]`.
+    pub(crate) ledger: LedgerConfig,
+    /// `[modules]`.
+    pub(crate) modules: ModulesConfig,
+    /// `[warehouses.<name>]`.
+    pub(crate) warehouses: BTreeMap<WarehouseName, WarehouseConfig>,
+    /// `[streams.<name>]`.
+    pub(crate) streams: BTreeMap<StreamName, StreamConfig>,
+    /// `[pipelines.<name>]`.
+    pub(crate) pipelines: BTreeMap<PipelineName, PipelineConfig>,
+    /// `[host]`.
+    pub(crate) host: HostConfig,
+    /// `[maintain]`.
+    pub(crate) maintain: MaintainConfig,
+}
+
+/// Where raw data lands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum LandingConfig {
+    /// A folder of this machine.
+    Folder(PathBuf),
+}
+
+/// Where the ledger is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum LedgerConfig {
+    /// An SQLite file.
+    Sqlite(PathBuf),
+}
+
+/// Where modules come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ModulesConfig {
+    /// The watched folder; a `.wasm` that appears there is validated and deployed.
+    pub(crate) watch: PathBuf,
+}
+
+/// A warehouse.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum WarehouseConfig {
+    /// Delta Lake tables, each a folder of this folder.
+    Delta {
+        /// The folder.
+        folder: PathBuf,
+    },
+}
+
+/// A stream.
+#[derive(Debug, Clone)]
+pub(crate) struct StreamConfig {
+    /// The source's table, whole (`type` too): what `forebay_sources::build` takes, and has checked.
+    pub(crate) source: Settings,
+    /// The format's name or table: what `forebay_format::Formats::from_config` takes, and has checked.
+    pub(crate) format: Settings,
+}
+
+/// A pipeline.
+#[derive(Debug, Clone)]
+pub(crate) struct PipelineConfig {
+    /// The stream that it reads.
+    pub(crate) from: StreamName,
+    /// Its steps, in order.
+    pub(crate) steps: Vec<StepConfig>,
+    /// Its routes, at least one, by name: `flagged`, or `fraud.flagged` where two steps have a route of that name.
+    pub(crate) routes: BTreeMap<String, RouteTarget>,
+    /// The table of the records that were refused.
+    pub(crate) rejects: TableName,
+    /// The sandbox's `Limits` as a JSON object, checked; keys that are left out have their defaults.
+    pub(crate) limits: serde_json::Value,
+}
+
+/// A step.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct StepConfig {
+    /// Its name, unique in the pipeline: the one given, or the module's (`fraud`, then `fraud-2`).
+    pub(crate) name: String,
+    /// The module's name.
+    pub(crate) module: ModuleName,
+    /// The first hexadecimal digits, at least 8, of the module's digest, where one is pinned. Lower case.
+    pub(crate) pin: Option<String>,
+    /// What `bind` is given: a JSON object.
+    pub(crate) config: serde_json::Value,
+    /// Files by asset name; they existed when the config was checked.
+    pub(crate) assets: BTreeMap<String, PathBuf>,
+}
+
+/// `[host]`: the process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct HostConfig {
+    /// Threads that refine. Default: the cores.
+    pub(crate) workers: NonZeroUsize,
+    /// The byte budget of the process. Default: 256 MiB.
+    pub(crate) memory: u64,
+    /// How long a stop may wait for what is in flight. Default: 30 s.
+    pub(crate) shutdown: Duration,
+    /// The log's filter, as `tracing` writes it: `info`, `info,forebay_sandbox=debug`.
+    pub(crate) log: String,
+    /// What shares a commit.
+    pub(crate) commit: CommitConfig,
+}
+
+/// `[host.commit]`: a group of segments is committed as soon as one of these is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct CommitConfig {
+    /// Segments. Default: 64.
+    pub(crate) max_segments: u32,
+    /// Bytes of staged files. Default: 128 MiB.
+    pub(crate) max_bytes: u64,
+    /// How long the first of them has waited. Default: 1 s.
+    pub(crate) max_age: Duration,
+}
+
+/// `[maintain]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct MaintainConfig {
+    /// The size that small files are compacted to. Default: 128 MiB.
+    pub(crate) target_file: u64,
+    /// How long files that no version needs are kept. Default: 7 days.
+    pub(crate) retention: Duration,
+}
+
+impl Config {
+    /// The tables that its pipelines load, rejects tables too, with the pipeline; each table has one.
+    pub(crate) fn tables(&self) -> BTreeMap<TableName, PipelineName> {
+        let mut tables = BTreeMap::new();
+        for (name, pipeline) in &self.pipelines {
+            for table in pipeline.tables() {
+                tables.insert(table, name.clone());
+            }
+        }
+        tables
+    }
+}
+
+impl PipelineConfig {
+    /// The tables of its routes, and its rejects table; sorted, each once.
+    pub(crate) fn tables(&self) -> Vec<TableName> {
+        let mut tables: Vec<_> = self
+            .routes
+            .values()
+            .filter_map(|target| match target {
+                RouteTarget::Discard => None,
+                RouteTarget::Table { table, .. } => Some(table.clone()),
+            })
+            .chain([self.rejects.clone()])
+            .collect();
+        tables.sort();
+        tables.dedup();
+        tables
+    }
+}
+
+/// Where `${NAME}` comes from: the process's environment, or a map in tests.
+pub(crate) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// Reads and checks the config in a file, or in a folder: then `forebay.toml` and every other `*.toml` beside it, merged.
+///
+/// # Errors
+/// All that is wrong, as far as it can be told at once.
+pub(crate) fn load(path: &std::path::Path, environment: Environment<'_>) -> Result<Config, Problems> {
+    let tree = node::read(path, environment)?;
+    check::config(tree)
+}
+
+/// [`load`] with the process's environment.
+///
+/// # Errors
+/// As [`load`].
+pub(crate) fn load_with_env(path: &std::path::Path) -> Result<Config, Problems> {
+    load(path, &|name| std::env::var(name).ok())
+}
