@@ -1,0 +1,257 @@
+//! What one key says of another, and whether values make sense. Offline: nothing is opened but assets' metadata.
+
+mod pipeline;
+mod rooms;
+mod settings;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use forebay_model::StreamName;
+use forebay_model::ids::WarehouseName;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::de::{self, Misfit};
+use super::node::{At, Node, Tree};
+use super::problem::{Problem, Problems, hint_for, nearest};
+use super::redact::{Settings, redact_url};
+use super::{Config, LandingConfig, LedgerConfig, ModulesConfig, StreamConfig, WarehouseConfig, shape};
+
+/// Checks a tree as a whole.
+pub(super) fn config(tree: Tree) -> Result<Config, Problems> {
+    let mut check = Check { tree: &tree, problems: Vec::new() };
+    check.sections();
+    let landing = check.landing();
+    let ledger = check.ledger();
+    let modules = check.modules();
+    let warehouses = check.warehouses();
+    let streams = check.streams();
+    check.folders(landing.as_ref(), &warehouses, &streams);
+    let pipelines = check.pipelines();
+    let host = check.host();
+    let maintain = check.maintain();
+    if let Some(problems) = Problems::collect(check.problems) {
+        return Err(problems);
+    }
+    let (Some(landing), Some(ledger)) = (landing, ledger) else {
+        return Err(Problems::one("the config is not whole", "this is a bug of forebay: please report it"));
+    };
+    let Tree { file, root, .. } = tree;
+    Ok(Config { file, root, landing, ledger, modules, warehouses, streams, pipelines, host, maintain })
+}
+
+/// Problems found so far, and the tree that they lie in.
+struct Check<'a> {
+    tree: &'a Tree,
+    problems: Vec<Problem>,
+}
+
+impl<'a> Check<'a> {
+    fn problem(&mut self, at: At, message: impl Into<String>, hint: impl Into<Option<String>>) {
+        let place = self.tree.place(at);
+        self.problems.push(Problem { message: message.into(), place, hint: hint.into() });
+    }
+
+    /// A problem at a path of keys, or at its nearest parent that is written.
+    fn problem_at(&mut self, path: &[&str], message: impl Into<String>, hint: impl Into<Option<String>>) {
+        self.problem(self.tree.node.place_of(path), message, hint);
+    }
+
+    fn section<T: DeserializeOwned>(&mut self, node: &Node) -> Option<T> {
+        let mut misfits = Vec::new();
+        let section = de::section(node, &mut misfits);
+        for Misfit { message, hint, at, .. } in misfits {
+            self.problem(at.unwrap_or(node.at), message, hint);
+        }
+        section
+    }
+
+    /// A section that has defaults.
+    fn section_or_default<T: DeserializeOwned + Default>(&mut self, key: &str) -> T {
+        let node = self.tree.node.get(key).map(|entry| &entry.node);
+        node.and_then(|node| self.section(node)).unwrap_or_default()
+    }
+
+    /// A section that must be there.
+    fn required<T: DeserializeOwned>(&mut self, key: &str, example: &str) -> Option<T> {
+        match self.tree.node.get(key) {
+            Some(entry) => self.section(&entry.node),
+            None => {
+                // A misspelled one has been told.
+                if !self.tree.node.entries().iter().any(|entry| nearest(&entry.key, shape::SECTIONS) == Some(key)) {
+                    self.problem(
+                        self.tree.node.at,
+                        format!("`[{key}]` is missing"),
+                        Some(format!("add it: {example}")),
+                    );
+                }
+                None
+            }
+        }
+    }
+
+    /// The named tables of `[section.<name>]`, names checked.
+    fn named<N: FromStr<Err = forebay_model::Error>>(&mut self, section: &str) -> Vec<(N, String, &'a Node)> {
+        let tree = self.tree;
+        let Some(entry) = tree.node.get(section) else { return Vec::new() };
+        if !matches!(entry.node.value, super::node::Value::Table(_)) {
+            let message = format!("`{section}` must be a table of tables, found {}", entry.node.kind());
+            self.problem(entry.at, message, Some(format!("write [{section}.<name>]")));
+        }
+        let mut named = Vec::new();
+        for entry in entry.node.entries() {
+            match entry.key.parse::<N>() {
+                Ok(name) => named.push((name, entry.key.clone(), &entry.node)),
+                Err(error) => self.problem(entry.at, error.to_string(), error.hint().map(str::to_owned)),
+            }
+        }
+        named
+    }
+
+    fn sections(&mut self) {
+        let tree = self.tree;
+        for entry in tree.node.entries().iter().filter(|entry| !shape::SECTIONS.contains(&entry.key.as_str())) {
+            let hint = hint_for(&entry.key, shape::SECTIONS);
+            self.problem(entry.at, format!("unknown key `{}`", entry.key), hint);
+        }
+    }
+
+    /// A folder of this machine; other schemes are refused by name.
+    fn folder(&mut self, path: &[&str], url: &str) -> Option<PathBuf> {
+        if url.is_empty() {
+            self.problem_at(path, "a folder is expected, found empty text", None);
+            return None;
+        }
+        match url.split_once("://") {
+            None => Some(self.tree.root.join(url)),
+            Some(("file", folder)) if folder.starts_with('/') => Some(PathBuf::from(folder)),
+            Some(_) => {
+                let message = format!("`{}` is not built yet: this version knows folders only", redact_url(url));
+                self.problem_at(path, message, Some("name a folder, relative to this file or absolute".to_owned()));
+                None
+            }
+        }
+    }
+
+    fn landing(&mut self) -> Option<LandingConfig> {
+        let shape::Landing { url } = self.required("landing", "[landing] url = \"landing\"")?;
+        self.folder(&["landing", "url"], &url).map(LandingConfig::Folder)
+    }
+
+    fn ledger(&mut self) -> Option<LedgerConfig> {
+        let shape::Ledger { url } = self.required("ledger", "[ledger] url = \"sqlite:forebay.db\"")?;
+        let path = ["ledger", "url"];
+        match url.split_once(':') {
+            Some(("sqlite", file)) if !file.trim_start_matches('/').is_empty() => {
+                Some(LedgerConfig::Sqlite(self.tree.root.join(file.strip_prefix("//").unwrap_or(file))))
+            }
+            Some(("postgres" | "postgresql", _)) => {
+                let message = "a ledger on PostgreSQL is not built yet: this version keeps it in SQLite";
+                self.problem_at(&path, message, Some("use \"sqlite:forebay.db\"".to_owned()));
+                None
+            }
+            Some(_) | None => {
+                let message = format!("`{}` is not the URL of a ledger", redact_url(&url));
+                self.problem_at(
+                    &path,
+                    message,
+                    Some("use \"sqlite:<file>\", for example \"sqlite:forebay.db\"".to_owned()),
+                );
+                None
+            }
+        }
+    }
+
+    fn modules(&mut self) -> ModulesConfig {
+        let shape = self.tree.node.get("modules").map(|entry| &entry.node);
+        let shape::Modules { watch } =
+            shape.and_then(|node| self.section(node)).unwrap_or(shape::Modules { watch: "modules".to_owned() });
+        let watch = self.folder(&["modules", "watch"], &watch);
+        ModulesConfig { watch: watch.unwrap_or_default() }
+    }
+
+    fn warehouses(&mut self) -> BTreeMap<WarehouseName, WarehouseConfig> {
+        let mut warehouses = BTreeMap::new();
+        for (name, key, node) in self.named("warehouses") {
+            let Some(shape::Warehouse { kind: shape::WarehouseKind::Delta, url }) = self.section(node) else {
+                continue;
+            };
+            if let Some(folder) = self.folder(&["warehouses", &key, "url"], &url) {
+                warehouses.insert(name, WarehouseConfig::Delta { folder });
+            }
+        }
+        warehouses
+    }
+
+    fn streams(&mut self) -> BTreeMap<StreamName, StreamConfig> {
+        let mut streams = BTreeMap::new();
+        for (name, key, node) in self.named("streams") {
+            let Some(shape::Stream { source, format }) = self.section(node) else { continue };
+            let source = Value::Object(source);
+            let format = format.unwrap_or_else(|| Value::from("auto"));
+            if let Err(error) = rooms::source(&source, &self.tree.root) {
+                self.problem_at(&["streams", &key, "source"], error.chain(), error.hint().map(str::to_owned));
+            }
+            if let Err(error) = rooms::format(&format) {
+                self.problem_at(&["streams", &key, "format"], error.chain(), error.hint().map(str::to_owned));
+            }
+            streams.insert(name, StreamConfig { source: Settings::new(source), format: Settings::new(format) });
+        }
+        streams
+    }
+
+    /// Two owners of one folder would take each other's files for their own.
+    fn folders(
+        &mut self,
+        landing: Option<&LandingConfig>,
+        warehouses: &BTreeMap<WarehouseName, WarehouseConfig>,
+        streams: &BTreeMap<StreamName, StreamConfig>,
+    ) {
+        let mut owned: Vec<(PathBuf, Vec<String>)> = Vec::new();
+        if let Some(LandingConfig::Folder(folder)) = landing {
+            owned.push((plain(folder), vec!["landing".to_owned(), "url".to_owned()]));
+        }
+        for (name, WarehouseConfig::Delta { folder }) in warehouses {
+            owned.push((plain(folder), vec!["warehouses".to_owned(), name.to_string(), "url".to_owned()]));
+        }
+        for (index, (folder, path)) in owned.iter().enumerate() {
+            for (other, other_path) in owned.iter().take(index) {
+                if folder.starts_with(other) || other.starts_with(folder) {
+                    let message = format!("`{}` and `{}` share a folder", other_path.join("."), path.join("."));
+                    let path: Vec<_> = path.iter().map(String::as_str).collect();
+                    self.problem_at(&path, message, Some("give each a folder that is not within the other".to_owned()));
+                }
+            }
+        }
+        for (name, stream) in streams {
+            let Some(inbox) = rooms::source_folder(stream.source.value(), &self.tree.root) else { continue };
+            let inbox = plain(&inbox);
+            if let Some((_, path)) =
+                owned.iter().find(|(folder, _)| folder.starts_with(&inbox) || inbox.starts_with(folder))
+            {
+                let message = format!("stream `{name}` would take the files of `{}` for its own", path.join("."));
+                let hint = "give the source a folder that holds nothing of forebay's own".to_owned();
+                self.problem_at(&["streams", name.as_str(), "source", "url"], message, Some(hint));
+            }
+        }
+    }
+}
+
+/// A path without `.` and `..`, told by the text alone: what it names need not exist yet.
+fn plain(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for part in path.components() {
+        match part {
+            std::path::Component::CurDir => {}
+            std::path::Component::ParentDir => {
+                plain.pop();
+            }
+            std::path::Component::Prefix(_) | std::path::Component::RootDir | std::path::Component::Normal(_) => {
+                plain.push(part);
+            }
+        }
+    }
+    plain
+}

@@ -1,0 +1,26 @@
+//! What the rooms say of their own settings. Offline.
+
+use std::path::{Path, PathBuf};
+
+use forebay_model::Result;
+use serde_json::Value;
+
+/// Whether a stream's `source` can be built.
+pub(super) fn source(_source: &Value, _root: &Path) -> Result<()> {
+    Ok(())
+}
+
+/// The folder that a source takes its files from, where it takes any.
+pub(super) fn source_folder(source: &Value, root: &Path) -> Option<PathBuf> {
+    (source.get("type")?.as_str()? == "files").then_some(root.join(source.get("url")?.as_str()?))
+}
+
+/// Whether a stream's `format` is one.
+pub(super) fn format(_format: &Value) -> Result<()> {
+    Ok(())
+}
+
+/// Whether a pipeline's `limits` are ones.
+pub(super) fn limits(_limits: &Value) -> Result<()> {
+    Ok(())
+}

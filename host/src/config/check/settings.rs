@@ -1,0 +1,108 @@
+//! `[host]` and `[maintain]`: defaults, and numbers in range.
+
+use std::num::NonZeroUsize;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use super::super::shape;
+use super::super::units::{Size, Span, format_duration};
+use super::super::{CommitConfig, HostConfig, MaintainConfig};
+use super::Check;
+
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+const DAY: Duration = Duration::from_hours(24);
+
+impl Check<'_> {
+    pub(super) fn host(&mut self) -> HostConfig {
+        let shape::Host { workers, memory, shutdown_seconds, log, commit } = self.section_or_default("host");
+        let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        let workers = workers.and_then(|workers| self.number(&["host", "workers"], workers, 1..=1024));
+        let workers = workers.and_then(|workers| usize::try_from(workers).ok()).and_then(NonZeroUsize::new);
+        let shutdown = shutdown_seconds.unwrap_or(30);
+        let log = log.unwrap_or_else(|| "info".to_owned());
+        if let Err(error) = tracing_subscriber::EnvFilter::try_new(&log) {
+            let hint = "use error, warn, info, debug or trace, for single crates too: \"info,forebay_sandbox=debug\"";
+            self.problem_at(&["host", "log"], format!("`log` is not a log filter: {error}"), Some(hint.to_owned()));
+        }
+        HostConfig {
+            workers: workers.unwrap_or(cores),
+            memory: self.size(&["host", "memory"], memory, 256 * MIB, 64 * MIB..=1024 * GIB),
+            shutdown: Duration::from_secs(
+                self.number(&["host", "shutdown_seconds"], shutdown, 0..=3600).unwrap_or_default(),
+            ),
+            log,
+            commit: self.commit(commit),
+        }
+    }
+
+    fn commit(&mut self, shape: shape::Commit) -> CommitConfig {
+        let shape::Commit { max_segments, max_bytes, max_age } = shape;
+        let segments = self.number(&["host", "commit", "max_segments"], max_segments.unwrap_or(64), 1..=10_000);
+        CommitConfig {
+            max_segments: segments.and_then(|segments| u32::try_from(segments).ok()).unwrap_or(1),
+            max_bytes: self.size(&["host", "commit", "max_bytes"], max_bytes, 128 * MIB, MIB..=64 * GIB),
+            max_age: self.duration(
+                &["host", "commit", "max_age"],
+                max_age,
+                Duration::from_secs(1),
+                Duration::from_millis(10)..=Duration::from_hours(1),
+            ),
+        }
+    }
+
+    pub(super) fn maintain(&mut self) -> MaintainConfig {
+        let shape::Maintain { target_file, retention } = self.section_or_default("maintain");
+        MaintainConfig {
+            target_file: self.size(&["maintain", "target_file"], target_file, 128 * MIB, MIB..=16 * GIB),
+            retention: self.duration(
+                &["maintain", "retention"],
+                retention,
+                7 * DAY,
+                Duration::from_hours(1)..=3650 * DAY,
+            ),
+        }
+    }
+
+    fn number(&mut self, path: &[&str], number: u64, range: RangeInclusive<u64>) -> Option<u64> {
+        if range.contains(&number) {
+            return Some(number);
+        }
+        let key = path.last().copied().unwrap_or_default();
+        self.problem_at(path, format!("`{key}` must be from {} to {}", range.start(), range.end()), None);
+        None
+    }
+
+    fn size(&mut self, path: &[&str], size: Option<Size>, default: u64, range: RangeInclusive<u64>) -> u64 {
+        let Some(Size(size)) = size else { return default };
+        if !range.contains(&size) {
+            let key = path.last().copied().unwrap_or_default();
+            let message = format!("`{key}` must be from {} to {} MiB", range.start() / MIB, range.end() / MIB);
+            self.problem_at(path, message, Some("sizes have a unit: \"256MiB\"".to_owned()));
+        }
+        size
+    }
+
+    fn duration(
+        &mut self,
+        path: &[&str],
+        duration: Option<Span>,
+        default: Duration,
+        range: RangeInclusive<Duration>,
+    ) -> Duration {
+        let Some(Span(duration)) = duration else { return default };
+        if !range.contains(&duration) {
+            let key = path.last().copied().unwrap_or_default();
+            self.problem_at(
+                path,
+                format!(
+                    "`{key}` must be from {} to {}",
+                    format_duration(*range.start()),
+                    format_duration(*range.end())
+                ),
+                None,
+            );
+        }
+        duration
+    }
+}

@@ -1,0 +1,114 @@
+//! The sections as they are written. What one key says of another is [`super::check`]'s.
+
+use std::collections::BTreeMap;
+
+use forebay_model::schema::SchemaChanges;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::{Map, Value};
+
+use super::units::{Size, Span};
+
+/// The top level.
+pub(super) const SECTIONS: [&str; 8] =
+    ["landing", "ledger", "modules", "warehouses", "streams", "pipelines", "host", "maintain"];
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Landing {
+    pub(super) url: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Ledger {
+    pub(super) url: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Modules {
+    pub(super) watch: String,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum WarehouseKind {
+    Delta,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Warehouse {
+    #[serde(rename = "type")]
+    pub(super) kind: WarehouseKind,
+    pub(super) url: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Stream {
+    pub(super) source: Map<String, Value>,
+    pub(super) format: Option<Value>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Pipeline {
+    pub(super) from: String,
+    #[serde(default)]
+    pub(super) steps: Vec<Step>,
+    /// Looked at one by one.
+    #[serde(default, rename = "routes")]
+    _routes: Option<IgnoredAny>,
+    pub(super) rejects: Option<String>,
+    #[serde(default)]
+    pub(super) limits: Map<String, Value>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Step {
+    pub(super) module: String,
+    pub(super) name: Option<String>,
+    #[serde(default)]
+    pub(super) config: Map<String, Value>,
+    #[serde(default)]
+    pub(super) assets: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Route {
+    pub(super) table: String,
+    #[serde(default)]
+    pub(super) partition_by: Vec<String>,
+    #[serde(default)]
+    pub(super) schema_changes: SchemaChanges,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Host {
+    pub(super) workers: Option<u64>,
+    pub(super) memory: Option<Size>,
+    pub(super) shutdown_seconds: Option<u64>,
+    pub(super) log: Option<String>,
+    #[serde(default)]
+    pub(super) commit: Commit,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Commit {
+    pub(super) max_segments: Option<u64>,
+    pub(super) max_bytes: Option<Size>,
+    pub(super) max_age: Option<Span>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Maintain {
+    pub(super) target_file: Option<Size>,
+    pub(super) retention: Option<Span>,
+}

@@ -1,0 +1,134 @@
+//! Sizes and durations as people write them: `256MiB`, `7d`.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::de::{self, Deserialize, Deserializer, Visitor};
+
+const SIZES: [(&str, u64); 7] = [
+    ("B", 1),
+    ("KiB", 1 << 10),
+    ("MiB", 1 << 20),
+    ("GiB", 1 << 30),
+    ("KB", 1_000),
+    ("MB", 1_000_000),
+    ("GB", 1_000_000_000),
+];
+
+const DURATIONS: [(&str, u64); 6] =
+    [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000), ("w", 604_800_000)];
+
+/// Bytes: a whole number, or text with a unit (`B`, `KiB`, `MiB`, `GiB`, `KB`, `MB`, `GB`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Size(pub(super) u64);
+
+/// A duration with a unit: `ms`, `s`, `m`, `h`, `d`, `w`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Span(pub(super) Duration);
+
+fn split(text: &str) -> Option<(u64, &str)> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    Some((number.parse().ok()?, unit.trim()))
+}
+
+fn parse_bytes(text: &str) -> Option<u64> {
+    let (number, unit) = split(text)?;
+    let (_, factor) = SIZES.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit))?;
+    number.checked_mul(*factor)
+}
+
+/// `500ms`, `30s`, `10m`, `2h`, `7d`, `2w`; `None` for anything else.
+pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
+    let (number, unit) = split(text)?;
+    let (_, factor) = DURATIONS.iter().find(|(name, _)| *name == unit)?;
+    number.checked_mul(*factor).map(Duration::from_millis)
+}
+
+/// A duration in its largest whole unit: `90s`, `7d`.
+pub(super) fn format_duration(duration: Duration) -> String {
+    let millis = duration.as_millis();
+    let unit = DURATIONS.iter().rev().find(|(_, factor)| millis.is_multiple_of(u128::from(*factor)));
+    unit.map_or_else(|| format!("{millis}ms"), |(unit, factor)| format!("{}{unit}", millis / u128::from(*factor)))
+}
+
+/// A size for people: `9.6 MB`, three significant digits, powers of 1,000.
+pub(crate) fn format_bytes(bytes: u64) -> String {
+    let (unit, factor) = match bytes {
+        1_000_000_000.. => ("GB", 1_000_000_000),
+        1_000_000.. => ("MB", 1_000_000),
+        1_000.. => ("kB", 1_000),
+        _ => return format!("{bytes} B"),
+    };
+    let (whole, tenth) = (bytes / factor, bytes % factor * 10 / factor);
+    if whole >= 100 { format!("{whole} {unit}") } else { format!("{whole}.{tenth} {unit}") }
+}
+
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct SizeVisitor;
+        impl Visitor<'_> for SizeVisitor {
+            type Value = Size;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a size, for example \"256MiB\"")
+            }
+            fn visit_u64<E: de::Error>(self, bytes: u64) -> Result<Size, E> {
+                Ok(Size(bytes))
+            }
+            fn visit_i64<E: de::Error>(self, bytes: i64) -> Result<Size, E> {
+                u64::try_from(bytes).map(Size).map_err(|_| E::invalid_value(de::Unexpected::Signed(bytes), &self))
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Size, E> {
+                parse_bytes(text).map(Size).ok_or_else(|| E::invalid_value(de::Unexpected::Str(text), &self))
+            }
+        }
+        deserializer.deserialize_any(SizeVisitor)
+    }
+}
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct SpanVisitor;
+        impl Visitor<'_> for SpanVisitor {
+            type Value = Span;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a duration, for example \"500ms\", \"30s\" or \"7d\"")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Span, E> {
+                parse_duration(text).map(Span).ok_or_else(|| E::invalid_value(de::Unexpected::Str(text), &self))
+            }
+        }
+        deserializer.deserialize_any(SpanVisitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        assert_eq!(parse_bytes("256MiB"), Some(256 << 20));
+        assert_eq!(parse_bytes("1 gb"), Some(1_000_000_000));
+        assert_eq!(parse_bytes("0B"), Some(0));
+        for bad in ["", "256", "MiB", "1.5MiB", "-1B", "1TiB?", "99999999999GiB"] {
+            assert_eq!(parse_bytes(bad), None, "{bad:?}");
+        }
+        assert_eq!(format_bytes(999), "999 B");
+        assert_eq!(format_bytes(9_649_999), "9.6 MB");
+        assert_eq!(format_bytes(123_456), "123 kB");
+    }
+
+    #[test]
+    fn durations() {
+        assert_eq!(format_duration(Duration::from_secs(90)), "90s");
+        assert_eq!(format_duration(Duration::from_hours(24)), "1d");
+        assert_eq!(parse_duration("2d"), Some(Duration::from_hours(48)));
+        assert_eq!(parse_duration("10m"), Some(Duration::from_mins(10)));
+        assert_eq!(parse_duration("500ms"), Some(Duration::from_millis(500)));
+        for bad in ["", "5", "d", "5M", "1h30m", "-1s"] {
+            assert_eq!(parse_duration(bad), None, "{bad:?}");
+        }
+    }
+}
