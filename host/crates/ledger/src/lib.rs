@@ -1,1 +1,20 @@
-//! stub
+//! The ledger: the record of every segment, load, revision, module and deployment. Only what it lists exists.
+//!
+//! What it guarantees is the contract of [`forebay_model::ports::Ledger`]: each call is one transaction, durable when it
+//! returns, and may be repeated without harm; a segment is listed once, and a partition moves on from where it stands or
+//! not at all; a group of loads, once opened, only goes forward.
+//!
+//! [`SqliteLedger`] keeps it in one SQLite file: the write-ahead log is synced with each transaction, one connection
+//! writes, others read, also from other processes while a host runs. [`MemoryLedger`] is the plain model of the same
+//! contract; a property test holds the two to the same answers. `docs/ledger.md` documents the tables for people.
+
+mod check;
+mod error;
+mod memory;
+mod sqlite;
+mod tables;
+mod versions;
+
+pub use error::LedgerError;
+pub use memory::{MemoryLedger, MemorySnapshot};
+pub use sqlite::{OpenMode, SqliteLedger};

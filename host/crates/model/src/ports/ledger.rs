@@ -214,6 +214,7 @@ pub trait HostLease: Send + Sync + std::fmt::Debug {}
 /// - each call is one transaction, durable when it returns `Ok`; an error of class retry may hide a success, and every call
 ///   may be repeated with the same arguments without harm;
 /// - `land` lists a segment once, whoever tries; a partition advances only from where it stands (class fenced otherwise);
+///   what it listed is `unjournalled` until it is marked;
 /// - a group is opened once: its segments must be ones that `work` would give or that the same group holds, its number above
 ///   all that were opened before (class fenced otherwise);
 /// - a segment is `loaded` when every load of its group is done; a failed one waits with its reason;
@@ -239,6 +240,11 @@ pub trait Ledger: Send + Sync + std::fmt::Debug {
         partition: &Partition,
         keys: &[String],
     ) -> Result<Vec<Option<ObjectState>>>;
+    /// Landings that were listed and not yet marked as journalled, oldest first: a process died between the two, and the
+    /// next one writes their journal entries before anything else.
+    async fn unjournalled(&self, stream: &StreamName) -> Result<Vec<super::landing::JournalEntry>>;
+    /// The attempt's journal entry is durable in the zone. Marking again does nothing.
+    async fn mark_journalled(&self, attempt: Uuid) -> Result<()>;
     /// One segment.
     async fn segment(&self, id: &SegmentId) -> Result<Option<LandedSegment>>;
     /// Which of these objects of the zone are listed, in the same order: the others are orphans.
@@ -248,6 +254,10 @@ pub trait Ledger: Send + Sync + std::fmt::Debug {
 
     /// Segments to refine, in the order of landing: not loaded, not in an open group, not superseded, not failed unless
     /// `now` is past their retry time. Segments in `skip` are left out. All segments that share a `replaces` come together.
+    ///
+    /// Versions of a changed object do not overtake one another: a version is left out while a later one that replaces it is
+    /// work or in `skip`, and one that replaces others while one of those is in `skip`; its segments come together (also
+    /// beyond `limit`) or not at all. An item's `replaces` is what this pipeline has yet to replace.
     async fn work(
         &self,
         pipeline: &PipelineName,

@@ -1,0 +1,171 @@
+use std::path::PathBuf;
+
+use forebay_model::{Error, ErrorClass};
+
+/// Why the ledger could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// The file is damaged.
+    #[error("ledger {} is damaged: {what}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite found.
+        what: String,
+    },
+    /// The file is not there, and was not to be made.
+    #[error("there is no ledger at {}", path.display())]
+    Missing {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Its write-ahead log is there, and the file itself is not.
+    #[error("ledger {} is missing, but its write-ahead log {} is there", path.display(), log.display())]
+    LogWithoutLedger {
+        /// The file.
+        path: PathBuf,
+        /// The log.
+        log: PathBuf,
+    },
+    /// A newer forebay made its schema.
+    #[error("ledger {} has schema version {found}, and this forebay knows versions up to {known}", path.display())]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: i64,
+        /// The newest that is known here.
+        known: i64,
+    },
+    /// An older forebay made its schema, and it may not be migrated now.
+    #[error("ledger {} has schema version {found}, this forebay needs {known}, and {why}", path.display())]
+    Older {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: i64,
+        /// The version that is needed.
+        known: i64,
+        /// Why it stays as it is.
+        why: &'static str,
+    },
+    /// The file system said no.
+    #[error("ledger {}: {action}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What was tried.
+        action: &'static str,
+        /// The system's answer.
+        #[source]
+        source: std::io::Error,
+    },
+    /// SQLite said no.
+    #[error("ledger {}: {action}", path.display())]
+    Database {
+        /// The file.
+        path: PathBuf,
+        /// What was tried.
+        action: &'static str,
+        /// The class, by SQLite's code.
+        class: ErrorClass,
+        /// SQLite's answer.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Another process moved on.
+    #[error("{0}")]
+    Fenced(String),
+    /// The caller broke the contract, or the ledger's content does.
+    #[error("{0}")]
+    Invariant(String),
+    /// There is no such documented table.
+    #[error("the ledger has no table {name:?}")]
+    NoTable {
+        /// What was asked for.
+        name: String,
+    },
+}
+
+impl LedgerError {
+    /// What can be done about it.
+    #[must_use]
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::Damaged { .. }
+            | Self::Missing { .. }
+            | Self::LogWithoutLedger { .. }
+            | Self::Newer { .. }
+            | Self::Older { .. }
+            | Self::NoTable { .. } => ErrorClass::Operator,
+            Self::File { source, .. } if source.kind() == std::io::ErrorKind::Interrupted => ErrorClass::Retry,
+            Self::File { .. } => ErrorClass::Operator,
+            Self::Database { class, .. } => *class,
+            Self::Fenced(_) => ErrorClass::Fenced,
+            Self::Invariant(_) => ErrorClass::Bug,
+        }
+    }
+
+    /// What to do next, where it is known.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Damaged { path, .. } => Some(format!(
+                "stop forebay, keep the damaged file for inspection, and restore {} (with its -wal file, if there is one) from a backup",
+                path.display()
+            )),
+            Self::Missing { .. } => {
+                Some("check ledger.url in the config; `forebay run` makes a ledger where there is none".to_owned())
+            }
+            Self::LogWithoutLedger { path, log } => Some(format!(
+                "put {} back beside its log; only where the ledger is really to begin anew, move {} away",
+                path.display(),
+                log.display()
+            )),
+            Self::Newer { .. } => {
+                Some("run the forebay that made it, or a newer one; to go back, restore the backup that was made before the upgrade".to_owned())
+            }
+            Self::Older { .. } => Some("stop every forebay that uses it, then start this one with `forebay run`".to_owned()),
+            Self::File { path, source, .. } => Some(file_hint(path, source)),
+            Self::Database { path, class: ErrorClass::Operator, .. } => Some(format!(
+                "check that the disk of {} has space, and that forebay may write the file and its folder",
+                path.display()
+            )),
+            Self::NoTable { .. } => Some(format!("the tables are: {}", crate::tables::names().join(", "))),
+            Self::Fenced(_) => Some("another forebay works on this ledger: let only one of them run".to_owned()),
+            Self::Database { .. } | Self::Invariant(_) => None,
+        }
+    }
+
+    pub(crate) fn invariant(message: impl Into<String>) -> Self {
+        Self::Invariant(message.into())
+    }
+}
+
+fn file_hint(path: &std::path::Path, source: &std::io::Error) -> String {
+    let path = path.display();
+    use std::io::ErrorKind::{NotFound, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    let kind = source.kind();
+    if matches!(kind, StorageFull | QuotaExceeded) {
+        format!("make space on the disk of {path}")
+    } else if matches!(kind, PermissionDenied | ReadOnlyFilesystem) {
+        format!("let forebay write {path} and its folder")
+    } else if kind == NotFound {
+        format!("make the folder of {path}, or correct ledger.url in the config")
+    } else {
+        format!("check {path} and its folder")
+    }
+}
+
+impl From<LedgerError> for Error {
+    fn from(error: LedgerError) -> Self {
+        let converted = Self::new(error.class(), error.to_string());
+        let converted = match error.hint() {
+            Some(hint) => converted.with_hint(hint),
+            None => converted,
+        };
+        converted.with_source(error)
+    }
+}
+
+pub(crate) type Result<T, E = LedgerError> = std::result::Result<T, E>;

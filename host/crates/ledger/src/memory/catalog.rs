@@ -1,0 +1,182 @@
+use arrow_schema::SchemaRef;
+use forebay_model::Timestamp;
+use forebay_model::ids::{Digest, PipelineName, TableName};
+use forebay_model::ports::{Deployment, DeploymentState, HeldChange, ModuleRecord, RevisionRecord};
+use forebay_model::revision::{Revision, RevisionId, canonical};
+use forebay_model::schema::{SchemaVersion, StreamSchema};
+
+use super::state::{Deployed, Request, State, number_of};
+use crate::check::{self, Evolve};
+use crate::error::{LedgerError, Result};
+
+impl State {
+    pub(super) fn schema(&self, pipeline: &PipelineName) -> Option<StreamSchema> {
+        self.schemas.get(pipeline)?.last().map(|(schema, _)| schema.clone())
+    }
+
+    pub(super) fn evolve_schema(
+        &mut self,
+        pipeline: &PipelineName,
+        from: Option<SchemaVersion>,
+        grown: &SchemaRef,
+        at: Timestamp,
+    ) -> Result<Option<StreamSchema>> {
+        match check::evolve(self.schema(pipeline), from, grown)? {
+            Evolve::Answer(answer) => Ok(answer),
+            Evolve::Write(next) => {
+                self.schemas.entry(pipeline.clone()).or_default().push((next.clone(), at));
+                Ok(Some(next))
+            }
+        }
+    }
+
+    pub(super) fn hold_changes(&mut self, changes: &[HeldChange]) {
+        for change in changes {
+            let held = self
+                .held
+                .entry((change.table.clone(), change.column.clone()))
+                .or_insert_with(|| change.clone());
+            held.data_type.clone_from(&change.data_type);
+            held.reason.clone_from(&change.reason);
+        }
+    }
+
+    pub(super) fn approve_change(&mut self, table: &TableName, column: &str) -> bool {
+        match self.held.get_mut(&(table.clone(), column.to_owned())) {
+            None => false,
+            Some(held) => {
+                held.approved = true;
+                true
+            }
+        }
+    }
+
+    pub(super) fn record_module(&mut self, module: &ModuleRecord) -> Result<()> {
+        check::signed("size", module.bytes)?;
+        self.modules.entry((module.name.clone(), module.digest)).or_insert_with(|| module.clone());
+        Ok(())
+    }
+
+    pub(super) fn seen_in_folder(&mut self, path: &str, digest: Digest, at: Timestamp) -> bool {
+        match self.module_files.get(path) {
+            // The same call once more, whose first answer may have been lost: it is still new.
+            Some((known, seen_at)) if *known == digest => *seen_at != at,
+            _ => {
+                self.module_files.insert(path.to_owned(), (digest, at));
+                false
+            }
+        }
+    }
+
+    pub(super) fn revision(&self, pipeline: &PipelineName, id: RevisionId) -> Option<&RevisionRecord> {
+        self.revisions.get(pipeline)?.iter().find(|record| record.id == id)
+    }
+
+    pub(super) fn record_revision(&mut self, revision: &Revision, at: Timestamp) -> RevisionRecord {
+        let id = revision.id();
+        if let Some(known) = self.revision(&revision.pipeline, id) {
+            return known.clone();
+        }
+        let records = self.revisions.entry(revision.pipeline.clone()).or_default();
+        let number = u32::try_from(number_of(records.len())).unwrap_or(u32::MAX);
+        let record = RevisionRecord { number, id, revision: revision.clone(), created_at: at };
+        records.push(record.clone());
+        record
+    }
+
+    pub(super) fn deploy(
+        &mut self,
+        pipeline: &PipelineName,
+        revision: RevisionId,
+        state: DeploymentState,
+        reason: &str,
+        at: Timestamp,
+    ) -> Result<()> {
+        if self.revision(pipeline, revision).is_none() {
+            return Err(check::not_recorded(pipeline, revision));
+        }
+        let active = self
+            .deployments
+            .iter_mut()
+            .find(|known| known.pipeline == *pipeline && known.state == DeploymentState::Active);
+        let is_active = active.as_ref().is_some_and(|active| active.revision == revision);
+        let (retire, add) = match state {
+            DeploymentState::Active => (!is_active, !is_active),
+            DeploymentState::Retired => (is_active, false),
+            DeploymentState::Refused => (false, true),
+        };
+        if let (true, Some(active)) = (retire, active) {
+            active.state = DeploymentState::Retired;
+            active.retired_at = Some(at);
+        }
+        let noted = |known: &Deployed| {
+            known.pipeline == *pipeline
+                && known.revision == revision
+                && known.state == DeploymentState::Refused
+                && known.at == at
+        };
+        if add && !(state == DeploymentState::Refused && self.deployments.iter().any(noted)) {
+            self.deployments.push(Deployed {
+                pipeline: pipeline.clone(),
+                revision,
+                state,
+                reason: reason.to_owned(),
+                at,
+                retired_at: None,
+            });
+        }
+        Ok(())
+    }
+
+    pub(super) fn active(&self, pipeline: &PipelineName) -> Option<Deployment> {
+        let active = self
+            .deployments
+            .iter()
+            .find(|known| known.pipeline == *pipeline && known.state == DeploymentState::Active)?;
+        Some(Deployment {
+            pipeline: pipeline.clone(),
+            revision: self.revision(pipeline, active.revision)?.clone(),
+            state: active.state,
+            at: active.at,
+            reason: active.reason.clone(),
+        })
+    }
+
+    pub(super) fn ask(&mut self, what: &str, arguments: &serde_json::Value, at: Timestamp) -> u64 {
+        let same = self.requests.iter().position(|known| {
+            known.what == what && canonical(&known.arguments) == canonical(arguments) && known.at == at
+        });
+        if let Some(place) = same {
+            return number_of(place);
+        }
+        self.requests.push(Request { what: what.to_owned(), arguments: arguments.clone(), at, answer: None });
+        number_of(self.requests.len().saturating_sub(1))
+    }
+
+    pub(super) fn asked(&self) -> Vec<(u64, String, serde_json::Value)> {
+        self.requests
+            .iter()
+            .enumerate()
+            .filter(|(_, request)| request.answer.is_none())
+            .map(|(place, request)| (number_of(place), request.what.clone(), request.arguments.clone()))
+            .collect()
+    }
+
+    pub(super) fn answer(&mut self, request: u64, answer: &serde_json::Value, at: Timestamp) -> Result<()> {
+        let place = place_of(request);
+        let known = place
+            .and_then(|place| self.requests.get_mut(place))
+            .ok_or_else(|| LedgerError::invariant(format!("there is no request {request}")))?;
+        known.answer.get_or_insert_with(|| (answer.clone(), at));
+        Ok(())
+    }
+
+    pub(super) fn answered(&self, request: u64) -> Option<serde_json::Value> {
+        let known = place_of(request).and_then(|place| self.requests.get(place))?;
+        known.answer.as_ref().map(|(answer, _)| answer.clone())
+    }
+}
+
+fn place_of(number: u64) -> Option<usize> {
+    number.checked_sub(1).and_then(|place| usize::try_from(place).ok())
+}

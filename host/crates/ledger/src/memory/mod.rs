@@ -1,0 +1,289 @@
+//! The ledger as plain maps: simple enough to be obviously right, and the model that the real ones are held to.
+//!
+//! A call locks, works on a copy, and puts the copy in place when all of it went well: that is its transaction. The whole
+//! state can be taken and put back ([`MemoryLedger::snapshot`], [`MemoryLedger::restore`]), which is how a simulation
+//! kills a process: everything that was accepted is there, and the host lease is free.
+
+mod catalog;
+mod intake;
+mod refine;
+mod state;
+mod tables;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow_array::RecordBatch;
+use arrow_schema::SchemaRef;
+use async_trait::async_trait;
+use forebay_model::Result;
+use forebay_model::ids::{Digest, ModuleName, PipelineName, SegmentId, StreamName, TableName};
+use forebay_model::load::{LoadGroup, LoadReceipt};
+use forebay_model::ports::{
+    Deployment, DeploymentState, HeldChange, HostLease, JournalEntry, LandOutcome, Landing, Ledger, ModuleRecord,
+    ObjectState, Random, RevisionRecord, SegmentFailure, WorkItem,
+};
+use forebay_model::position::OrderedPosition;
+use forebay_model::revision::{Revision, RevisionId};
+use forebay_model::schema::{SchemaVersion, StreamSchema};
+use forebay_model::segment::{LandedSegment, Partition};
+use forebay_model::time::Timestamp;
+use uuid::Uuid;
+
+use self::state::State;
+
+/// The ledger in memory.
+#[derive(Debug)]
+pub struct MemoryLedger {
+    id: Uuid,
+    state: Mutex<State>,
+    lease: Mutex<Arc<AtomicBool>>,
+}
+
+/// All that a [`MemoryLedger`] holds.
+#[derive(Debug, Clone)]
+pub struct MemorySnapshot {
+    id: Uuid,
+    state: State,
+}
+
+#[derive(Debug)]
+struct MemoryLease(Arc<AtomicBool>);
+
+impl HostLease for MemoryLease {}
+
+impl Drop for MemoryLease {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::SeqCst);
+    }
+}
+
+impl MemoryLedger {
+    /// An empty ledger with an id of its own.
+    #[must_use]
+    pub fn new(random: &dyn Random) -> Self {
+        Self { id: random.uuid(), state: Mutex::default(), lease: Mutex::default() }
+    }
+
+    /// All that it holds now.
+    #[must_use]
+    pub fn snapshot(&self) -> MemorySnapshot {
+        MemorySnapshot { id: self.id, state: self.read(State::clone) }
+    }
+
+    /// A ledger that holds what another held; nobody has its host lease.
+    #[must_use]
+    pub fn restore(snapshot: MemorySnapshot) -> Self {
+        let MemorySnapshot { id, state } = snapshot;
+        Self { id, state: Mutex::new(state), lease: Mutex::default() }
+    }
+
+    fn read<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        // What a panicking test left is still whole: the state is replaced, never changed in place.
+        look(&self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn write<T>(&self, change: impl FnOnce(&mut State) -> crate::error::Result<T>) -> Result<T> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut copy = state.clone();
+        let answer = change(&mut copy)?;
+        *state = copy;
+        Ok(answer)
+    }
+}
+
+#[async_trait]
+impl Ledger for MemoryLedger {
+    fn id(&self) -> Uuid {
+        self.id
+    }
+
+    async fn lease_host(&self) -> Result<Option<Box<dyn HostLease>>> {
+        let lease = Arc::clone(&self.lease.lock().unwrap_or_else(PoisonError::into_inner));
+        let taken = lease.swap(true, Ordering::SeqCst);
+        Ok((!taken).then(|| Box::new(MemoryLease(lease)) as Box<dyn HostLease>))
+    }
+
+    async fn land(&self, landing: &Landing) -> Result<LandOutcome> {
+        crate::check::landing(landing)?;
+        self.write(|state| state.land(landing))
+    }
+
+    async fn next_position(&self, stream: &StreamName, partition: &Partition) -> Result<Option<OrderedPosition>> {
+        Ok(self.read(|state| state.next_position(stream, partition)))
+    }
+
+    async fn latest_objects(
+        &self,
+        stream: &StreamName,
+        partition: &Partition,
+        keys: &[String],
+    ) -> Result<Vec<Option<ObjectState>>> {
+        Ok(self.read(|state| keys.iter().map(|key| state.latest_object(stream, partition, key)).collect()))
+    }
+
+    async fn unjournalled(&self, stream: &StreamName) -> Result<Vec<JournalEntry>> {
+        Ok(self.read(|state| state.unjournalled(self.id, stream)))
+    }
+
+    async fn mark_journalled(&self, attempt: Uuid) -> Result<()> {
+        self.write(|state| {
+            state.mark_journalled(attempt);
+            Ok(())
+        })
+    }
+
+    async fn segment(&self, id: &SegmentId) -> Result<Option<LandedSegment>> {
+        Ok(self.read(|state| state.segment(id)))
+    }
+
+    async fn objects_listed(&self, names: &[String]) -> Result<Vec<bool>> {
+        Ok(self.read(|state| names.iter().map(|name| state.object(name).is_some()).collect()))
+    }
+
+    async fn work(
+        &self,
+        pipeline: &PipelineName,
+        stream: &StreamName,
+        now: Timestamp,
+        skip: &[SegmentId],
+        limit: u32,
+    ) -> Result<Vec<WorkItem>> {
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let skip = skip.iter().cloned().collect();
+        Ok(self.read(|state| state.work(pipeline, stream, now, &skip, limit)))
+    }
+
+    async fn fail(&self, pipeline: &PipelineName, failure: &SegmentFailure) -> Result<()> {
+        self.write(|state| state.fail(pipeline, failure))
+    }
+
+    async fn retry_failed(&self, pipeline: &PipelineName) -> Result<u64> {
+        self.write(|state| Ok(state.retry_failed(pipeline)))
+    }
+
+    async fn last_number(&self, pipeline: &PipelineName) -> Result<u64> {
+        Ok(self.read(|state| state.last_number(pipeline)))
+    }
+
+    async fn tables_of(&self, pipeline: &PipelineName, segments: &[SegmentId]) -> Result<Vec<TableName>> {
+        Ok(self.read(|state| state.tables_of(pipeline, segments)))
+    }
+
+    async fn open_group(&self, group: &LoadGroup) -> Result<()> {
+        crate::check::group(self.id, group)?;
+        self.write(|state| state.open_group(group))
+    }
+
+    async fn close_load(
+        &self,
+        pipeline: &PipelineName,
+        number: u64,
+        table: &TableName,
+        receipt: &LoadReceipt,
+        at: Timestamp,
+    ) -> Result<()> {
+        self.write(|state| state.close_load(pipeline, number, table, receipt, at))
+    }
+
+    async fn open_groups(&self, pipeline: &PipelineName) -> Result<Vec<LoadGroup>> {
+        Ok(self.read(|state| state.open_groups(pipeline)))
+    }
+
+    async fn schema(&self, pipeline: &PipelineName) -> Result<Option<StreamSchema>> {
+        Ok(self.read(|state| state.schema(pipeline)))
+    }
+
+    async fn evolve_schema(
+        &self,
+        pipeline: &PipelineName,
+        from: Option<SchemaVersion>,
+        schema: &SchemaRef,
+        at: Timestamp,
+    ) -> Result<Option<StreamSchema>> {
+        self.write(|state| state.evolve_schema(pipeline, from, schema, at))
+    }
+
+    async fn hold_changes(&self, changes: &[HeldChange]) -> Result<()> {
+        self.write(|state| {
+            state.hold_changes(changes);
+            Ok(())
+        })
+    }
+
+    async fn held_changes(&self) -> Result<Vec<HeldChange>> {
+        Ok(self.read(|state| state.held.values().cloned().collect()))
+    }
+
+    async fn approve_change(&self, table: &TableName, column: &str) -> Result<bool> {
+        self.write(|state| Ok(state.approve_change(table, column)))
+    }
+
+    async fn record_module(&self, module: &ModuleRecord) -> Result<()> {
+        self.write(|state| state.record_module(module))
+    }
+
+    async fn seen_in_folder(&self, path: &str, digest: Digest, at: Timestamp) -> Result<bool> {
+        self.write(|state| Ok(state.seen_in_folder(path, digest, at)))
+    }
+
+    async fn active_module(&self, name: &ModuleName) -> Result<Option<Digest>> {
+        Ok(self.read(|state| state.active_modules.get(name).copied()))
+    }
+
+    async fn activate_module(&self, name: &ModuleName, digest: Digest, _at: Timestamp) -> Result<()> {
+        self.write(|state| {
+            state.active_modules.insert(name.clone(), digest);
+            Ok(())
+        })
+    }
+
+    async fn record_revision(&self, revision: &Revision, at: Timestamp) -> Result<RevisionRecord> {
+        self.write(|state| Ok(state.record_revision(revision, at)))
+    }
+
+    async fn revision(&self, pipeline: &PipelineName, id: RevisionId) -> Result<Option<RevisionRecord>> {
+        Ok(self.read(|state| state.revision(pipeline, id).cloned()))
+    }
+
+    async fn deploy(
+        &self,
+        pipeline: &PipelineName,
+        revision: RevisionId,
+        deployed: DeploymentState,
+        reason: &str,
+        at: Timestamp,
+    ) -> Result<()> {
+        self.write(|state| state.deploy(pipeline, revision, deployed, reason, at))
+    }
+
+    async fn active(&self, pipeline: &PipelineName) -> Result<Option<Deployment>> {
+        Ok(self.read(|state| state.active(pipeline)))
+    }
+
+    async fn ask(&self, what: &str, arguments: &serde_json::Value, at: Timestamp) -> Result<u64> {
+        self.write(|state| Ok(state.ask(what, arguments, at)))
+    }
+
+    async fn asked(&self) -> Result<Vec<(u64, String, serde_json::Value)>> {
+        Ok(self.read(State::asked))
+    }
+
+    async fn answer(&self, request: u64, answer: &serde_json::Value, at: Timestamp) -> Result<()> {
+        self.write(|state| state.answer(request, answer, at))
+    }
+
+    async fn answered(&self, request: u64) -> Result<Option<serde_json::Value>> {
+        Ok(self.read(|state| state.answered(request)))
+    }
+
+    fn table_names(&self) -> Vec<&'static str> {
+        crate::tables::names()
+    }
+
+    async fn read_table(&self, name: &str) -> Result<RecordBatch> {
+        let table = crate::tables::table(name)?;
+        let rows = self.read(|state| state.rows(table.name))?;
+        Ok(table.batch(&rows)?)
+    }
+}

@@ -1,0 +1,283 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use forebay_model::Timestamp;
+use forebay_model::flow::OnChange;
+use forebay_model::ids::{Generation, PipelineName, SegmentId, StreamName, TableName};
+use forebay_model::load::{LoadGroup, LoadReceipt};
+use forebay_model::ports::{SegmentFailure, WorkItem};
+use forebay_model::segment::{LandedSegment, Partition};
+
+use super::state::{Group, Object, Refinement, State};
+use crate::check::{fingerprint, may_fail, may_open, no_load, number_follows, same_group, signed, totals};
+use crate::error::{LedgerError, Result};
+use crate::versions::{self, Standing, Unit, Version};
+
+impl State {
+    fn refinement(&self, pipeline: &PipelineName, segment: &SegmentId) -> Option<&Refinement> {
+        self.refinements.get(&(pipeline.clone(), segment.clone()))
+    }
+
+    fn standing(&self, pipeline: &PipelineName, segment: &SegmentId) -> Standing {
+        self.refinement(pipeline, segment).map_or(Standing::New, |refinement| refinement.standing)
+    }
+
+    fn next_generation(&self, pipeline: &PipelineName, segment: &SegmentId) -> Generation {
+        self.refinement(pipeline, segment)
+            .and_then(|refinement| refinement.loaded_generation)
+            .map_or(0, |last| last.saturating_add(1))
+    }
+
+    pub(super) fn work(
+        &self,
+        pipeline: &PipelineName,
+        stream: &StreamName,
+        now: Timestamp,
+        skip: &BTreeSet<SegmentId>,
+        limit: usize,
+    ) -> Vec<WorkItem> {
+        let units = self.units(pipeline, stream, now, skip);
+        let mut items: Vec<WorkItem> = Vec::new();
+        let mut last: Option<&Unit> = None;
+        for segment in self.segments.iter().filter(|segment| segment.stream == *stream) {
+            let Some(unit) = units.get(&segment.id) else { continue };
+            let goes_on = !unit.replaces.is_empty() && last == Some(unit);
+            if items.len() >= limit && !goes_on {
+                break;
+            }
+            last = Some(unit);
+            items.push(WorkItem {
+                segment: LandedSegment { replaces: unit.replaces.clone(), ..segment.clone() },
+                generation: self.next_generation(pipeline, &segment.id),
+                attempts: self.refinement(pipeline, &segment.id).map_or(0, |refinement| refinement.attempts),
+            });
+        }
+        items
+    }
+
+    /// The unit of each segment that is work.
+    fn units(
+        &self,
+        pipeline: &PipelineName,
+        stream: &StreamName,
+        now: Timestamp,
+        skip: &BTreeSet<SegmentId>,
+    ) -> BTreeMap<SegmentId, Unit> {
+        let mut keys: BTreeMap<(&Partition, &str), Vec<&Object>> = BTreeMap::new();
+        let mut units = BTreeMap::new();
+        for object in self.objects.iter().filter(|object| object.stream == *stream) {
+            match &object.source {
+                Some(source) => keys.entry((&source.partition, &source.key)).or_default().push(object),
+                None => {
+                    let version = self.version(pipeline, object);
+                    for unit in versions::plan(&[version], now, skip) {
+                        units.extend(unit.segments.iter().map(|id| (id.clone(), unit.clone())));
+                    }
+                }
+            }
+        }
+        for objects in keys.into_values() {
+            let history: Vec<_> = objects.into_iter().map(|object| self.version(pipeline, object)).collect();
+            for unit in versions::plan(&history, now, skip) {
+                units.extend(unit.segments.iter().map(|id| (id.clone(), unit.clone())));
+            }
+        }
+        units
+    }
+
+    fn version(&self, pipeline: &PipelineName, object: &Object) -> Version {
+        Version {
+            replaces_former: object.source.is_some() && object.on_change == OnChange::Replace,
+            segments: self
+                .segments
+                .iter()
+                .filter(|segment| segment.object == object.name)
+                .map(|segment| (segment.id.clone(), self.standing(pipeline, &segment.id)))
+                .collect(),
+        }
+    }
+
+    pub(super) fn fail(&mut self, pipeline: &PipelineName, failure: &SegmentFailure) -> Result<()> {
+        let segment = &failure.segment;
+        if self.segment(segment).is_none() {
+            return Err(LedgerError::invariant(format!("segment {segment} failed, and is not listed")));
+        }
+        let former = self.refinement(pipeline, segment);
+        may_fail(pipeline, segment, former.map_or(Standing::New, |former| former.standing))?;
+        let this = |failure: &SegmentFailure| (failure.at, failure.generation, failure.revision);
+        if former.and_then(|former| former.failure.as_ref()).is_some_and(|former| this(former) == this(failure)) {
+            return Ok(());
+        }
+        let refinement = Refinement {
+            standing: Standing::Failed(failure.retry_at),
+            generation: Some(failure.generation),
+            loaded_generation: former.and_then(|former| former.loaded_generation),
+            load_number: former.and_then(|former| former.load_number),
+            revision: Some(failure.revision),
+            counts: former.and_then(|former| former.counts),
+            attempts: former.map_or(0, |former| former.attempts).saturating_add(1),
+            failure: Some(failure.clone()),
+        };
+        self.refinements.insert((pipeline.clone(), segment.clone()), refinement);
+        Ok(())
+    }
+
+    pub(super) fn retry_failed(&mut self, pipeline: &PipelineName) -> u64 {
+        let mut let_go = 0;
+        for ((of, _), refinement) in &mut self.refinements {
+            let (Standing::Failed(retry_at), Some(failure)) = (refinement.standing, &mut refinement.failure) else {
+                continue;
+            };
+            if of == pipeline && retry_at.is_none_or(|at| at > failure.at) {
+                failure.retry_at = Some(failure.at);
+                refinement.standing = Standing::Failed(Some(failure.at));
+                let_go += 1;
+            }
+        }
+        let_go
+    }
+
+    pub(super) fn last_number(&self, pipeline: &PipelineName) -> u64 {
+        self.groups.keys().filter(|(of, _)| of == pipeline).map(|(_, number)| *number).max().unwrap_or(0)
+    }
+
+    pub(super) fn tables_of(&self, pipeline: &PipelineName, segments: &[SegmentId]) -> Vec<TableName> {
+        let tables: BTreeSet<_> = self
+            .groups
+            .iter()
+            .filter(|((of, _), _)| of == pipeline)
+            .flat_map(|(_, group)| &group.loads)
+            .filter(|(_, (load, _))| load.files.iter().any(|file| segments.contains(&file.segment)))
+            .map(|(table, _)| table.clone())
+            .collect();
+        tables.into_iter().collect()
+    }
+
+    pub(super) fn open_group(&mut self, group: &LoadGroup) -> Result<()> {
+        let pipeline = &group.pipeline;
+        if let Some(former) = self.groups.get(&(pipeline.clone(), group.number)) {
+            return same_group(pipeline, group.number, fingerprint(&former.group) == fingerprint(group));
+        }
+        number_follows(pipeline, group.number, self.last_number(pipeline))?;
+        for segment in &group.segments {
+            if self.segment(&segment.segment).is_none() {
+                return Err(LedgerError::invariant(format!("segment {} is not listed", segment.segment)));
+            }
+            let standing = self.standing(pipeline, &segment.segment);
+            may_open(group, segment, standing, self.next_generation(pipeline, &segment.segment))?;
+        }
+        for replaced in group.segments.iter().flat_map(|segment| &segment.replaces) {
+            if self.segment(replaced).is_none() {
+                return Err(LedgerError::invariant(format!("segment {replaced} is replaced, and is not listed")));
+            }
+        }
+        for load in &group.loads {
+            let (_, bytes, rows) = totals(load);
+            signed("size", bytes)?;
+            signed("count", rows)?;
+        }
+        self.write_segments(group);
+        let loads = group.loads.iter().map(|load| (load.table.clone(), (load.clone(), None))).collect();
+        self.groups
+            .insert((pipeline.clone(), group.number), Group { group: group.clone(), loads, done: false });
+        self.finish(pipeline, group.number);
+        Ok(())
+    }
+
+    fn write_segments(&mut self, group: &LoadGroup) {
+        for segment in &group.segments {
+            let place = (group.pipeline.clone(), segment.segment.clone());
+            let loaded_generation = self.refinements.get(&place).and_then(|former| former.loaded_generation);
+            let refinement = Refinement {
+                standing: Standing::Loading,
+                generation: Some(segment.generation),
+                loaded_generation,
+                load_number: Some(group.number),
+                revision: Some(group.revision),
+                counts: Some(segment.counts),
+                attempts: 0,
+                failure: None,
+            };
+            self.refinements.insert(place, refinement);
+            for reject in &segment.rejects {
+                let place = (
+                    group.pipeline.clone(),
+                    segment.segment.clone(),
+                    segment.generation,
+                    reject.stage.clone(),
+                    reject.code.clone(),
+                );
+                self.reject_counts.insert(place, reject.records);
+            }
+        }
+        for replaced in group.segments.iter().flat_map(|segment| &segment.replaces) {
+            let refinement =
+                self.refinements.entry((group.pipeline.clone(), replaced.clone())).or_insert(Refinement {
+                    standing: Standing::Superseded,
+                    generation: None,
+                    loaded_generation: None,
+                    load_number: None,
+                    revision: None,
+                    counts: None,
+                    attempts: 0,
+                    failure: None,
+                });
+            refinement.standing = Standing::Superseded;
+            refinement.attempts = 0;
+            refinement.failure = None;
+        }
+    }
+
+    /// With the last load of a group its segments are loaded, except what a later group superseded since.
+    fn finish(&mut self, pipeline: &PipelineName, number: u64) {
+        let Some(group) = self.groups.get_mut(&(pipeline.clone(), number)) else { return };
+        if group.loads.values().any(|(_, done)| done.is_none()) {
+            return;
+        }
+        group.done = true;
+        for ((of, _), refinement) in &mut self.refinements {
+            if of == pipeline && refinement.load_number == Some(number) && refinement.standing == Standing::Loading {
+                refinement.standing = Standing::Loaded;
+                refinement.loaded_generation = refinement.generation;
+            }
+        }
+    }
+
+    pub(super) fn close_load(
+        &mut self,
+        pipeline: &PipelineName,
+        number: u64,
+        table: &TableName,
+        receipt: &LoadReceipt,
+        at: Timestamp,
+    ) -> Result<()> {
+        let load = self
+            .groups
+            .get_mut(&(pipeline.clone(), number))
+            .and_then(|group| group.loads.get_mut(table))
+            .ok_or_else(|| no_load(pipeline, number, table))?;
+        if load.1.is_some() {
+            return Ok(());
+        }
+        signed("version", receipt.table_version)?;
+        signed("count", receipt.rows_removed)?;
+        load.1 = Some((receipt.clone(), at));
+        self.finish(pipeline, number);
+        Ok(())
+    }
+
+    pub(super) fn open_groups(&self, pipeline: &PipelineName) -> Vec<LoadGroup> {
+        self.groups
+            .iter()
+            .filter(|((of, _), group)| of == pipeline && !group.done)
+            .map(|(_, group)| LoadGroup {
+                loads: group
+                    .loads
+                    .values()
+                    .filter(|(_, done)| done.is_none())
+                    .map(|(load, _)| load.clone())
+                    .collect(),
+                ..group.group.clone()
+            })
+            .collect()
+    }
+}

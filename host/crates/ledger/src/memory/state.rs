@@ -1,0 +1,95 @@
+use std::collections::BTreeMap;
+
+use forebay_model::ids::{Digest, Generation, ModuleName, PipelineName, SegmentId, StreamName, TableName};
+use forebay_model::load::{Load, LoadGroup, LoadReceipt};
+use forebay_model::ports::{DeploymentState, HeldChange, Landing, ModuleRecord, ObjectState, RevisionRecord, SegmentFailure};
+use forebay_model::position::OrderedPosition;
+use forebay_model::revision::RevisionId;
+use forebay_model::schema::StreamSchema;
+use forebay_model::segment::{LandedSegment, Partition, SegmentCounts};
+use forebay_model::time::Timestamp;
+use forebay_model::flow::OnChange;
+use uuid::Uuid;
+
+use crate::versions::Standing;
+
+/// All that the ledger holds.
+#[derive(Debug, Clone, Default)]
+pub(super) struct State {
+    /// Accepted landings in order, and whether their journal entries are still to be written.
+    pub(super) landings: Vec<(Landing, bool)>,
+    /// Objects in order; an object's place is its number less one.
+    pub(super) objects: Vec<Object>,
+    /// Segments in the order of landing; likewise. `replaces` is what they took the place of when they landed.
+    pub(super) segments: Vec<LandedSegment>,
+    pub(super) partitions: BTreeMap<(StreamName, Partition), (OrderedPosition, Timestamp)>,
+    pub(super) refinements: BTreeMap<(PipelineName, SegmentId), Refinement>,
+    pub(super) groups: BTreeMap<(PipelineName, u64), Group>,
+    pub(super) reject_counts: BTreeMap<(PipelineName, SegmentId, Generation, String, String), u64>,
+    pub(super) schemas: BTreeMap<PipelineName, Vec<(StreamSchema, Timestamp)>>,
+    pub(super) held: BTreeMap<(TableName, String), HeldChange>,
+    pub(super) modules: BTreeMap<(ModuleName, Digest), ModuleRecord>,
+    pub(super) active_modules: BTreeMap<ModuleName, Digest>,
+    pub(super) module_files: BTreeMap<String, (Digest, Timestamp)>,
+    /// Revisions of each pipeline by number.
+    pub(super) revisions: BTreeMap<PipelineName, Vec<RevisionRecord>>,
+    pub(super) deployments: Vec<Deployed>,
+    pub(super) requests: Vec<Request>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Object {
+    pub(super) name: String,
+    pub(super) stream: StreamName,
+    pub(super) bytes: u64,
+    pub(super) digest: Digest,
+    pub(super) source: Option<ObjectState>,
+    pub(super) on_change: OnChange,
+    pub(super) attempt: Uuid,
+    pub(super) landed_at: Timestamp,
+    pub(super) replaced_by: Option<String>,
+}
+
+/// What a pipeline made of a segment.
+#[derive(Debug, Clone)]
+pub(super) struct Refinement {
+    pub(super) standing: Standing,
+    pub(super) generation: Option<Generation>,
+    pub(super) loaded_generation: Option<Generation>,
+    pub(super) load_number: Option<u64>,
+    pub(super) revision: Option<RevisionId>,
+    pub(super) counts: Option<SegmentCounts>,
+    pub(super) attempts: u32,
+    pub(super) failure: Option<SegmentFailure>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Group {
+    pub(super) group: LoadGroup,
+    /// By table: what the warehouse said, and when.
+    pub(super) loads: BTreeMap<TableName, (Load, Option<(LoadReceipt, Timestamp)>)>,
+    pub(super) done: bool,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Deployed {
+    pub(super) pipeline: PipelineName,
+    pub(super) revision: RevisionId,
+    pub(super) state: DeploymentState,
+    pub(super) reason: String,
+    pub(super) at: Timestamp,
+    pub(super) retired_at: Option<Timestamp>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Request {
+    pub(super) what: String,
+    pub(super) arguments: serde_json::Value,
+    pub(super) at: Timestamp,
+    pub(super) answer: Option<(serde_json::Value, Timestamp)>,
+}
+
+/// A place in a list as a number that counts from 1.
+pub(super) fn number_of(place: usize) -> u64 {
+    u64::try_from(place).unwrap_or(u64::MAX).saturating_add(1)
+}

@@ -1,0 +1,373 @@
+//! Schemas, modules, revisions, deployments and requests.
+
+use arrow_schema::SchemaRef;
+use forebay_model::Timestamp;
+use forebay_model::ids::{Digest, ModuleName, PipelineName, TableName};
+use forebay_model::ports::{Deployment, DeploymentState, HeldChange, ModuleRecord, RevisionRecord};
+use forebay_model::revision::{Revision, RevisionId};
+use forebay_model::schema::{SchemaVersion, StreamSchema};
+use sqlx::Row;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
+
+use super::fault::Step;
+use super::rows::{self, small, time};
+use crate::check::signed;
+use crate::error::LedgerError;
+
+pub(super) async fn schema(db: &mut SqliteConnection, pipeline: &PipelineName) -> Step<Option<StreamSchema>> {
+    let row = sqlx::query("SELECT version, schema FROM schemas WHERE pipeline = ? ORDER BY version DESC LIMIT 1")
+        .bind(pipeline.as_str())
+        .fetch_optional(db)
+        .await?;
+    let Some(row) = row else { return Ok(None) };
+    let text: String = row.try_get("schema")?;
+    Ok(Some(StreamSchema { version: small(&row, "version")?, schema: serde_json::from_str(&text)? }))
+}
+
+pub(super) async fn evolve_schema(
+    db: &mut SqliteConnection,
+    pipeline: &PipelineName,
+    from: Option<SchemaVersion>,
+    grown: &SchemaRef,
+    at: Timestamp,
+) -> Step<Option<StreamSchema>> {
+    let stands = schema(db, pipeline).await?;
+    let next = match crate::check::evolve(stands, from, grown)? {
+        crate::check::Evolve::Write(next) => next,
+        crate::check::Evolve::Answer(answer) => return Ok(answer),
+    };
+    sqlx::query("INSERT INTO schemas (pipeline, version, schema, created_at) VALUES (?, ?, ?, ?)")
+        .bind(pipeline.as_str())
+        .bind(i64::from(next.version))
+        .bind(serde_json::to_string(&next.schema)?)
+        .bind(at.as_micros())
+        .execute(db)
+        .await?;
+    Ok(Some(next))
+}
+
+pub(super) async fn hold_changes(db: &mut SqliteConnection, changes: &[HeldChange]) -> Step<()> {
+    for HeldChange { table, column, data_type, reason, first_seen, approved } in changes {
+        sqlx::query(
+            "INSERT INTO held_changes (table_name, column_name, data_type, reason, first_seen, approved) \
+             VALUES (?, ?, ?, ?, ?, ?) \
+             ON CONFLICT DO UPDATE SET data_type = excluded.data_type, reason = excluded.reason",
+        )
+        .bind(table.to_string())
+        .bind(column.as_str())
+        .bind(data_type.as_str())
+        .bind(reason.as_str())
+        .bind(first_seen.as_micros())
+        .bind(*approved)
+        .execute(&mut *db)
+        .await?;
+    }
+    Ok(())
+}
+
+pub(super) async fn held_changes(db: &mut SqliteConnection) -> Step<Vec<HeldChange>> {
+    let rows = sqlx::query("SELECT * FROM held_changes ORDER BY table_name, column_name").fetch_all(db).await?;
+    rows.iter()
+        .map(|row| {
+            let table: String = row.try_get("table_name")?;
+            Ok(HeldChange {
+                table: table.parse().map_err(|error| rows::unreadable(&error))?,
+                column: row.try_get("column_name")?,
+                data_type: row.try_get("data_type")?,
+                reason: row.try_get("reason")?,
+                first_seen: time(row, "first_seen")?,
+                approved: row.try_get("approved")?,
+            })
+        })
+        .collect()
+}
+
+pub(super) async fn approve_change(db: &mut SqliteConnection, table: &TableName, column: &str) -> Step<bool> {
+    let done = sqlx::query("UPDATE held_changes SET approved = 1 WHERE table_name = ? AND column_name = ?")
+        .bind(table.to_string())
+        .bind(column)
+        .execute(db)
+        .await?;
+    Ok(done.rows_affected() > 0)
+}
+
+pub(super) async fn record_module(db: &mut SqliteConnection, module: &ModuleRecord) -> Step<()> {
+    let ModuleRecord { digest, name, version, bytes, origin, at } = module;
+    sqlx::query(
+        "INSERT INTO modules (name, sha256, version, bytes, origin, recorded_at) VALUES (?, ?, ?, ?, ?, ?) \
+         ON CONFLICT DO NOTHING",
+    )
+    .bind(name.as_str())
+    .bind(digest.to_string())
+    .bind(version.as_str())
+    .bind(signed("size", *bytes)?)
+    .bind(origin.as_str())
+    .bind(at.as_micros())
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn seen_in_folder(
+    db: &mut SqliteConnection,
+    path: &str,
+    digest: Digest,
+    at: Timestamp,
+) -> Step<bool> {
+    let row = sqlx::query("SELECT sha256, seen_at FROM module_files WHERE path = ?")
+        .bind(path)
+        .fetch_optional(&mut *db)
+        .await?;
+    if let Some(row) = row
+        && rows::digest(&row, "sha256")? == digest
+    {
+        // The same call once more, whose first answer may have been lost: it is still new.
+        return Ok(time(&row, "seen_at")? != at);
+    }
+    sqlx::query(
+        "INSERT INTO module_files (path, sha256, seen_at) VALUES (?, ?, ?) \
+         ON CONFLICT DO UPDATE SET sha256 = excluded.sha256, seen_at = excluded.seen_at",
+    )
+    .bind(path)
+    .bind(digest.to_string())
+    .bind(at.as_micros())
+    .execute(db)
+    .await?;
+    Ok(false)
+}
+
+pub(super) async fn active_module(db: &mut SqliteConnection, name: &ModuleName) -> Step<Option<Digest>> {
+    let row = sqlx::query("SELECT sha256 FROM _active_modules WHERE name = ?")
+        .bind(name.as_str())
+        .fetch_optional(db)
+        .await?;
+    row.map(|row| rows::digest(&row, "sha256")).transpose()
+}
+
+pub(super) async fn activate_module(
+    db: &mut SqliteConnection,
+    name: &ModuleName,
+    digest: Digest,
+    at: Timestamp,
+) -> Step<()> {
+    sqlx::query(
+        "INSERT INTO _active_modules (name, sha256, since) VALUES (?, ?, ?) \
+         ON CONFLICT DO UPDATE SET sha256 = excluded.sha256, since = excluded.since",
+    )
+    .bind(name.as_str())
+    .bind(digest.to_string())
+    .bind(at.as_micros())
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn record_revision(
+    db: &mut SqliteConnection,
+    revision: &Revision,
+    at: Timestamp,
+) -> Step<RevisionRecord> {
+    let id = revision.id();
+    if let Some(known) = self::revision(db, &revision.pipeline, id).await? {
+        return Ok(known);
+    }
+    sqlx::query(
+        "INSERT INTO revisions (pipeline, revision, revision_id, body, created_at) \
+         SELECT ?1, coalesce(max(revision), 0) + 1, ?2, ?3, ?4 FROM revisions WHERE pipeline = ?1",
+    )
+    .bind(revision.pipeline.as_str())
+    .bind(id.to_string())
+    .bind(crate::check::revision_body(revision)?)
+    .bind(at.as_micros())
+    .execute(&mut *db)
+    .await?;
+    self::revision(db, &revision.pipeline, id)
+        .await?
+        .ok_or_else(|| LedgerError::invariant("a revision is gone that was just recorded").into())
+}
+
+pub(super) async fn revision(
+    db: &mut SqliteConnection,
+    pipeline: &PipelineName,
+    id: RevisionId,
+) -> Step<Option<RevisionRecord>> {
+    let row = sqlx::query(
+        "SELECT revision, revision_id, body, created_at FROM revisions WHERE pipeline = ? AND revision_id = ?",
+    )
+    .bind(pipeline.as_str())
+    .bind(id.to_string())
+    .fetch_optional(db)
+    .await?;
+    row.map(|row| revision_record(&row)).transpose()
+}
+
+fn revision_record(row: &SqliteRow) -> Step<RevisionRecord> {
+    let body: String = row.try_get("body")?;
+    Ok(RevisionRecord {
+        number: small(row, "revision")?,
+        id: rows::digest(row, "revision_id")?,
+        revision: serde_json::from_str(&body)?,
+        created_at: time(row, "created_at")?,
+    })
+}
+
+pub(super) async fn deploy(
+    db: &mut SqliteConnection,
+    pipeline: &PipelineName,
+    revision: RevisionId,
+    state: DeploymentState,
+    reason: &str,
+    at: Timestamp,
+) -> Step<()> {
+    if self::revision(db, pipeline, revision).await?.is_none() {
+        return Err(crate::check::not_recorded(pipeline, revision).into());
+    }
+    let active = active_revision(db, pipeline).await?;
+    let is_active = active == Some(revision);
+    match state {
+        DeploymentState::Active if is_active => Ok(()),
+        DeploymentState::Active => {
+            retire(db, pipeline, at).await?;
+            insert_deployment(db, pipeline, revision, state, reason, at).await
+        }
+        DeploymentState::Retired if is_active => retire(db, pipeline, at).await,
+        DeploymentState::Retired => Ok(()),
+        DeploymentState::Refused => {
+            let noted = sqlx::query(
+                "SELECT 1 FROM deployments WHERE pipeline = ? AND revision_id = ? AND state = 'refused' \
+                 AND deployed_at = ?",
+            )
+            .bind(pipeline.as_str())
+            .bind(revision.to_string())
+            .bind(at.as_micros())
+            .fetch_optional(&mut *db)
+            .await?;
+            match noted {
+                Some(_) => Ok(()),
+                None => insert_deployment(db, pipeline, revision, state, reason, at).await,
+            }
+        }
+    }
+}
+
+async fn active_revision(db: &mut SqliteConnection, pipeline: &PipelineName) -> Step<Option<RevisionId>> {
+    let row = sqlx::query("SELECT revision_id FROM deployments WHERE pipeline = ? AND state = 'active'")
+        .bind(pipeline.as_str())
+        .fetch_optional(db)
+        .await?;
+    row.map(|row| rows::digest(&row, "revision_id")).transpose()
+}
+
+async fn retire(db: &mut SqliteConnection, pipeline: &PipelineName, at: Timestamp) -> Step<()> {
+    sqlx::query("UPDATE deployments SET state = 'retired', retired_at = ? WHERE pipeline = ? AND state = 'active'")
+        .bind(at.as_micros())
+        .bind(pipeline.as_str())
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+async fn insert_deployment(
+    db: &mut SqliteConnection,
+    pipeline: &PipelineName,
+    revision: RevisionId,
+    state: DeploymentState,
+    reason: &str,
+    at: Timestamp,
+) -> Step<()> {
+    sqlx::query("INSERT INTO deployments (pipeline, revision_id, state, reason, deployed_at) VALUES (?, ?, ?, ?, ?)")
+        .bind(pipeline.as_str())
+        .bind(revision.to_string())
+        .bind(rows::word(&state)?)
+        .bind(reason)
+        .bind(at.as_micros())
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+pub(super) async fn active(db: &mut SqliteConnection, pipeline: &PipelineName) -> Step<Option<Deployment>> {
+    let row = sqlx::query(
+        "SELECT v.revision, v.revision_id, v.body, v.created_at, d.reason, d.deployed_at FROM deployments d \
+         JOIN revisions v ON v.pipeline = d.pipeline AND v.revision_id = d.revision_id \
+         WHERE d.pipeline = ? AND d.state = 'active'",
+    )
+    .bind(pipeline.as_str())
+    .fetch_optional(db)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    Ok(Some(Deployment {
+        pipeline: pipeline.clone(),
+        revision: revision_record(&row)?,
+        state: DeploymentState::Active,
+        at: time(&row, "deployed_at")?,
+        reason: row.try_get("reason")?,
+    }))
+}
+
+pub(super) async fn ask(
+    db: &mut SqliteConnection,
+    what: &str,
+    arguments: &serde_json::Value,
+    at: Timestamp,
+) -> Step<u64> {
+    let arguments = forebay_model::revision::canonical(arguments);
+    let same = sqlx::query("SELECT number FROM requests WHERE what = ? AND arguments = ? AND asked_at = ?")
+        .bind(what)
+        .bind(arguments.as_str())
+        .bind(at.as_micros())
+        .fetch_optional(&mut *db)
+        .await?;
+    if let Some(same) = same {
+        return rows::count(&same, "number");
+    }
+    let row = sqlx::query("INSERT INTO requests (what, arguments, asked_at) VALUES (?, ?, ?) RETURNING number")
+        .bind(what)
+        .bind(arguments)
+        .bind(at.as_micros())
+        .fetch_one(db)
+        .await?;
+    rows::count(&row, "number")
+}
+
+pub(super) async fn asked(db: &mut SqliteConnection) -> Step<Vec<(u64, String, serde_json::Value)>> {
+    let rows =
+        sqlx::query("SELECT number, what, arguments FROM requests WHERE answered_at IS NULL ORDER BY number")
+            .fetch_all(db)
+            .await?;
+    rows.iter()
+        .map(|row| {
+            let arguments: String = row.try_get("arguments")?;
+            Ok((rows::count(row, "number")?, row.try_get("what")?, serde_json::from_str(&arguments)?))
+        })
+        .collect()
+}
+
+pub(super) async fn answer(
+    db: &mut SqliteConnection,
+    request: u64,
+    answer: &serde_json::Value,
+    at: Timestamp,
+) -> Step<()> {
+    let number = signed("request", request)?;
+    let known = sqlx::query("SELECT 1 FROM requests WHERE number = ?").bind(number).fetch_optional(&mut *db).await?;
+    if known.is_none() {
+        return Err(LedgerError::invariant(format!("there is no request {request}")).into());
+    }
+    sqlx::query("UPDATE requests SET answer = ?, answered_at = ? WHERE number = ? AND answered_at IS NULL")
+        .bind(forebay_model::revision::canonical(answer))
+        .bind(at.as_micros())
+        .bind(number)
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+pub(super) async fn answered(db: &mut SqliteConnection, request: u64) -> Step<Option<serde_json::Value>> {
+    let row = sqlx::query("SELECT answer FROM requests WHERE number = ?")
+        .bind(signed("request", request)?)
+        .fetch_optional(db)
+        .await?;
+    let answer: Option<String> = row.map(|row| row.try_get("answer")).transpose()?.flatten();
+    Ok(answer.map(|text| serde_json::from_str(&text)).transpose()?)
+}

@@ -1,0 +1,424 @@
+//! Landings: objects, segments, positions of partitions.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+use forebay_model::ids::{SegmentId, StreamName};
+use forebay_model::ports::{JournalEntry, LandOutcome, Landing, NewObject, NewSegment, ObjectState};
+use forebay_model::position::{OrderedPosition, Position};
+use forebay_model::segment::{LandedSegment, Partition, SegmentContent};
+use forebay_model::flow::OnChange;
+use serde_json::json;
+use sqlx::sqlite::{Sqlite, SqliteConnection};
+use sqlx::{QueryBuilder, Row};
+use uuid::Uuid;
+
+use super::fault::Step;
+use super::rows::{self, segments};
+use crate::check::{known_part, landed, may_advance, signed};
+use crate::error::LedgerError;
+
+/// Rows of one statement: 21 values each, of the 32,766 that SQLite takes.
+const ROWS: usize = 1000;
+
+/// Lists a landing that was checked.
+pub(super) async fn land(db: &mut SqliteConnection, landing: &Landing) -> Step<LandOutcome> {
+    let repeated = sqlx::query("SELECT 1 FROM _landings WHERE attempt = ?")
+        .bind(landing.attempt.to_string())
+        .fetch_optional(&mut *db)
+        .await?
+        .is_some();
+    let standing = listed_parts(db, landing).await?;
+    let mut outcome = LandOutcome { listed: Vec::new(), known: Vec::new() };
+    let mut fresh: Vec<&NewObject> = Vec::new();
+    for object in &landing.objects {
+        match standing.get(object.name.as_str()) {
+            None => fresh.push(object),
+            Some(Listed::Here(digest)) if *digest == object.digest.to_string() && repeated => {
+                outcome.listed.extend(segments_of_object(db, &object.name).await?);
+            }
+            Some(Listed::Here(_)) => {
+                return Err(LedgerError::invariant(format!("object {} was landed before", object.name)).into());
+            }
+            Some(Listed::Elsewhere(name)) => {
+                outcome.known.extend(segments_of_object(db, name).await?.into_iter().map(|segment| segment.id));
+            }
+        }
+    }
+    if repeated {
+        return match fresh.first() {
+            None => Ok(outcome),
+            Some(object) => Err(LedgerError::invariant(format!(
+                "attempt {} landed before, without object {}",
+                landing.attempt, object.name
+            ))
+            .into()),
+        };
+    }
+    let advanced = advance(db, landing).await?;
+    insert_objects(db, landing, &fresh).await?;
+    insert_segments(db, landing, &fresh).await?;
+    let replaced = replace(db, landing, &fresh).await?;
+    for object in &fresh {
+        let replaces = replaced.get(object.name.as_str()).cloned().unwrap_or_default();
+        outcome.listed.extend(object.segments.iter().map(|segment| landed(landing, object, segment, replaces.clone())));
+    }
+    let body = (advanced || !fresh.is_empty()).then(|| serde_json::to_string(landing)).transpose()?;
+    sqlx::query("INSERT INTO _landings (attempt, stream, landed_at, body) VALUES (?, ?, ?, ?)")
+        .bind(landing.attempt.to_string())
+        .bind(landing.stream.as_str())
+        .bind(landing.landed_at.as_micros())
+        .bind(body)
+        .execute(&mut *db)
+        .await?;
+    Ok(outcome)
+}
+
+/// Where an object of a landing stands in the ledger.
+enum Listed {
+    /// Under its own name, with this digest.
+    Here(String),
+    /// The same part of the source's object is listed under this name.
+    Elsewhere(String),
+}
+
+async fn listed_parts<'a>(db: &mut SqliteConnection, landing: &'a Landing) -> Step<BTreeMap<&'a str, Listed>> {
+    let mut standing = BTreeMap::new();
+    let names: BTreeSet<_> = landing.objects.iter().map(|object| object.name.as_str()).collect();
+    let rows = sqlx::query("SELECT object, sha256 FROM objects WHERE object IN (SELECT value FROM json_each(?))")
+        .bind(serde_json::to_string(&names)?)
+        .fetch_all(&mut *db)
+        .await?;
+    for row in rows {
+        let name: String = row.try_get("object")?;
+        if let Some(name) = names.get(name.as_str()) {
+            standing.insert(*name, Listed::Here(row.try_get("sha256")?));
+        }
+    }
+    let parts: Vec<_> = landing
+        .objects
+        .iter()
+        .filter_map(|object| object.source.as_ref().map(|source| (object, source)))
+        .filter(|(object, _)| !standing.contains_key(object.name.as_str()))
+        .map(|(object, source)| (object.name.as_str(), source))
+        .collect();
+    let asked: Vec<_> =
+        parts.iter().map(|(_, source)| json!([source.partition.as_str(), source.key, source.version])).collect();
+    let rows = sqlx::query(
+        "SELECT j.key AS part, o.object, o.source_start, o.source_end FROM json_each(?) j JOIN objects o \
+         ON o.stream = ? AND o.partition = j.value ->> 0 AND o.key = j.value ->> 1 AND o.version = j.value ->> 2 \
+         ORDER BY o.number",
+    )
+    .bind(serde_json::to_string(&asked)?)
+    .bind(landing.stream.as_str())
+    .fetch_all(&mut *db)
+    .await?;
+    for row in rows {
+        let part: i64 = row.try_get("part")?;
+        let Some((name, source)) = usize::try_from(part).ok().and_then(|part| parts.get(part)) else { continue };
+        let listed = rows::count(&row, "source_start")?..rows::count(&row, "source_end")?;
+        if known_part(&landing.stream, source, &listed)? {
+            let listed_as: String = row.try_get("object")?;
+            standing.entry(*name).or_insert(Listed::Elsewhere(listed_as));
+        }
+    }
+    Ok(standing)
+}
+
+async fn advance(db: &mut SqliteConnection, landing: &Landing) -> Step<bool> {
+    let spans: BTreeSet<&Partition> =
+        landing.objects.iter().flat_map(|object| &object.segments).map(|segment| &segment.partition).collect();
+    let mut advanced = false;
+    for advance in &landing.advances {
+        let stands = next_position(db, &landing.stream, &advance.partition).await?;
+        if !may_advance(&landing.stream, advance, stands, spans.contains(&advance.partition))? {
+            continue;
+        }
+        advanced = true;
+        sqlx::query(
+            "INSERT INTO partitions (stream, partition, next_position, advanced_at) VALUES (?, ?, ?, ?) \
+             ON CONFLICT DO UPDATE SET next_position = excluded.next_position, advanced_at = excluded.advanced_at",
+        )
+        .bind(landing.stream.as_str())
+        .bind(advance.partition.as_str())
+        .bind(advance.to.to_string())
+        .bind(landing.landed_at.as_micros())
+        .execute(&mut *db)
+        .await?;
+    }
+    Ok(advanced)
+}
+
+async fn insert_objects(db: &mut SqliteConnection, landing: &Landing, objects: &[&NewObject]) -> Step<()> {
+    for chunk in objects.chunks(ROWS) {
+        let mut values = Vec::with_capacity(chunk.len());
+        for object in chunk {
+            let source = object.source.as_ref();
+            let start = source.map(|source| signed("offset", source.range.start)).transpose()?;
+            let end = source.map(|source| signed("offset", source.range.end)).transpose()?;
+            let on_change = source.map(|_| rows::word(&object.on_change)).transpose()?;
+            values.push((object, source, start, end, on_change, signed("size", object.bytes)?));
+        }
+        let mut insert = QueryBuilder::<Sqlite>::new(
+            "INSERT INTO objects (object, stream, partition, key, version, source_start, source_end, identity, \
+             on_change, bytes, sha256, attempt, landed_at) ",
+        );
+        insert.push_values(values, |mut row, (object, source, start, end, on_change, bytes)| {
+            row.push_bind(object.name.as_str())
+                .push_bind(landing.stream.as_str())
+                .push_bind(source.map(|source| source.partition.as_str()))
+                .push_bind(source.map(|source| source.key.as_str()))
+                .push_bind(source.map(|source| source.version.as_str()))
+                .push_bind(start)
+                .push_bind(end)
+                .push_bind(source.map(|source| source.identity.as_str()))
+                .push_bind(on_change)
+                .push_bind(bytes)
+                .push_bind(object.digest.to_string())
+                .push_bind(landing.attempt.to_string())
+                .push_bind(landing.landed_at.as_micros());
+        });
+        insert.build().persistent(false).execute(&mut *db).await?;
+    }
+    Ok(())
+}
+
+/// A segment's columns that depend on what it is.
+struct SegmentColumns {
+    key: Option<String>,
+    version: Option<String>,
+    source: Option<(i64, i64)>,
+    position: Option<String>,
+    content: &'static str,
+    range: (i64, i64),
+    compression: Option<String>,
+    preamble: Option<String>,
+    bytes: i64,
+    records: Option<i64>,
+}
+
+fn pair(range: &Range<u64>) -> Step<(i64, i64)> {
+    Ok((signed("offset", range.start)?, signed("offset", range.end)?))
+}
+
+fn columns(segment: &NewSegment) -> Step<SegmentColumns> {
+    let (content, range, compression, preamble) = match &segment.content {
+        SegmentContent::Bytes { range, compression, preamble } => {
+            let preamble = preamble.as_ref().map(serde_json::to_string).transpose()?;
+            ("bytes", pair(range)?, Some(rows::word(compression)?), preamble)
+        }
+        SegmentContent::Envelope { rows } => ("rows", pair(rows)?, None, None),
+    };
+    let (key, version, source, position) = match &segment.first {
+        Position::Ordered(position) => (None, None, None, Some(position.to_string())),
+        Position::Object { key, version, range } => {
+            (Some(key.clone()), Some(version.clone()), Some(pair(range)?), None)
+        }
+    };
+    Ok(SegmentColumns {
+        key,
+        version,
+        source,
+        position,
+        content,
+        range,
+        compression,
+        preamble,
+        bytes: signed("size", segment.bytes)?,
+        records: segment.records.map(|records| signed("count", records)).transpose()?,
+    })
+}
+
+async fn insert_segments(db: &mut SqliteConnection, landing: &Landing, objects: &[&NewObject]) -> Step<()> {
+    let all: Vec<_> =
+        objects.iter().flat_map(|object| object.segments.iter().map(move |segment| (object, segment))).collect();
+    for chunk in all.chunks(ROWS) {
+        let mut values = Vec::with_capacity(chunk.len());
+        for (object, segment) in chunk {
+            values.push((object, segment, columns(segment)?));
+        }
+        let mut insert = QueryBuilder::<Sqlite>::new(
+            "INSERT INTO segments (segment, stream, partition, key, version, source_start, source_end, position, \
+             next_position, object, content, content_start, content_end, compression, preamble, bytes, records, \
+             format, landed_at) ",
+        );
+        insert.push_values(values, |mut row, (object, segment, columns)| {
+            let id = SegmentId::derive(&landing.stream, &segment.partition, &segment.first);
+            row.push_bind(id.as_str().to_owned())
+                .push_bind(landing.stream.as_str())
+                .push_bind(segment.partition.as_str())
+                .push_bind(columns.key)
+                .push_bind(columns.version)
+                .push_bind(columns.source.map(|source| source.0))
+                .push_bind(columns.source.map(|source| source.1))
+                .push_bind(columns.position)
+                .push_bind(segment.next.as_ref().map(ToString::to_string))
+                .push_bind(object.name.as_str())
+                .push_bind(columns.content)
+                .push_bind(columns.range.0)
+                .push_bind(columns.range.1)
+                .push_bind(columns.compression)
+                .push_bind(columns.preamble)
+                .push_bind(columns.bytes)
+                .push_bind(columns.records)
+                .push_bind(segment.format.as_str())
+                .push_bind(landing.landed_at.as_micros());
+        });
+        insert.build().persistent(false).execute(&mut *db).await?;
+    }
+    Ok(())
+}
+
+/// Notes which former versions of their keys the new objects take the place of; gives the segments of those.
+async fn replace(
+    db: &mut SqliteConnection,
+    landing: &Landing,
+    objects: &[&NewObject],
+) -> Step<BTreeMap<String, Vec<SegmentId>>> {
+    let candidates: Vec<_> = objects
+        .iter()
+        .filter(|object| object.on_change == OnChange::Replace && object.source.is_some())
+        .map(|object| object.name.as_str())
+        .collect();
+    // One look for all, since most keys are new.
+    let names = sqlx::query(
+        "SELECT n.object FROM json_each(?) j JOIN objects n ON n.object = j.value WHERE EXISTS (SELECT 1 FROM objects f \
+         WHERE f.stream = n.stream AND f.partition = n.partition AND f.key = n.key AND f.number < n.number) \
+         ORDER BY n.number",
+    )
+    .bind(serde_json::to_string(&candidates)?)
+    .fetch_all(&mut *db)
+    .await?;
+    let mut replaced = BTreeMap::new();
+    for row in names {
+        let name: String = row.try_get("object")?;
+        sqlx::query(
+            "UPDATE objects SET replaced_by = n.object FROM (SELECT * FROM objects WHERE object = ?) n \
+             WHERE objects.stream = n.stream AND objects.partition = n.partition AND objects.key = n.key \
+             AND objects.number < n.number AND objects.replaced_by IS NULL",
+        )
+        .bind(name.as_str())
+        .execute(&mut *db)
+        .await?;
+        let segments = replaced_by(db, &name).await?;
+        replaced.insert(name, segments);
+    }
+    tracing::debug!(attempt = %landing.attempt, replacing = replaced.len(), "versions replaced");
+    Ok(replaced)
+}
+
+/// The segments that an object took the place of when it landed.
+async fn replaced_by(db: &mut SqliteConnection, object: &str) -> Step<Vec<SegmentId>> {
+    let rows = sqlx::query(
+        "SELECT s.segment FROM objects f JOIN segments s ON s.object = f.object WHERE f.replaced_by = ? ORDER BY s.number",
+    )
+    .bind(object)
+    .fetch_all(db)
+    .await?;
+    rows.iter().map(|row| rows::id(row, "segment")).collect()
+}
+
+async fn segments_of_object(db: &mut SqliteConnection, object: &str) -> Step<Vec<LandedSegment>> {
+    let rows = sqlx::query(segments!("WHERE s.object = ? ORDER BY s.number")).bind(object).fetch_all(&mut *db).await?;
+    let replaces = replaced_by(db, object).await?;
+    rows.iter()
+        .map(|row| rows::segment(row).map(|segment| LandedSegment { replaces: replaces.clone(), ..segment }))
+        .collect()
+}
+
+/// One segment.
+pub(super) async fn segment(db: &mut SqliteConnection, id: &SegmentId) -> Step<Option<LandedSegment>> {
+    let row = sqlx::query(segments!("WHERE s.segment = ?")).bind(id.as_str()).fetch_optional(&mut *db).await?;
+    let Some(row) = row else { return Ok(None) };
+    let segment = rows::segment(&row)?;
+    let replaces = replaced_by(db, &segment.object).await?;
+    Ok(Some(LandedSegment { replaces, ..segment }))
+}
+
+pub(super) async fn next_position(
+    db: &mut SqliteConnection,
+    stream: &StreamName,
+    partition: &Partition,
+) -> Step<Option<OrderedPosition>> {
+    let row = sqlx::query("SELECT next_position FROM partitions WHERE stream = ? AND partition = ?")
+        .bind(stream.as_str())
+        .bind(partition.as_str())
+        .fetch_optional(db)
+        .await?;
+    let text: Option<String> = row.map(|row| row.try_get(0)).transpose()?;
+    Ok(text.map(|text| text.parse()).transpose().map_err(|error| rows::unreadable(&error))?)
+}
+
+pub(super) async fn latest_objects(
+    db: &mut SqliteConnection,
+    stream: &StreamName,
+    partition: &Partition,
+    keys: &[String],
+) -> Step<Vec<Option<ObjectState>>> {
+    let rows = sqlx::query(
+        "SELECT j.key AS place, o.key, o.version, o.source_start, o.source_end, o.identity FROM json_each(?) j \
+         JOIN objects o ON o.number = (SELECT max(l.number) FROM objects l \
+         WHERE l.stream = ? AND l.partition = ? AND l.key = j.value)",
+    )
+    .bind(serde_json::to_string(keys)?)
+    .bind(stream.as_str())
+    .bind(partition.as_str())
+    .fetch_all(db)
+    .await?;
+    let mut found = vec![None; keys.len()];
+    for row in rows {
+        let place: i64 = row.try_get("place")?;
+        let state = ObjectState {
+            partition: partition.clone(),
+            key: row.try_get("key")?,
+            version: row.try_get("version")?,
+            range: rows::count(&row, "source_start")?..rows::count(&row, "source_end")?,
+            identity: row.try_get("identity")?,
+        };
+        if let Some(slot) = usize::try_from(place).ok().and_then(|place| found.get_mut(place)) {
+            *slot = Some(state);
+        }
+    }
+    Ok(found)
+}
+
+pub(super) async fn objects_listed(db: &mut SqliteConnection, names: &[String]) -> Step<Vec<bool>> {
+    let rows = sqlx::query("SELECT object FROM objects WHERE object IN (SELECT value FROM json_each(?))")
+        .bind(serde_json::to_string(names)?)
+        .fetch_all(db)
+        .await?;
+    let listed: BTreeSet<String> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+    Ok(names.iter().map(|name| listed.contains(name)).collect())
+}
+
+pub(super) async fn unjournalled(
+    db: &mut SqliteConnection,
+    ledger: Uuid,
+    stream: &StreamName,
+) -> Step<Vec<JournalEntry>> {
+    let rows = sqlx::query("SELECT body FROM _landings WHERE stream = ? AND body IS NOT NULL ORDER BY number")
+        .bind(stream.as_str())
+        .fetch_all(&mut *db)
+        .await?;
+    let mut entries = Vec::with_capacity(rows.len());
+    for row in rows {
+        let body: String = row.try_get(0)?;
+        let landing: Landing = serde_json::from_str(&body)?;
+        let mut segments = Vec::new();
+        let objects = sqlx::query("SELECT object FROM objects WHERE attempt = ? ORDER BY number")
+            .bind(landing.attempt.to_string())
+            .fetch_all(&mut *db)
+            .await?;
+        for object in objects {
+            let object: String = object.try_get(0)?;
+            segments.extend(segments_of_object(db, &object).await?);
+        }
+        entries.push(JournalEntry { version: 1, ledger, attempt: landing.attempt, landing, segments });
+    }
+    Ok(entries)
+}
+
+pub(super) async fn mark_journalled(db: &mut SqliteConnection, attempt: Uuid) -> Step<()> {
+    sqlx::query("UPDATE _landings SET body = NULL WHERE attempt = ?").bind(attempt.to_string()).execute(db).await?;
+    Ok(())
+}

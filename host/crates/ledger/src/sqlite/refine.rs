@@ -1,0 +1,273 @@
+//! What a pipeline has to refine, and what failed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use forebay_model::Timestamp;
+use forebay_model::flow::OnChange;
+use forebay_model::ids::{Generation, PipelineName, SegmentId, StreamName, TableName};
+use forebay_model::ports::{SegmentFailure, WorkItem};
+use forebay_model::segment::LandedSegment;
+use sqlx::Row;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
+
+use super::fault::Step;
+use super::rows;
+use crate::error::LedgerError;
+use crate::versions::{self, Standing, Unit, Version};
+
+/// Candidates of one query: enough for what is asked, and not all that ever landed.
+const PAGE: usize = 256;
+
+/// Segments to refine: those behind the mark that nothing was made of, and failed ones that are due.
+const CANDIDATES: &str = "SELECT s.number, s.segment, s.stream, s.partition, s.key, s.version, s.source_start, \
+    s.source_end, s.position, s.next_position, s.object, s.content, s.content_start, s.content_end, s.compression, \
+    s.preamble, s.bytes, s.records, s.format, s.landed_at, o.sha256, r.attempts, r.loaded_generation, \
+    o.key IS NOT NULL AND EXISTS (SELECT 1 FROM objects v WHERE v.stream = o.stream AND v.partition = o.partition \
+        AND v.key = o.key AND v.number <> o.number) AS versions \
+    FROM (SELECT n.number FROM segments n WHERE n.stream = ?2 AND n.number > max(?3, coalesce( \
+            (SELECT m.number FROM _work_marks m WHERE m.pipeline = ?1 AND m.stream = ?2), 0)) \
+            AND NOT EXISTS (SELECT 1 FROM refinements x WHERE x.pipeline = ?1 AND x.segment = n.segment) \
+        UNION ALL \
+        SELECT n.number FROM refinements x JOIN segments n ON n.segment = x.segment \
+            WHERE x.pipeline = ?1 AND x.state = 'failed' AND x.retry_at <= ?4 AND n.stream = ?2 AND n.number > ?3 \
+        ORDER BY 1 LIMIT ?5) c \
+    JOIN segments s ON s.number = c.number JOIN objects o ON o.object = s.object \
+    LEFT JOIN refinements r ON r.pipeline = ?1 AND r.segment = s.segment ORDER BY s.number";
+
+pub(super) async fn work(
+    db: &mut SqliteConnection,
+    pipeline: &PipelineName,
+    stream: &StreamName,
+    now: Timestamp,
+    skip: &[SegmentId],
+    limit: usize,
+) -> Step<Vec<WorkItem>> {
+    let skip: BTreeSet<SegmentId> = skip.iter().cloned().collect();
+    let mut items: Vec<WorkItem> = Vec::new();
+    // What the plans of keys with several versions gave, by segment: what it replaces, and its unit's first segment.
+    let mut planned: BTreeMap<SegmentId, Option<Unit>> = BTreeMap::new();
+    // The unit that came last; it comes whole, whatever the limit.
+    let mut open_unit: Option<SegmentId> = None;
+    let mut after = 0_i64;
+    let page = limit.saturating_add(skip.len()).clamp(1, PAGE);
+    loop {
+        let rows = sqlx::query(CANDIDATES)
+            .bind(pipeline.as_str())
+            .bind(stream.as_str())
+            .bind(after)
+            .bind(now.as_micros())
+            .bind(i64::try_from(page).unwrap_or(i64::MAX))
+            .fetch_all(&mut *db)
+            .await?;
+        for row in &rows {
+            after = row.try_get("number")?;
+            let mut item = item(row)?;
+            let versions: bool = row.try_get("versions")?;
+            let mut unit = None;
+            if versions {
+                if !planned.contains_key(&item.segment.id) {
+                    plan_key(db, pipeline, &item.segment, now, &skip, &mut planned).await?;
+                }
+                match planned.remove(&item.segment.id).flatten() {
+                    None => continue,
+                    Some(of) if of.replaces.is_empty() => {}
+                    Some(of) => {
+                        item.segment.replaces = of.replaces;
+                        unit = of.segments.into_iter().next();
+                    }
+                }
+            } else if skip.contains(&item.segment.id) {
+                continue;
+            }
+            if items.len() >= limit && (unit.is_none() || unit != open_unit) {
+                return Ok(items);
+            }
+            open_unit = unit;
+            items.push(item);
+        }
+        if rows.len() < page {
+            return Ok(items);
+        }
+    }
+}
+
+fn item(row: &SqliteRow) -> Step<WorkItem> {
+    let attempts: Option<i64> = row.try_get("attempts")?;
+    let loaded: Option<i64> = row.try_get("loaded_generation")?;
+    Ok(WorkItem {
+        segment: rows::segment(row)?,
+        generation: loaded.map_or(Ok(0), |_| rows::small(row, "loaded_generation").map(|last| last.saturating_add(1)))?,
+        attempts: attempts.map_or(Ok(0), |_| rows::small(row, "attempts"))?,
+    })
+}
+
+/// Plans all versions of a segment's object; each of their segments is in `planned` then.
+async fn plan_key(
+    db: &mut SqliteConnection,
+    pipeline: &PipelineName,
+    segment: &LandedSegment,
+    now: Timestamp,
+    skip: &BTreeSet<SegmentId>,
+    planned: &mut BTreeMap<SegmentId, Option<Unit>>,
+) -> Step<()> {
+    let rows = sqlx::query(
+        "SELECT o.number, o.on_change, s.segment, r.state, r.retry_at FROM objects o \
+         JOIN segments s ON s.object = o.object \
+         LEFT JOIN refinements r ON r.pipeline = ? AND r.segment = s.segment \
+         WHERE o.stream = ? AND o.partition = ? AND o.key = ? ORDER BY o.number, s.number",
+    )
+    .bind(pipeline.as_str())
+    .bind(segment.stream.as_str())
+    .bind(segment.partition.as_str())
+    .bind(segment.object_key())
+    .fetch_all(db)
+    .await?;
+    let mut history: BTreeMap<i64, Version> = BTreeMap::new();
+    for row in &rows {
+        let on_change: OnChange = rows::from_word(row.try_get("on_change")?)?;
+        let id = rows::id(row, "segment")?;
+        planned.insert(id.clone(), None);
+        history
+            .entry(row.try_get("number")?)
+            .or_insert_with(|| Version { replaces_former: on_change == OnChange::Replace, segments: Vec::new() })
+            .segments
+            .push((id, standing(row)?));
+    }
+    let history: Vec<_> = history.into_values().collect();
+    for unit in versions::plan(&history, now, skip) {
+        for id in &unit.segments {
+            planned.insert(id.clone(), Some(unit.clone()));
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn standing(row: &SqliteRow) -> Step<Standing> {
+    let state: Option<String> = row.try_get("state")?;
+    let retry_at: Option<i64> = row.try_get("retry_at")?;
+    Ok(match state.as_deref() {
+        None => Standing::New,
+        Some("failed") => Standing::Failed(retry_at.map(Timestamp::from_micros)),
+        Some("loading") => Standing::Loading,
+        Some("loaded") => Standing::Loaded,
+        Some("superseded") => Standing::Superseded,
+        Some(other) => return Err(LedgerError::invariant(format!("refinement state {other:?} is not known")).into()),
+    })
+}
+
+/// A pipeline's refinement of a segment, as far as failing and loading need it; `None` where the segment is not listed.
+pub(super) struct Refinement {
+    pub(super) standing: Standing,
+    pub(super) stream: String,
+    pub(super) next_generation: Generation,
+    failed: Option<(i64, i64, String)>,
+}
+
+pub(super) async fn refinement(
+    db: &mut SqliteConnection,
+    pipeline: &PipelineName,
+    segment: &SegmentId,
+) -> Step<Option<Refinement>> {
+    let row = sqlx::query(
+        "SELECT s.stream, r.state, r.retry_at, r.loaded_generation, r.generation, r.failed_at, r.revision_id \
+         FROM segments s LEFT JOIN refinements r ON r.pipeline = ? AND r.segment = s.segment WHERE s.segment = ?",
+    )
+    .bind(pipeline.as_str())
+    .bind(segment.as_str())
+    .fetch_optional(db)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    let loaded: Option<i64> = row.try_get("loaded_generation")?;
+    let failed_at: Option<i64> = row.try_get("failed_at")?;
+    Ok(Some(Refinement {
+        standing: standing(&row)?,
+        stream: row.try_get("stream")?,
+        next_generation: loaded
+            .map_or(Ok(0), |_| rows::small(&row, "loaded_generation").map(|last| last.saturating_add(1)))?,
+        failed: match failed_at {
+            None => None,
+            Some(at) => Some((at, row.try_get("generation")?, row.try_get("revision_id")?)),
+        },
+    }))
+}
+
+pub(super) async fn fail(db: &mut SqliteConnection, pipeline: &PipelineName, failure: &SegmentFailure) -> Step<()> {
+    let SegmentFailure { segment, generation, revision, class, message, hint, at, retry_at } = failure;
+    let Some(known) = refinement(db, pipeline, segment).await? else {
+        return Err(LedgerError::invariant(format!("segment {segment} failed, and is not listed")).into());
+    };
+    crate::check::may_fail(pipeline, segment, known.standing)?;
+    let this = (at.as_micros(), i64::from(*generation), revision.to_string());
+    if known.failed.as_ref() == Some(&this) {
+        return Ok(());
+    }
+    sqlx::query(
+        "INSERT INTO refinements (pipeline, segment, state, generation, revision_id, attempts, error_class, \
+         error_message, error_hint, failed_at, retry_at) VALUES (?, ?, 'failed', ?, ?, 1, ?, ?, ?, ?, ?) \
+         ON CONFLICT DO UPDATE SET generation = excluded.generation, revision_id = excluded.revision_id, \
+         attempts = attempts + 1, error_class = excluded.error_class, error_message = excluded.error_message, \
+         error_hint = excluded.error_hint, failed_at = excluded.failed_at, retry_at = excluded.retry_at",
+    )
+    .bind(pipeline.as_str())
+    .bind(segment.as_str())
+    .bind(this.1)
+    .bind(this.2)
+    .bind(rows::word(class)?)
+    .bind(message.as_str())
+    .bind(hint.as_deref())
+    .bind(this.0)
+    .bind(retry_at.map(Timestamp::as_micros))
+    .execute(&mut *db)
+    .await?;
+    move_mark(db, pipeline, &known.stream).await
+}
+
+pub(super) async fn retry_failed(db: &mut SqliteConnection, pipeline: &PipelineName) -> Step<u64> {
+    let done = sqlx::query(
+        "UPDATE refinements SET retry_at = failed_at WHERE pipeline = ? AND state = 'failed' \
+         AND (retry_at IS NULL OR retry_at > failed_at)",
+    )
+    .bind(pipeline.as_str())
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// Moves the mark to before the first segment that nothing was made of, so that `work` does not pass over the old ones again.
+pub(super) async fn move_mark(db: &mut SqliteConnection, pipeline: &PipelineName, stream: &str) -> Step<()> {
+    sqlx::query(
+        "INSERT INTO _work_marks (pipeline, stream, number) SELECT ?1, ?2, coalesce( \
+         (SELECT s.number - 1 FROM segments s WHERE s.stream = ?2 AND s.number > coalesce( \
+             (SELECT m.number FROM _work_marks m WHERE m.pipeline = ?1 AND m.stream = ?2), 0) \
+             AND NOT EXISTS (SELECT 1 FROM refinements r WHERE r.pipeline = ?1 AND r.segment = s.segment) \
+             ORDER BY s.number LIMIT 1), \
+         (SELECT max(s.number) FROM segments s WHERE s.stream = ?2), 0) \
+         WHERE true ON CONFLICT DO UPDATE SET number = excluded.number",
+    )
+    .bind(pipeline.as_str())
+    .bind(stream)
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn tables_of(
+    db: &mut SqliteConnection,
+    pipeline: &PipelineName,
+    segments: &[SegmentId],
+) -> Step<Vec<TableName>> {
+    let rows = sqlx::query(
+        "SELECT DISTINCT l.table_name FROM json_each(?) j JOIN load_segments l ON l.pipeline = ? AND l.segment = j.value \
+         ORDER BY l.table_name",
+    )
+    .bind(serde_json::to_string(segments)?)
+    .bind(pipeline.as_str())
+    .fetch_all(db)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            let name: String = row.try_get(0)?;
+            Ok(name.parse().map_err(|error| rows::unreadable(&error))?)
+        })
+        .collect()
+}
