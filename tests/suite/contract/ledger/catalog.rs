@@ -1,0 +1,205 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Int64Type, TimestampMicrosecondType};
+use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use forebay_model::ErrorClass;
+use forebay_model::flow::OnChange;
+use forebay_model::ids::{Digest, ModuleName, PipelineName};
+use forebay_model::ports::{DeploymentState, HeldChange, Ledger, ModuleRecord};
+use forebay_model::revision::{Revision, RouteTarget, Step};
+use forebay_model::schema::{SchemaChanges, StreamSchema};
+use serde_json::json;
+
+use super::support::*;
+
+fn schema(columns: &[&str]) -> SchemaRef {
+    Arc::new(Schema::new(
+        columns.iter().map(|name| Field::new(*name, DataType::Timestamp(TimeUnit::Microsecond, None), true)).collect::<Vec<_>>(),
+    ))
+}
+
+fn revision(threshold: f64) -> Revision {
+    Revision {
+        pipeline: pipeline(),
+        stream: stream(),
+        decoder: json!({"type": "csv", "header": true}),
+        steps: vec![Step {
+            name: "fraud".to_owned(),
+            module: ModuleName::new("fraud").unwrap(),
+            digest: Digest::of(b"wasm"),
+            config: json!({"v14_below": threshold}),
+            assets: BTreeMap::from([("blocked".to_owned(), Digest::of(b"list"))]),
+        }],
+        routes: BTreeMap::from([(
+            "scored".to_owned(),
+            RouteTarget::Table {
+                table: table("payments"),
+                partition_by: Vec::new(),
+                schema_changes: SchemaChanges::Apply,
+            },
+        )]),
+        rejects: table("fraud_rejects"),
+    }
+}
+
+pub(super) async fn a_schema_grows_by_compare_and_swap(ledger: &dyn Ledger) {
+    assert_eq!(ledger.schema(&pipeline()).await.unwrap(), None);
+    let (one, two) = (schema(&["a"]), schema(&["a", "b"]));
+    let first = Some(StreamSchema { version: 1, schema: Arc::clone(&one) });
+    for _ in 0..2 {
+        assert_eq!(ledger.evolve_schema(&pipeline(), None, &one, at(1)).await.unwrap(), first);
+    }
+    assert_eq!(ledger.evolve_schema(&pipeline(), None, &two, at(2)).await.unwrap(), None, "another was faster");
+    assert_eq!(ledger.schema(&pipeline()).await.unwrap(), first);
+    let grown = ledger.evolve_schema(&pipeline(), Some(1), &two, at(3)).await.unwrap();
+    assert_eq!(grown, Some(StreamSchema { version: 2, schema: two }));
+    assert_eq!(ledger.schema(&pipeline()).await.unwrap(), grown);
+    assert_eq!(ledger.evolve_schema(&pipeline(), Some(5), &one, at(4)).await.unwrap(), None);
+    assert_eq!(ledger.schema(&PipelineName::new("other").unwrap()).await.unwrap(), None);
+}
+
+pub(super) async fn held_changes_keep_their_first_time_and_approval(ledger: &dyn Ledger) {
+    let change = |column: &str, seen| HeldChange {
+        table: table("payments"),
+        column: column.to_owned(),
+        data_type: "Int64".to_owned(),
+        reason: "hold".to_owned(),
+        first_seen: at(seen),
+        approved: false,
+    };
+    ledger.hold_changes(&[change("b", 2), change("a", 1)]).await.unwrap();
+    assert!(ledger.approve_change(&table("payments"), "a").await.unwrap());
+    assert!(!ledger.approve_change(&table("payments"), "c").await.unwrap());
+    ledger.hold_changes(&[change("a", 9), change("b", 9)]).await.unwrap();
+    let approved = HeldChange { approved: true, ..change("a", 1) };
+    assert_eq!(ledger.held_changes().await.unwrap(), [approved, change("b", 2)]);
+}
+
+pub(super) async fn modules_and_files_are_remembered(ledger: &dyn Ledger) {
+    let name = ModuleName::new("fraud").unwrap();
+    let module = |content: &[u8], origin: &str| ModuleRecord {
+        digest: Digest::of(content),
+        name: name.clone(),
+        version: "1.0.0".to_owned(),
+        bytes: 10,
+        origin: origin.to_owned(),
+        at: at(1),
+    };
+    ledger.record_module(&module(b"one", "folder:modules/fraud.wasm")).await.unwrap();
+    ledger.record_module(&module(b"one", "deploy")).await.unwrap();
+    let table = ledger.read_table("modules").await.unwrap();
+    assert_eq!(table.column_by_name("origin").unwrap().as_string::<i32>().value(0), "folder:modules/fraud.wasm");
+    assert_eq!(ledger.active_module(&name).await.unwrap(), None);
+    ledger.activate_module(&name, Digest::of(b"one"), at(2)).await.unwrap();
+    ledger.activate_module(&name, Digest::of(b"two"), at(3)).await.unwrap();
+    assert_eq!(ledger.active_module(&name).await.unwrap(), Some(Digest::of(b"two")));
+
+    let seen = async |content: &[u8], seconds| ledger.seen_in_folder("modules/fraud.wasm", Digest::of(content), at(seconds)).await.unwrap();
+    assert!(!seen(b"one", 1).await);
+    assert!(!seen(b"one", 1).await, "the same call once more: its first answer may have been lost");
+    assert!(seen(b"one", 2).await);
+    assert!(!seen(b"two", 3).await);
+    assert!(!seen(b"one", 4).await, "only the last content counts");
+    assert!(!ledger.seen_in_folder("modules/other.wasm", Digest::of(b"one"), at(5)).await.unwrap());
+}
+
+pub(super) async fn revisions_are_numbered_once(ledger: &dyn Ledger) {
+    let first = ledger.record_revision(&revision(-8.0), at(1)).await.unwrap();
+    let second = ledger.record_revision(&revision(-7.5), at(2)).await.unwrap();
+    assert_eq!((first.number, second.number), (1, 2));
+    assert_eq!(ledger.record_revision(&revision(-8.0), at(3)).await.unwrap(), first);
+    assert_eq!(first.revision, revision(-8.0));
+    assert_eq!(first.id, revision(-8.0).id());
+    assert_eq!(ledger.revision(&pipeline(), second.id).await.unwrap(), Some(second));
+    assert_eq!(ledger.revision(&PipelineName::new("other").unwrap(), first.id).await.unwrap(), None);
+    assert_eq!(ledger.revision(&pipeline(), Digest::of(b"none")).await.unwrap(), None);
+}
+
+pub(super) async fn one_deployment_is_active(ledger: &dyn Ledger) {
+    let first = ledger.record_revision(&revision(-8.0), at(1)).await.unwrap();
+    let second = ledger.record_revision(&revision(-7.5), at(2)).await.unwrap();
+    let deploy = async |id, state, seconds: i64| {
+        ledger.deploy(&pipeline(), id, state, &format!("reason {seconds}"), at(seconds)).await
+    };
+    assert_eq!(ledger.active(&pipeline()).await.unwrap(), None);
+    deploy(first.id, DeploymentState::Active, 3).await.unwrap();
+    deploy(first.id, DeploymentState::Active, 4).await.unwrap();
+    for _ in 0..2 {
+        deploy(second.id, DeploymentState::Refused, 5).await.unwrap();
+    }
+    let active = ledger.active(&pipeline()).await.unwrap().unwrap();
+    assert_eq!((&active.revision, active.at, active.reason.as_str()), (&first, at(3), "reason 3"));
+    deploy(second.id, DeploymentState::Active, 6).await.unwrap();
+    assert_eq!(ledger.active(&pipeline()).await.unwrap().unwrap().revision, second);
+    deploy(first.id, DeploymentState::Retired, 7).await.unwrap();
+    assert!(ledger.active(&pipeline()).await.unwrap().is_some(), "it was retired already");
+    let table = ledger.read_table("deployments").await.unwrap();
+    let states: Vec<_> = table.column_by_name("state").unwrap().as_string::<i32>().iter().flatten().collect();
+    assert_eq!(states, ["retired", "refused", "active"]);
+    let unknown = deploy(Digest::of(b"none"), DeploymentState::Active, 8).await.unwrap_err();
+    assert_eq!(unknown.class(), ErrorClass::Bug);
+    deploy(second.id, DeploymentState::Retired, 9).await.unwrap();
+    assert_eq!(ledger.active(&pipeline()).await.unwrap(), None);
+}
+
+pub(super) async fn requests_are_answered_once(ledger: &dyn Ledger) {
+    let arguments = json!({"table": "lake.payments", "dry_run": false});
+    let first = ledger.ask("maintain", &arguments, at(1)).await.unwrap();
+    assert_eq!(ledger.ask("maintain", &arguments, at(1)).await.unwrap(), first, "the same call once more");
+    let second = ledger.ask("maintain", &json!(null), at(2)).await.unwrap();
+    assert!(second > first);
+    assert_eq!(
+        ledger.asked().await.unwrap(),
+        [(first, "maintain".to_owned(), arguments), (second, "maintain".to_owned(), json!(null))]
+    );
+    assert_eq!(ledger.answered(first).await.unwrap(), None);
+    for answer in ["done", "late"] {
+        ledger.answer(first, &json!({ "said": answer }), at(3)).await.unwrap();
+        assert_eq!(ledger.answered(first).await.unwrap(), Some(json!({"said": "done"})));
+    }
+    assert_eq!(ledger.asked().await.unwrap().len(), 1);
+    assert_eq!(ledger.answered(99).await.unwrap(), None);
+    assert_eq!(ledger.answer(99, &json!(1), at(4)).await.unwrap_err().class(), ErrorClass::Bug);
+}
+
+pub(super) async fn the_documented_tables_have_their_rows(ledger: &dyn Ledger) {
+    for name in ledger.table_names() {
+        assert_eq!(ledger.read_table(name).await.unwrap().num_rows(), 0, "{name}");
+    }
+    ledger.record_revision(&revision(-8.0), at(1)).await.unwrap();
+    let a = ledger.land(&file_landing(1, "a.csv", "v1", OnChange::Replace, 15)).await.unwrap().listed;
+    ledger.land(&records(2, &[("p0", None, 0, 10)])).await.unwrap();
+    let mut loaded = group(ledger, 1, &[a[0].id.clone()], &["payments"]);
+    loaded.revision = revision(-8.0).id();
+    loaded.loads[0].revision = revision(-8.0).id();
+    ledger.open_group(&loaded).await.unwrap();
+    ledger.close_load(&pipeline(), 1, &table("payments"), &receipt(), at(60)).await.unwrap();
+    ledger.fail(&pipeline(), &failure(&a[1].id, 10, Some(20))).await.unwrap();
+
+    let segments = ledger.read_table("segments").await.unwrap();
+    assert_eq!(segments.num_rows(), 3);
+    let landed_at = segments.column_by_name("landed_at").unwrap();
+    assert_eq!(landed_at.data_type(), &DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())));
+    assert_eq!(landed_at.as_primitive::<TimestampMicrosecondType>().value(2), at(2).as_micros());
+    assert_eq!(segments.column_by_name("sha256").unwrap().as_string::<i32>().value(0), a[0].digest.to_string());
+    let loads = ledger.read_table("loads").await.unwrap();
+    for (column, expected) in [("number", 1), ("revision", 1), ("rows", 5), ("files", 1), ("bytes", 50), ("table_version", 4)] {
+        assert_eq!(loads.column_by_name(column).unwrap().as_primitive::<Int64Type>().value(0), expected, "{column}");
+    }
+    let expected = [
+        ("objects", 2),
+        ("partitions", 1),
+        ("refinements", 2),
+        ("load_segments", 1),
+        ("reject_counts", 1),
+        ("revisions", 1),
+    ];
+    for (name, rows) in expected {
+        assert_eq!(ledger.read_table(name).await.unwrap().num_rows(), rows, "{name}");
+    }
+    let error = ledger.read_table("sqlite_schema").await.unwrap_err();
+    assert_eq!(error.class(), ErrorClass::Operator);
+    assert!(error.hint().unwrap().contains("segments"));
+}

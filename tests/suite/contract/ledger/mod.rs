@@ -1,0 +1,79 @@
+//! The contract of `ports::Ledger`: what the trait says, sentence by sentence, for each implementation.
+
+mod catalog;
+mod intake;
+mod refine;
+mod support;
+
+use forebay_ledger::{MemoryLedger, OpenMode, SqliteLedger};
+use forebay_model::ports::Ledger;
+
+use super::support::{CountingRandom, SteeredClock};
+
+/// A new ledger, and the folder that it lives in.
+type Made = (Box<dyn Ledger>, Option<tempfile::TempDir>);
+
+async fn memory() -> Made {
+    (Box::new(MemoryLedger::new(&CountingRandom::new(1))), None)
+}
+
+async fn sqlite() -> Made {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("forebay.db");
+    let ledger = SqliteLedger::open(&path, OpenMode::Create, &SteeredClock::new(), &CountingRandom::new(1)).await;
+    (Box::new(ledger.expect("a new ledger")), Some(folder))
+}
+
+/// Makes a test of each function, for each implementation.
+macro_rules! contract {
+    ($($room:ident: $($name:ident),+ $(,)?;)+) => {
+        mod in_memory {
+            $($(#[tokio::test] async fn $name() {
+                let (ledger, _folder) = super::memory().await;
+                super::$room::$name(ledger.as_ref()).await;
+            })+)+
+        }
+        mod in_sqlite {
+            $($(#[tokio::test] async fn $name() {
+                let (ledger, _folder) = super::sqlite().await;
+                super::$room::$name(ledger.as_ref()).await;
+            })+)+
+        }
+    };
+}
+
+contract! {
+    intake:
+        a_segment_is_listed_once_and_read_back_whole,
+        a_repeated_landing_gives_the_same_answer,
+        another_attempt_at_the_same_part_is_known,
+        a_partition_advances_only_from_where_it_stands,
+        a_landing_is_all_or_nothing,
+        a_broken_landing_is_refused,
+        a_replacing_version_names_the_segments_it_replaces,
+        tailed_parts_follow_one_another,
+        the_latest_version_of_each_key_is_given_in_order,
+        landings_are_unjournalled_until_marked;
+    refine:
+        work_is_in_the_order_of_landing,
+        each_pipeline_has_its_own_work,
+        a_failed_segment_waits_until_it_is_due,
+        a_success_clears_the_failure,
+        versions_do_not_overtake_one_another,
+        segments_that_replace_come_together_beyond_the_limit,
+        a_group_only_goes_forward,
+        a_group_without_loads_is_done_at_once,
+        a_group_must_be_work,
+        a_broken_group_is_refused,
+        work_finds_what_is_behind_many,
+        tables_of_names_former_tables,
+        one_host_at_a_time;
+    catalog:
+        a_schema_grows_by_compare_and_swap,
+        held_changes_keep_their_first_time_and_approval,
+        modules_and_files_are_remembered,
+        revisions_are_numbered_once,
+        one_deployment_is_active,
+        requests_are_answered_once,
+        the_documented_tables_have_their_rows;
+}
