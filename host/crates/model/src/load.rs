@@ -62,7 +62,8 @@ pub struct Load {
     /// When it was begun.
     pub begun_at: Timestamp,
     /// What the table's schema is to be after it, as Arrow: the table's own fields first, then those that are added. A column
-    /// whose type differs from the table's is rewritten (`Int64` to `Float64` only).
+    /// whose type differs from the table's is rewritten (`Int64` to `Float64` only). Without any field: it stays as it is
+    /// (a load that only removes).
     pub schema: arrow_schema::SchemaRef,
     /// The columns that divide the table's files, when the load creates the table.
     pub partition_by: Vec<String>,

@@ -106,7 +106,12 @@ pub trait LandingZone: Send + Sync + std::fmt::Debug {
     async fn identity(&self) -> Result<Option<ZoneIdentity>>;
     /// Takes a new zone for a ledger; refused where it belongs to another.
     async fn claim(&self, identity: &ZoneIdentity) -> Result<()>;
-    /// Objects under a prefix, without those of forebay's own (journal, identity, temporary ones).
+    /// Keeps a small immutable thing beside the raw data, under its digest: `modules/<digest>.wasm`, `assets/<digest>`. What is
+    /// there already stays. Durable when it returns.
+    async fn keep(&self, name: &str, bytes: Bytes) -> Result<()>;
+    /// What was kept under a name; `None` where there is nothing.
+    async fn kept(&self, name: &str) -> Result<Option<Bytes>>;
+    /// Objects under a prefix, without those of forebay's own (journal, identity, kept things, temporary ones).
     async fn list(&self, prefix: &str) -> Result<Vec<ObjectEntry>>;
     /// Removes an object; one that is gone already is no error.
     async fn delete(&self, name: &str) -> Result<()>;

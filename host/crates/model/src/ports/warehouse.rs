@@ -1,11 +1,12 @@
+use std::sync::Arc;
 use std::time::Duration;
 
-use arrow_array::RecordBatch;
-use arrow_schema::{Field, SchemaRef};
+use arrow_array::{Array as _, ArrayRef, RecordBatch};
+use arrow_schema::{DataType, Field, SchemaRef};
 use async_trait::async_trait;
 use uuid::Uuid;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ids::SegmentId;
 use crate::load::{Load, LoadReceipt, StagedFile};
 use crate::time::Timestamp;
@@ -60,7 +61,7 @@ pub struct MaintainOptions {
     pub dry_run: bool,
     /// Now, by the host's clock.
     pub now: Timestamp,
-    /// Staged files of these loads are not to be removed: the ledger has them open.
+    /// Paths of staged files that are not to be removed: they are of loads that the ledger has open.
     pub keep_staged: Vec<String>,
 }
 
@@ -95,6 +96,18 @@ pub trait Warehouse: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// Class operator, for a type that the warehouse cannot keep.
     fn storage_field(&self, field: &Field) -> Result<Field>;
+    /// Casts a column, of a type that [`Warehouse::storage_field`] was given, to the type that it answered. Nested fields are
+    /// matched by position, since their names may have been mapped. Nothing is cast in silence: a value that does not
+    /// fit is an error, never null.
+    ///
+    /// # Errors
+    /// Class bug, where the types do not belong together or a value does not fit.
+    fn store_column(&self, column: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
+        if column.data_type() == to {
+            return Ok(Arc::clone(column));
+        }
+        Err(Error::bug(format!("a column of type {} was to be stored as {to}", column.data_type())))
+    }
     /// The table; `None` where there is none.
     async fn table(&self, table: &str) -> Result<Option<TableInfo>>;
     /// The tables that there are.

@@ -1,0 +1,42 @@
+//! The formats of a stream, as a pipeline needs them.
+
+use std::io::Read;
+use std::sync::Arc;
+
+use forebay_model::ports::{Format, LandingZone, SegmentInput, SplitRule};
+use forebay_model::segment::SegmentContent;
+use forebay_model::{Compression, LandedSegment, Result};
+
+/// A stream's formats: which one an object has is told when it lands, and never again.
+pub trait Decoding: Send + Sync + std::fmt::Debug {
+    /// The format of an object, by its key and first bytes (decompressed).
+    fn detect(&self, key: &str, head: &[u8]) -> Result<String>;
+    /// The format of a key before its bytes are seen, for how it may be cut; `Whole` where only the bytes can tell.
+    fn split_rule(&self, key: &str) -> SplitRule;
+    /// A format by its name.
+    fn format(&self, name: &str) -> Result<Arc<dyn Format>>;
+    /// Reads through a compression.
+    fn decompress(&self, reader: Box<dyn Read + Send>, compression: Compression) -> Result<Box<dyn Read + Send>>;
+    /// The settings, for the revision.
+    fn settings(&self) -> serde_json::Value;
+}
+
+/// A segment's input, read from the landing zone. Blocking.
+///
+/// # Errors
+/// Those of the zone and of the first bytes of a compression.
+pub fn open_segment(zone: &dyn LandingZone, decoding: &dyn Decoding, segment: &LandedSegment) -> Result<SegmentInput> {
+    match &segment.content {
+        SegmentContent::Envelope { rows } => {
+            Ok(SegmentInput::Records(zone.open_records(&segment.object, rows.clone())?))
+        }
+        SegmentContent::Bytes { range, compression, preamble } => {
+            let body = zone.open(&segment.object, range.clone())?;
+            let body = match preamble {
+                Some(preamble) => Box::new(zone.open(&preamble.object, preamble.range.clone())?.chain(body)),
+                None => body,
+            };
+            Ok(SegmentInput::Bytes(decoding.decompress(body, *compression)?))
+        }
+    }
+}

@@ -1,0 +1,418 @@
+//! Carries out what the state machine of a pipeline asks for.
+//!
+//! Effects that wait run as tasks and answer by an event; segments run on the worker threads. There is one driver a pipeline, so
+//! what it remembers of tables (their schemas after loads that are under way) is all there is to know.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use forebay_model::ports::{Clock, Ledger, Random, WorkItem};
+use forebay_model::schema::Evolution;
+use forebay_model::{Error, PipelineName, Result, RevisionId, StreamName, StreamSchema, TableName};
+use tokio::sync::mpsc;
+
+use super::bind::{BoundPipeline, Materials, Surroundings, Warehouses, bind};
+use super::fit::TableState;
+use super::group::BoundSummary;
+use super::protocol::{BindingId, Effect, Event, Now, Recovered, RefineSettings, Report};
+use super::segment::{Workplace, refine};
+use super::state::Refine;
+use crate::budget::{Budget, WORKER_BYTES};
+use crate::decoding::open_segment;
+use crate::metrics::Stage;
+use crate::workers::Workers;
+
+/// Everything that a pipeline needs of the host.
+#[derive(Debug, Clone)]
+pub struct PipelineContext {
+    /// Its name.
+    pub pipeline: PipelineName,
+    /// The stream that it reads.
+    pub stream: StreamName,
+    /// The ledger.
+    pub ledger: Arc<dyn Ledger>,
+    /// The landing zone, the formats, the counters.
+    pub place: Workplace,
+    /// The warehouses.
+    pub warehouses: Warehouses,
+    /// The worker threads.
+    pub workers: Workers,
+    /// The budget.
+    pub budget: Budget,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Chance.
+    pub random: Arc<dyn Random>,
+    /// A table above this is not rewritten to widen a column.
+    pub widen_max_bytes: u64,
+    /// Called at named points, for faults.
+    pub failpoint: fn(&str),
+}
+
+/// Told what a pipeline does.
+pub trait Listener: Send + Sync {
+    /// Something to tell.
+    fn report(&self, pipeline: &PipelineName, report: &Report);
+}
+
+/// A pipeline that runs.
+#[derive(Debug, Clone)]
+pub struct PipelineHandle {
+    events: mpsc::UnboundedSender<Event>,
+    driver: Arc<Driver>,
+}
+
+#[derive(Debug)]
+struct Driver {
+    context: PipelineContext,
+    materials: Mutex<BTreeMap<RevisionId, Arc<Materials>>>,
+    bindings: Mutex<BTreeMap<BindingId, Arc<BoundPipeline>>>,
+    /// Tables as they will be when all that is under way has loaded.
+    tables: Mutex<BTreeMap<TableName, arrow_schema::SchemaRef>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl PipelineHandle {
+    /// Starts a pipeline. It waits for a revision ([`PipelineHandle::deploy`]); the future ends when it finishes.
+    pub fn start(
+        context: PipelineContext,
+        settings: RefineSettings,
+        listener: Arc<dyn Listener>,
+    ) -> (Self, impl Future<Output = Result<()>> + Send) {
+        let (events, queue) = mpsc::unbounded_channel();
+        let state = Refine::new(context.pipeline.clone(), context.ledger.id(), settings);
+        let driver = Arc::new(Driver {
+            context,
+            materials: Mutex::default(),
+            bindings: Mutex::default(),
+            tables: Mutex::default(),
+        });
+        let handle = Self { events, driver };
+        let running = handle.clone().run(state, queue, listener);
+        (handle, running)
+    }
+
+    /// What a revision would do: bound to the present schema and tables, nothing else changed. `None` before the first schema.
+    ///
+    /// # Errors
+    /// Why it does not fit.
+    pub async fn check(&self, materials: Arc<Materials>) -> Result<Option<Arc<BoundPipeline>>> {
+        let Some(schema) = self.driver.context.ledger.schema(&self.driver.context.pipeline).await? else {
+            return Ok(None);
+        };
+        self.driver.bind(materials, schema).await.map(Some)
+    }
+
+    /// Makes a revision the one that takes the next segments.
+    pub fn deploy(&self, materials: Arc<Materials>) {
+        let id = materials.revision.id();
+        lock(&self.driver.materials).insert(id, materials);
+        self.send(Event::Deployed(id));
+    }
+
+    /// Brings an event: `Landed`, `CaughtUp`, `Approved`, `Shutdown`.
+    pub fn send(&self, event: Event) {
+        // A pipeline that has finished hears nothing.
+        drop(self.events.send(event));
+    }
+
+    async fn run(
+        self,
+        mut state: Refine,
+        mut queue: mpsc::UnboundedReceiver<Event>,
+        listener: Arc<dyn Listener>,
+    ) -> Result<()> {
+        self.send(Event::Start);
+        while let Some(event) = queue.recv().await {
+            let context = &self.driver.context;
+            let now = Now { now: context.clock.now(), random: context.random.as_ref() };
+            for effect in state.step(now, event) {
+                if let Effect::Finish(result) = effect {
+                    return result;
+                }
+                if let Effect::Report(report) = &effect {
+                    context.count(report);
+                    listener.report(&context.pipeline, report);
+                } else {
+                    self.carry_out(effect);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn carry_out(&self, effect: Effect) {
+        let driver = Arc::clone(&self.driver);
+        let events = self.events.clone();
+        tokio::spawn(async move {
+            if let Some(event) = driver.perform(effect).await {
+                drop(events.send(event));
+            }
+        });
+    }
+}
+
+impl PipelineContext {
+    fn count(&self, report: &Report) {
+        let metrics = &self.place.metrics;
+        match report {
+            Report::Loaded { group, receipts, bytes } => {
+                metrics.bytes.add(*bytes);
+                metrics.segments_loaded.add(group.segments.len() as u64);
+                for segment in &group.segments {
+                    metrics.records.add(segment.counts.records);
+                    metrics.loaded.add(segment.counts.loaded);
+                    metrics.filtered.add(segment.counts.filtered);
+                    metrics.rejected.add(segment.counts.rejected);
+                    metrics.rescued.add(segment.counts.rescued);
+                }
+                for (table, receipt) in receipts {
+                    metrics.add_rows(&table.to_string(), receipt.rows_added);
+                }
+            }
+            Report::SegmentFailed(_) => metrics.segments_failed.add(1),
+            Report::Waiting(segments) => metrics.segments_waiting.set(*segments),
+            Report::Serving { .. } | Report::NotBound { .. } | Report::Retrying { .. } => {}
+        }
+    }
+}
+
+impl Driver {
+    async fn perform(self: Arc<Self>, effect: Effect) -> Option<Event> {
+        let context = &self.context;
+        let ledger = &context.ledger;
+        let pipeline = &context.pipeline;
+        match effect {
+            Effect::Recover => Some(Event::Recovered(self.recover().await)),
+            Effect::FetchWork { skip, limit } => {
+                Some(Event::Worked(ledger.work(pipeline, &context.stream, context.clock.now(), &skip, limit).await))
+            }
+            Effect::Infer(items) => Some(Event::Inferred(self.infer(items).await)),
+            Effect::Bind { id, revision, schema } => Some(Event::Bound(id, self.bind_as(id, revision, schema).await)),
+            Effect::Grow { id, revision, from, evolution } => {
+                Some(Event::Grown(id, self.grow(id, revision, from, evolution).await))
+            }
+            Effect::Refine { binding, job } => {
+                let segment = job.item.segment.id.clone();
+                Some(Event::Refined(segment, self.refine(binding, *job).await))
+            }
+            Effect::Discard(files) => {
+                self.discard(files).await;
+                None
+            }
+            Effect::FindTables(segments) => Some(Event::Found(ledger.tables_of(pipeline, &segments).await)),
+            Effect::OpenGroup(group) => {
+                (context.failpoint)("before_open_group");
+                let opened = self.timed(ledger.open_group(&group)).await;
+                (context.failpoint)("after_open_group");
+                Some(Event::Opened(opened))
+            }
+            Effect::Commit(load) => {
+                (context.failpoint)("before_commit");
+                let table = load.table.clone();
+                let committed = match context.warehouses.get(&table.warehouse) {
+                    Some(warehouse) => self.timed(warehouse.commit(&load)).await,
+                    None => {
+                        Err(Error::operator(format!("table {table} is in a warehouse that is not configured any more"))
+                            .with_hint(format!("add [warehouses.{}] until its loads are done", table.warehouse)))
+                    }
+                };
+                (context.failpoint)("after_commit");
+                Some(Event::Committed(table, committed))
+            }
+            Effect::CloseLoad { number, table, receipt } => {
+                (context.failpoint)("before_close_load");
+                let closed =
+                    self.timed(ledger.close_load(pipeline, number, &table, &receipt, context.clock.now())).await;
+                Some(Event::Closed(table, closed))
+            }
+            Effect::NoteFailure(failure) => {
+                let segment = failure.segment.clone();
+                Some(Event::Noted(segment, ledger.fail(pipeline, &failure).await))
+            }
+            Effect::RetryFailed => {
+                // A failure here only delays: failed segments are offered again by the next revision or start.
+                drop(ledger.retry_failed(pipeline).await);
+                Some(Event::Landed)
+            }
+            Effect::WakeAfter(wake, pause) => {
+                context.clock.sleep(pause).await;
+                Some(Event::Woke(wake))
+            }
+            Effect::DropBinding(id) => {
+                lock(&self.bindings).remove(&id);
+                None
+            }
+            Effect::Report(_) | Effect::Finish(_) => None,
+        }
+    }
+
+    async fn timed<T>(&self, work: impl Future<Output = T>) -> T {
+        let from = std::time::Instant::now();
+        let result = work.await;
+        self.context.place.metrics.clocks.add_since(Stage::Commit, from);
+        result
+    }
+
+    async fn recover(&self) -> Result<Recovered> {
+        let ledger = &self.context.ledger;
+        let pipeline = &self.context.pipeline;
+        Ok(Recovered {
+            groups: ledger.open_groups(pipeline).await?,
+            last_number: ledger.last_number(pipeline).await?,
+            schema: ledger.schema(pipeline).await?,
+        })
+    }
+
+    /// The first schema: from the first segments that have the format of the very first, in the order of landing.
+    async fn infer(&self, items: Vec<WorkItem>) -> Result<Option<StreamSchema>> {
+        let place = self.context.place.clone();
+        let inferred = self
+            .context
+            .workers
+            .run(move || {
+                let Some(first) = items.first() else { return Ok(None) };
+                let format = place.decoding.format(&first.segment.format)?;
+                let same = items.iter().filter(|item| item.segment.format == first.segment.format);
+                let samples: Result<Vec<_>> = same
+                    .map(|item| open_segment(place.zone.as_ref(), place.decoding.as_ref(), &item.segment))
+                    .collect();
+                format.infer(samples?)
+            })
+            .await?;
+        let Some(schema) = inferred else { return Ok(None) };
+        let ledger = &self.context.ledger;
+        let pipeline = &self.context.pipeline;
+        match ledger.evolve_schema(pipeline, None, &schema, self.context.clock.now()).await? {
+            Some(fixed) => Ok(Some(fixed)),
+            None => ledger.schema(pipeline).await,
+        }
+    }
+
+    fn materials(&self, revision: RevisionId) -> Result<Arc<Materials>> {
+        lock(&self.materials)
+            .get(&revision)
+            .cloned()
+            .ok_or_else(|| Error::bug(format!("revision {} was deployed without its modules", revision.short())))
+    }
+
+    async fn bind(&self, materials: Arc<Materials>, schema: StreamSchema) -> Result<Arc<BoundPipeline>> {
+        let surroundings = self.surroundings(&materials).await?;
+        self.context.workers.run(move || bind(&materials, &schema, &surroundings).map(Arc::new)).await
+    }
+
+    async fn surroundings(&self, materials: &Materials) -> Result<Surroundings> {
+        let held = self.context.ledger.held_changes().await?;
+        let mut tables = BTreeMap::new();
+        for table in materials.revision.tables() {
+            let info = match self.context.warehouses.get(&table.warehouse) {
+                Some(warehouse) => warehouse.table(&table.table).await?,
+                None => None,
+            };
+            let expected = lock(&self.tables).get(&table).cloned();
+            let state = TableState {
+                bytes: info.as_ref().map_or(0, |info| info.bytes),
+                schema: expected.or(info.map(|info| info.schema)),
+                approved: held
+                    .iter()
+                    .filter(|change| change.approved && change.table == table)
+                    .map(|change| change.column.clone())
+                    .collect(),
+            };
+            tables.insert(table, state);
+        }
+        Ok(Surroundings {
+            warehouses: Arc::clone(&self.context.warehouses),
+            tables,
+            widen_max_bytes: self.context.widen_max_bytes,
+            now: self.context.clock.now(),
+        })
+    }
+
+    async fn bind_as(&self, id: BindingId, revision: RevisionId, schema: StreamSchema) -> Result<BoundSummary> {
+        let bound = self.bind(self.materials(revision)?, schema).await?;
+        self.adopt(id, bound).await
+    }
+
+    async fn adopt(&self, id: BindingId, bound: Arc<BoundPipeline>) -> Result<BoundSummary> {
+        let held = bound.held();
+        if !held.is_empty() {
+            self.context.ledger.hold_changes(&held).await?;
+        }
+        let partitions = bound.targets.iter().chain([&bound.rejects]).map(|target| {
+            let fit = &target.fit;
+            (fit.table.clone(), (Arc::clone(&fit.after), fit.partition_by.clone()))
+        });
+        let summary = BoundSummary {
+            revision: bound.revision,
+            schema_version: bound.schema.version,
+            tables: partitions.collect(),
+        };
+        lock(&self.tables).extend(bound.tables_after());
+        lock(&self.bindings).insert(id, bound);
+        Ok(summary)
+    }
+
+    async fn grow(
+        &self,
+        id: BindingId,
+        revision: RevisionId,
+        from: StreamSchema,
+        evolution: Evolution,
+    ) -> Result<Option<(StreamSchema, BoundSummary)>> {
+        let ledger = &self.context.ledger;
+        let pipeline = &self.context.pipeline;
+        let materials = self.materials(revision)?;
+        let wanted = StreamSchema { version: from.version + 1, schema: evolution.schema };
+        // Bound before it is fixed: a schema that the rule refuses is not grown to.
+        let bound = self.bind(Arc::clone(&materials), wanted.clone()).await?;
+        let known = (from.version > 0).then_some(from.version);
+        let (schema, bound) =
+            match ledger.evolve_schema(pipeline, known, &wanted.schema, self.context.clock.now()).await? {
+                Some(fixed) if fixed.version == wanted.version => (fixed, bound),
+                Some(fixed) => (fixed.clone(), self.bind(materials, fixed).await?),
+                None => {
+                    let Some(newer) = ledger.schema(pipeline).await? else { return Ok(None) };
+                    (newer.clone(), self.bind(materials, newer).await?)
+                }
+            };
+        tracing::info!(
+            pipeline = %pipeline, version = schema.version, added = ?evolution.added, widened = ?evolution.widened,
+            "schema grew"
+        );
+        let summary = self.adopt(id, bound).await?;
+        Ok(Some((schema, summary)))
+    }
+
+    async fn refine(
+        &self,
+        binding: BindingId,
+        job: super::segment::SegmentJob,
+    ) -> Result<super::segment::SegmentOutcome> {
+        let bound = lock(&self.bindings).get(&binding).cloned();
+        let bound = bound.ok_or_else(|| Error::bug(format!("binding {binding} is gone while segments use it")))?;
+        let place = self.context.place.clone();
+        let held = self.context.budget.refine.take(WORKER_BYTES).await;
+        self.context
+            .workers
+            .run(move || {
+                let outcome = refine(&place, &bound, &job);
+                drop(held);
+                outcome
+            })
+            .await
+    }
+
+    async fn discard(&self, files: BTreeMap<TableName, Vec<forebay_model::StagedFile>>) {
+        for (table, files) in files {
+            let Some(warehouse) = self.context.warehouses.get(&table.warehouse) else { continue };
+            if let Err(error) = warehouse.discard(&table.table, &files).await {
+                // Maintenance removes them later.
+                tracing::warn!(table = %table, error = error.chain(), "staged files were not removed");
+            }
+        }
+    }
+}

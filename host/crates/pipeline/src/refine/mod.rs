@@ -1,0 +1,15 @@
+//! Refine: segments become rows. It never talks to a source; what fails here waits, visible, and stalls nobody.
+
+pub mod apply;
+pub mod bind;
+pub mod bisect;
+mod commit;
+pub mod conform;
+pub mod driver;
+pub mod fit;
+pub mod group;
+pub mod protocol;
+pub mod rescue;
+pub mod rows;
+pub mod segment;
+pub mod state;

@@ -1,0 +1,174 @@
+//! What the state machine of a pipeline is told, and what it asks for.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use forebay_model::load::LoadGroup;
+use forebay_model::ports::{Random, SegmentFailure, WorkItem};
+use forebay_model::schema::Evolution;
+use forebay_model::{Load, LoadReceipt, Result, RevisionId, SegmentId, StagedFile, StreamSchema, TableName, Timestamp};
+
+use super::group::BoundSummary;
+use super::segment::{SegmentJob, SegmentOutcome};
+
+/// Counts bindings within a process.
+pub type BindingId = u64;
+
+/// How a pipeline works.
+#[derive(Debug, Clone)]
+pub struct RefineSettings {
+    /// Segments with workers at a time.
+    pub workers: usize,
+    /// A group is full with so many segments,
+    pub group_segments: usize,
+    /// or so many landed bytes,
+    pub group_bytes: u64,
+    /// or when it is so old. It is also closed when nothing waits.
+    pub group_age: Duration,
+    /// How often the ledger is asked for work when nothing tells of any.
+    pub poll: Duration,
+    /// Finish when everything that landed is done.
+    pub once: bool,
+}
+
+/// What the ledger knew at the start.
+#[derive(Debug, Clone, Default)]
+pub struct Recovered {
+    /// Groups that were written down and not done.
+    pub groups: Vec<LoadGroup>,
+    /// The number of the last group.
+    pub last_number: u64,
+    /// The schema.
+    pub schema: Option<StreamSchema>,
+}
+
+/// What to do again after a pause.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Wake {
+    /// Ask for work.
+    Poll,
+    /// Recover.
+    Recover,
+    /// Infer.
+    Infer,
+    /// Look whether the group in the making is old enough.
+    Age,
+    /// Find the tables of the next group.
+    Find,
+    /// Open the group.
+    Open,
+    /// Commit a load.
+    Commit(TableName),
+    /// Close a load.
+    Close(TableName),
+    /// Note a failure.
+    Note(SegmentId),
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum Event {
+    /// Begin.
+    Start,
+    /// Answer to [`Effect::Recover`].
+    Recovered(Result<Recovered>),
+    /// A revision is active; its materials are loaded.
+    Deployed(RevisionId),
+    /// A held change was approved: bind again.
+    Approved,
+    /// Answer to [`Effect::FetchWork`].
+    Worked(Result<Vec<WorkItem>>),
+    /// Answer to [`Effect::Infer`].
+    Inferred(Result<Option<StreamSchema>>),
+    /// Answer to [`Effect::Bind`].
+    Bound(BindingId, Result<BoundSummary>),
+    /// Answer to [`Effect::Grow`]; `None` where another was faster.
+    Grown(BindingId, Result<Option<(StreamSchema, BoundSummary)>>),
+    /// Answer to [`Effect::Refine`].
+    Refined(SegmentId, Result<SegmentOutcome>),
+    /// Answer to [`Effect::FindTables`].
+    Found(Result<Vec<TableName>>),
+    /// Answer to [`Effect::OpenGroup`].
+    Opened(Result<()>),
+    /// Answer to [`Effect::Commit`].
+    Committed(TableName, Result<LoadReceipt>),
+    /// Answer to [`Effect::CloseLoad`].
+    Closed(TableName, Result<()>),
+    /// Answer to [`Effect::NoteFailure`].
+    Noted(SegmentId, Result<()>),
+    /// A pause is over.
+    Woke(Wake),
+    /// The stream has landed something.
+    Landed,
+    /// The stream has nothing more (`run --once`).
+    CaughtUp,
+    /// Finish what is in work, and stop.
+    Shutdown,
+}
+
+/// What is to be done.
+#[derive(Debug)]
+#[expect(missing_docs, reason = "the fields' names and types say it")]
+pub enum Effect {
+    /// Ask the ledger what is open.
+    Recover,
+    /// Ask the ledger for work.
+    FetchWork { skip: Vec<SegmentId>, limit: u32 },
+    /// Infer the first schema from a sample, and have the ledger fix it.
+    Infer(Vec<WorkItem>),
+    /// Bind a revision to a schema.
+    Bind { id: BindingId, revision: RevisionId, schema: StreamSchema },
+    /// Bind to a grown schema, and where that holds have the ledger fix it.
+    Grow { id: BindingId, revision: RevisionId, from: StreamSchema, evolution: Evolution },
+    /// No segment will use this binding again.
+    DropBinding(BindingId),
+    /// Refine on a worker.
+    Refine { binding: BindingId, job: Box<SegmentJob> },
+    /// Remove staged files.
+    Discard(BTreeMap<TableName, Vec<StagedFile>>),
+    /// Ask the ledger which tables hold rows of these.
+    FindTables(Vec<SegmentId>),
+    /// Write a group down.
+    OpenGroup(Box<LoadGroup>),
+    /// Commit a load.
+    Commit(Box<Load>),
+    /// Mark a load done.
+    CloseLoad { number: u64, table: TableName, receipt: LoadReceipt },
+    /// Write a failure down.
+    NoteFailure(Box<SegmentFailure>),
+    /// Let failed segments be tried at once.
+    RetryFailed,
+    /// Bring `Woke` after a pause.
+    WakeAfter(Wake, Duration),
+    /// Tell people and counters.
+    Report(Report),
+    /// The end: the pipeline does nothing more.
+    Finish(Result<()>),
+}
+
+/// What people and counters are told.
+#[derive(Debug)]
+#[expect(missing_docs, reason = "the fields' names and types say it")]
+pub enum Report {
+    /// A binding serves from now on.
+    Serving { revision: RevisionId, schema_version: u32 },
+    /// A revision or a schema could not be bound; the former one serves on where there is one.
+    NotBound { revision: RevisionId, error: String, hint: Option<String> },
+    /// A segment failed and waits.
+    SegmentFailed(Box<SegmentFailure>),
+    /// A group is loaded.
+    Loaded { group: Box<LoadGroup>, receipts: Vec<(TableName, LoadReceipt)>, bytes: u64 },
+    /// Something failed and is tried again.
+    Retrying { what: &'static str, error: String, pause: Duration },
+    /// How many segments are known to wait or to be in work.
+    Waiting(u64),
+}
+
+/// Time and chance for one step.
+#[derive(Debug, Clone, Copy)]
+pub struct Now<'a> {
+    /// The time.
+    pub now: Timestamp,
+    /// Ids.
+    pub random: &'a dyn Random,
+}

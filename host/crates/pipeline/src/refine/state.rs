@@ -1,0 +1,684 @@
+//! Refine as a state machine: events in, effects out, no I/O, no clock, no threads of its own.
+//!
+//! What holds at every step:
+//! - a segment is in one place: waiting, with a worker, staged in one group, or written down in the ledger;
+//! - a group is of one binding (one revision, one schema); groups are opened in the order of their numbers, one at a time;
+//! - a group that the ledger has written down only goes forward: its loads are committed until the warehouse has them;
+//! - the former binding serves until the next one is bound.
+//!
+//! The driver (`refine::driver`) carries effects out and brings their answers back as events; so does a simulation.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use forebay_model::load::LoadGroup;
+use forebay_model::ports::{SegmentFailure, WorkItem};
+use forebay_model::schema::Evolution;
+use forebay_model::{
+    Error, ErrorClass, PipelineName, Result, RevisionId, SegmentId, StreamSchema, TableName, Timestamp,
+};
+use uuid::Uuid;
+
+use super::commit::Committing;
+use super::group::{BoundSummary, Group, Writer, removes, write_down};
+use super::protocol::{BindingId, Effect, Event, Now, Recovered, RefineSettings, Report, Wake};
+use super::segment::{SegmentJob, SegmentOutcome, StagedSegment};
+use crate::policy::{Action, ONCE_ATTEMPTS, Scope, decide};
+
+/// The state of one pipeline.
+#[derive(Debug)]
+pub struct Refine {
+    pub(super) pipeline: PipelineName,
+    pub(super) ledger: Uuid,
+    pub(super) settings: RefineSettings,
+    pub(super) recovered: bool,
+    revision: Option<RevisionId>,
+    schema: Option<StreamSchema>,
+    inferring: bool,
+    serving: Option<BindingId>,
+    /// A binding that is being made; what asks for it is not asked again.
+    making: Option<BindingId>,
+    bindings: BTreeMap<BindingId, BoundSummary>,
+    next_binding: BindingId,
+    broken: Option<Error>,
+    queue: VecDeque<Queued>,
+    /// Segments that wait for the schema to grow.
+    growing: Vec<WorkItem>,
+    building: Option<Group>,
+    pub(super) sealed: VecDeque<Group>,
+    pub(super) finding: Option<(Group, Vec<(WorkItem, StagedSegment)>)>,
+    pub(super) committing: Option<Committing>,
+    pub(super) recovering: VecDeque<LoadGroup>,
+    noting: BTreeMap<SegmentId, SegmentFailure>,
+    next_number: u64,
+    fetching: bool,
+    /// The ledger may have work that was not fetched.
+    dirty: bool,
+    polling: bool,
+    caught_up: bool,
+    stopping: bool,
+    pub(super) finished: bool,
+    pub(super) attempts: BTreeMap<Wake, u32>,
+    /// Superseded while a worker has them: what comes of them is thrown away.
+    cancelled: BTreeSet<SegmentId>,
+    /// With `once`: when a segment that failed is to be tried again.
+    retry_at: Option<Timestamp>,
+}
+
+#[derive(Debug)]
+struct Queued {
+    item: WorkItem,
+    accept_schema: bool,
+}
+
+impl Refine {
+    /// A pipeline that has not started.
+    #[must_use]
+    pub fn new(pipeline: PipelineName, ledger: Uuid, settings: RefineSettings) -> Self {
+        Self {
+            pipeline,
+            ledger,
+            settings,
+            recovered: false,
+            revision: None,
+            schema: None,
+            inferring: false,
+            serving: None,
+            making: None,
+            bindings: BTreeMap::new(),
+            next_binding: 1,
+            broken: None,
+            queue: VecDeque::new(),
+            growing: Vec::new(),
+            building: None,
+            sealed: VecDeque::new(),
+            finding: None,
+            committing: None,
+            recovering: VecDeque::new(),
+            noting: BTreeMap::new(),
+            next_number: 1,
+            fetching: false,
+            dirty: true,
+            polling: false,
+            caught_up: false,
+            stopping: false,
+            finished: false,
+            attempts: BTreeMap::new(),
+            cancelled: BTreeSet::new(),
+            retry_at: None,
+        }
+    }
+
+    /// One step. After [`Effect::Finish`] it does nothing.
+    pub fn step(&mut self, now: Now<'_>, event: Event) -> Vec<Effect> {
+        let mut out = Vec::new();
+        if self.finished {
+            return out;
+        }
+        self.handle(now, event, &mut out);
+        if !self.finished {
+            self.advance(now, &mut out);
+        }
+        out
+    }
+
+    fn handle(&mut self, now: Now<'_>, event: Event, out: &mut Vec<Effect>) {
+        match event {
+            Event::Start => out.push(Effect::Recover),
+            Event::Recovered(result) => self.on_recovered(result, out),
+            Event::Deployed(revision) => {
+                self.revision = Some(revision);
+                self.broken = None;
+                self.making = None;
+                self.bind(out);
+            }
+            Event::Approved => self.bind(out),
+            Event::Worked(result) => self.on_worked(result, out),
+            Event::Inferred(result) => self.on_inferred(result, out),
+            Event::Bound(id, result) => self.on_bound(id, result, out),
+            Event::Grown(id, result) => self.on_grown(id, result, out),
+            Event::Refined(segment, result) => self.on_refined(now, &segment, result, out),
+            Event::Found(result) => self.on_found(now, result, out),
+            Event::Opened(result) => self.on_opened(result, out),
+            Event::Committed(table, result) => self.on_committed(table, result, out),
+            Event::Closed(table, result) => self.on_closed(table, result, out),
+            Event::Noted(segment, result) => self.on_noted(segment, result, out),
+            Event::Woke(wake) => self.on_woke(wake, out),
+            Event::Landed => self.dirty = true,
+            Event::CaughtUp => {
+                self.caught_up = true;
+                self.dirty = true;
+            }
+            Event::Shutdown => self.stopping = true,
+        }
+    }
+
+    fn on_recovered(&mut self, result: Result<Recovered>, out: &mut Vec<Effect>) {
+        match result {
+            Ok(Recovered { groups, last_number, schema }) => {
+                self.attempts.remove(&Wake::Recover);
+                self.next_number = last_number + 1;
+                self.schema = schema;
+                self.recovering = groups.into();
+                self.recovered = true;
+                self.bind(out);
+            }
+            Err(error) => self.again(Wake::Recover, "recovering", error, out),
+        }
+    }
+
+    /// Asks for a binding of the active revision to the schema, once both are known and former loads are done: they may change
+    /// the tables that it fits rows to.
+    fn bind(&mut self, out: &mut Vec<Effect>) {
+        let recovering =
+            !self.recovered || !self.recovering.is_empty() || self.committing.as_ref().is_some_and(|c| c.recovery);
+        let (Some(revision), Some(schema), false) = (self.revision, self.schema.clone(), recovering) else { return };
+        let id = self.next_binding;
+        self.next_binding += 1;
+        self.making = Some(id);
+        out.push(Effect::Bind { id, revision, schema });
+    }
+
+    fn on_inferred(&mut self, result: Result<Option<StreamSchema>>, out: &mut Vec<Effect>) {
+        self.inferring = false;
+        match result {
+            Ok(schema) => {
+                self.attempts.remove(&Wake::Infer);
+                // Nothing with a field in it: what comes grows the empty schema, or is rejected.
+                let empty = || StreamSchema { version: 0, schema: std::sync::Arc::new(arrow_schema::Schema::empty()) };
+                self.schema = Some(schema.unwrap_or_else(empty));
+                self.bind(out);
+            }
+            Err(error) => {
+                self.inferring = true;
+                self.again(Wake::Infer, "inferring the schema", error, out);
+            }
+        }
+    }
+
+    fn on_bound(&mut self, id: BindingId, result: Result<BoundSummary>, out: &mut Vec<Effect>) {
+        if self.making != Some(id) {
+            // A newer revision came in between.
+            out.push(Effect::DropBinding(id));
+            return;
+        }
+        self.making = None;
+        self.requeue_growing(false);
+        match result {
+            Ok(summary) => {
+                let former = self.serving.and_then(|id| self.bindings.get(&id)).map(|bound| bound.revision);
+                if former != Some(summary.revision) {
+                    out.push(Effect::RetryFailed);
+                    self.dirty = true;
+                }
+                self.serve(id, summary, out);
+            }
+            Err(error) => {
+                out.push(Effect::DropBinding(id));
+                self.not_bound(error, out);
+            }
+        }
+    }
+
+    fn serve(&mut self, id: BindingId, summary: BoundSummary, out: &mut Vec<Effect>) {
+        self.broken = None;
+        out.push(Effect::Report(Report::Serving {
+            revision: summary.revision,
+            schema_version: summary.schema_version,
+        }));
+        self.bindings.insert(id, summary);
+        self.serving = Some(id);
+        self.seal();
+    }
+
+    fn not_bound(&mut self, error: Error, out: &mut Vec<Effect>) {
+        if let Some(revision) = self.revision {
+            out.push(Effect::Report(Report::NotBound {
+                revision,
+                error: error.chain(),
+                hint: error.hint().map(ToOwned::to_owned),
+            }));
+        }
+        if self.serving.is_none() {
+            self.broken = Some(error);
+        }
+    }
+
+    fn on_grown(&mut self, id: BindingId, result: Result<Option<(StreamSchema, BoundSummary)>>, out: &mut Vec<Effect>) {
+        let current = self.making == Some(id);
+        if current {
+            self.making = None;
+        }
+        let accept_schema = match result {
+            Ok(Some((schema, summary))) => {
+                self.schema = Some(schema);
+                if current {
+                    self.serve(id, summary, out);
+                } else {
+                    // The revision changed meanwhile: bind it to what has grown.
+                    out.push(Effect::DropBinding(id));
+                    self.bind(out);
+                }
+                false
+            }
+            Ok(None) => {
+                out.push(Effect::DropBinding(id));
+                false
+            }
+            Err(error) => {
+                out.push(Effect::DropBinding(id));
+                let retry = error.class() == ErrorClass::Retry;
+                if !retry {
+                    self.not_bound(error, out);
+                }
+                !retry
+            }
+        };
+        self.requeue_growing(accept_schema);
+    }
+
+    /// Segments that waited for a schema are tried again, before all others.
+    fn requeue_growing(&mut self, accept_schema: bool) {
+        for item in std::mem::take(&mut self.growing).into_iter().rev() {
+            self.queue.push_front(Queued { item, accept_schema });
+        }
+    }
+
+    fn on_worked(&mut self, result: Result<Vec<WorkItem>>, out: &mut Vec<Effect>) {
+        self.fetching = false;
+        match result {
+            Ok(items) => {
+                self.attempts.remove(&Wake::Poll);
+                // Full answers may have more behind them.
+                self.dirty = self.dirty || !items.is_empty();
+                for item in items {
+                    if !self.knows(&item.segment.id) {
+                        self.queue.push_back(Queued { item, accept_schema: false });
+                    }
+                }
+            }
+            Err(error) => {
+                self.polling = true;
+                self.again(Wake::Poll, "asking for work", error, out);
+            }
+        }
+        let ending = self.settings.once && self.caught_up;
+        if !self.dirty && !self.polling && !ending {
+            self.polling = true;
+            out.push(Effect::WakeAfter(Wake::Poll, self.settings.poll));
+        }
+    }
+
+    fn knows(&self, segment: &SegmentId) -> bool {
+        self.known().any(|known| known == segment)
+    }
+
+    /// Segments that the ledger need not offer.
+    fn known(&self) -> impl Iterator<Item = &SegmentId> {
+        let groups = self.building.iter().chain(&self.sealed).chain(self.finding.iter().map(|(group, _)| group));
+        let staged = self.finding.iter().flat_map(|(_, staged)| staged);
+        let opening = self.committing.iter().flat_map(Committing::segments);
+        self.queue
+            .iter()
+            .map(|queued| &queued.item.segment.id)
+            .chain(self.growing.iter().map(|item| &item.segment.id))
+            .chain(
+                groups.flat_map(|group| {
+                    group.running.keys().chain(group.staged.iter().map(|(item, _)| &item.segment.id))
+                }),
+            )
+            .chain(staged.map(|(item, _)| &item.segment.id))
+            .chain(opening)
+            .chain(self.noting.keys())
+    }
+
+    fn on_refined(&mut self, now: Now<'_>, segment: &SegmentId, result: Result<SegmentOutcome>, out: &mut Vec<Effect>) {
+        let cancelled = self.cancelled.remove(segment);
+        let Some((group, item)) = self.take_running(segment) else { return };
+        match result {
+            Ok(SegmentOutcome::Staged(staged)) if cancelled => out.push(Effect::Discard(staged.files)),
+            Ok(SegmentOutcome::Staged(staged)) => group.staged.push((item, *staged)),
+            Ok(SegmentOutcome::Evolves(_)) | Err(_) if cancelled => {}
+            Ok(SegmentOutcome::Evolves(evolution)) => {
+                let binding = group.binding;
+                self.grow(binding, item, evolution, out);
+            }
+            Err(error) => {
+                let binding = group.binding;
+                group.spoiled.push(item.segment.replaces.clone());
+                self.fail(now, binding, &item, &error, out);
+            }
+        }
+    }
+
+    /// Takes a segment from its worker; the group that it ran in.
+    fn take_running(&mut self, segment: &SegmentId) -> Option<(&mut Group, WorkItem)> {
+        self.building
+            .iter_mut()
+            .chain(&mut self.sealed)
+            .find_map(|group| group.running.remove(segment).map(|item| (group, item)))
+    }
+
+    fn grow(&mut self, binding: BindingId, item: WorkItem, evolution: Evolution, out: &mut Vec<Effect>) {
+        let grown_already = self.serving != Some(binding);
+        let (Some(revision), Some(from), false) = (self.revision, self.schema.clone(), grown_already) else {
+            self.queue.push_front(Queued { item, accept_schema: false });
+            return;
+        };
+        self.growing.push(item);
+        if self.making.is_none() {
+            let id = self.next_binding;
+            self.next_binding += 1;
+            self.making = Some(id);
+            out.push(Effect::Grow { id, revision, from, evolution });
+        }
+    }
+
+    pub(super) fn fail(
+        &mut self,
+        now: Now<'_>,
+        binding: BindingId,
+        item: &WorkItem,
+        error: &Error,
+        out: &mut Vec<Effect>,
+    ) {
+        let attempts = item.attempts + 1;
+        let retry_at = match decide(Scope::Segment, error.class(), attempts) {
+            Action::Again(pause) if !self.settings.once || attempts < ONCE_ATTEMPTS => Some(now.now.plus(pause)),
+            Action::Again(_) | Action::WaitForChange => None,
+            Action::Stop => {
+                self.finish(Err(Error::new(error.class(), error.chain())), out);
+                return;
+            }
+        };
+        if let Some(at) = retry_at {
+            self.retry_at = Some(self.retry_at.map_or(at, |known| known.min(at)));
+        }
+        let revision = self
+            .bindings
+            .get(&binding)
+            .map_or_else(|| forebay_model::Digest::from_bytes([0; 32]), |bound| bound.revision);
+        let failure = SegmentFailure {
+            segment: item.segment.id.clone(),
+            generation: item.generation,
+            revision,
+            class: error.class(),
+            message: error.chain(),
+            hint: error.hint().map(ToOwned::to_owned),
+            at: now.now,
+            retry_at,
+        };
+        out.push(Effect::Report(Report::SegmentFailed(Box::new(failure.clone()))));
+        out.push(Effect::NoteFailure(Box::new(failure.clone())));
+        self.noting.insert(failure.segment.clone(), failure);
+    }
+
+    fn on_noted(&mut self, segment: SegmentId, result: Result<()>, out: &mut Vec<Effect>) {
+        match result {
+            Ok(()) => {
+                self.attempts.remove(&Wake::Note(segment.clone()));
+                self.noting.remove(&segment);
+            }
+            Err(error) => self.again(Wake::Note(segment), "noting a failure", error, out),
+        }
+    }
+
+    fn on_woke(&mut self, wake: Wake, out: &mut Vec<Effect>) {
+        match wake {
+            Wake::Poll => {
+                self.polling = false;
+                self.dirty = true;
+            }
+            Wake::Recover => out.push(Effect::Recover),
+            Wake::Infer => self.inferring = false,
+            Wake::Age => {}
+            Wake::Find => self.find_again(out),
+            Wake::Open => self.open_again(out),
+            Wake::Commit(table) => self.commit_again(&table, out),
+            Wake::Close(table) => self.close_again(&table, out),
+            Wake::Note(segment) => {
+                out.extend(self.noting.get(&segment).cloned().map(|failure| Effect::NoteFailure(Box::new(failure))));
+            }
+        }
+    }
+
+    /// The same once more after a pause, or the end: what the policy says.
+    pub(super) fn again(&mut self, wake: Wake, what: &'static str, error: Error, out: &mut Vec<Effect>) {
+        let attempts = self.attempts.entry(wake.clone()).or_insert(0);
+        *attempts += 1;
+        let give_up = self.settings.once && *attempts >= ONCE_ATTEMPTS;
+        match decide(Scope::Load, error.class(), *attempts) {
+            Action::Again(pause) if !give_up => {
+                let pause = if self.settings.once { pause.min(Duration::from_secs(2)) } else { pause };
+                out.push(Effect::Report(Report::Retrying { what, error: error.chain(), pause }));
+                out.push(Effect::WakeAfter(wake, pause));
+            }
+            Action::Again(_) | Action::WaitForChange | Action::Stop => self.finish(Err(error), out),
+        }
+    }
+
+    pub(super) fn finish(&mut self, result: Result<()>, out: &mut Vec<Effect>) {
+        self.finished = true;
+        out.push(Effect::Finish(result));
+    }
+
+    fn seal(&mut self) {
+        self.sealed.extend(self.building.take());
+    }
+
+    /// Everything that can go on, goes on.
+    fn advance(&mut self, now: Now<'_>, out: &mut Vec<Effect>) {
+        if !self.recovered {
+            return;
+        }
+        self.commit_recovered(out);
+        if self.finished {
+            return;
+        }
+        self.infer(out);
+        self.dispatch(now, out);
+        self.seal_when_due(now, out);
+        self.settle_next(now, out);
+        self.fetch(now, out);
+        out.push(Effect::Report(Report::Waiting(self.known().count() as u64)));
+        if !self.finished && self.is_done(now, out) {
+            let broken = self.broken.take();
+            self.finish(broken.map_or(Ok(()), Err), out);
+        }
+        self.drop_unused(out);
+    }
+
+    fn infer(&mut self, out: &mut Vec<Effect>) {
+        if self.schema.is_some() || self.inferring || self.revision.is_none() || self.queue.is_empty() || self.stopping
+        {
+            return;
+        }
+        self.inferring = true;
+        out.push(Effect::Infer(self.queue.iter().take(16).map(|queued| queued.item.clone()).collect()));
+    }
+
+    fn dispatch(&mut self, now: Now<'_>, out: &mut Vec<Effect>) {
+        let Some(binding) = self.serving else { return };
+        // A binding for the active revision is on its way: what is in work goes on, nothing new begins under a schema
+        // that is about to change.
+        if self.stopping || !self.growing.is_empty() {
+            return;
+        }
+        while self.running() < self.settings.workers && self.sealed.len() < 2 {
+            let Some(next) = self.queue.front() else { return };
+            let full = self.building.as_ref().is_some_and(|group| {
+                !group.must_hold(&next.item)
+                    && (group.len() >= self.settings.group_segments || group.bytes >= self.settings.group_bytes)
+            });
+            if full {
+                self.seal();
+                continue;
+            }
+            let Some(Queued { item, accept_schema }) = self.queue.pop_front() else { return };
+            if self.building.is_none() {
+                self.building = Some(Group::new(self.next_number, binding, now.now));
+                self.next_number += 1;
+                out.push(Effect::WakeAfter(Wake::Age, self.settings.group_age));
+            }
+            let Some(group) = &mut self.building else { return };
+            group.bytes += item.segment.bytes;
+            group.running.insert(item.segment.id.clone(), item.clone());
+            let job = SegmentJob { item, number: group.number, begun_at: group.begun_at, accept_schema };
+            out.push(Effect::Refine { binding, job: Box::new(job) });
+        }
+    }
+
+    fn running(&self) -> usize {
+        self.building.iter().chain(&self.sealed).map(|group| group.running.len()).sum()
+    }
+
+    fn seal_when_due(&mut self, now: Now<'_>, out: &mut Vec<Effect>) {
+        let Some(group) = &self.building else { return };
+        let old = now.now.since(group.begun_at) >= self.settings.group_age;
+        let idle = group.running.is_empty()
+            && self.queue.is_empty()
+            && self.growing.is_empty()
+            && !self.fetching
+            && !self.dirty;
+        let next_belongs = self.queue.front().is_some_and(|next| group.must_hold(&next.item));
+        if (old && !next_belongs) || idle || (self.stopping && group.running.is_empty()) {
+            self.seal();
+        } else if old {
+            out.push(Effect::WakeAfter(Wake::Age, self.settings.poll));
+        }
+    }
+
+    fn settle_next(&mut self, now: Now<'_>, out: &mut Vec<Effect>) {
+        if self.committing.is_some() || self.finding.is_some() || !self.recovering.is_empty() {
+            return;
+        }
+        while self.sealed.front().is_some_and(|group| group.running.is_empty()) {
+            let Some(mut group) = self.sealed.pop_front() else { return };
+            let settled = group.settle();
+            for staged in settled.superseded {
+                out.push(Effect::Discard(staged.files));
+            }
+            for (item, staged) in settled.held_back {
+                out.push(Effect::Discard(staged.files));
+                let error = Error::operator(format!(
+                    "another segment of {} failed; its segments load together",
+                    item.segment.object_key()
+                ));
+                self.fail(now, group.binding, &item, &error, out);
+            }
+            if settled.staged.is_empty() {
+                continue;
+            }
+            let removes = removes(&settled.staged);
+            self.finding = Some((group, settled.staged));
+            if removes.is_empty() {
+                self.on_found(now, Ok(Vec::new()), out);
+            } else {
+                out.push(Effect::FindTables(removes));
+            }
+            return;
+        }
+    }
+
+    fn on_found(&mut self, now: Now<'_>, result: Result<Vec<TableName>>, out: &mut Vec<Effect>) {
+        let touched = match result {
+            Ok(touched) => touched,
+            Err(error) => return self.again(Wake::Find, "looking for tables", error, out),
+        };
+        self.attempts.remove(&Wake::Find);
+        let Some((group, staged)) = self.finding.take() else { return };
+        let Some(bound) = self.bindings.get(&group.binding) else { return };
+        let bytes = staged.iter().map(|(_, staged)| staged.bytes).sum();
+        let writer = Writer { ledger: self.ledger, pipeline: &self.pipeline, random: now.random };
+        let written = write_down(&writer, &group, bound, staged, &touched);
+        out.push(Effect::OpenGroup(Box::new(written.clone())));
+        self.committing = Some(Committing::opening(written, bytes));
+    }
+
+    fn find_again(&mut self, out: &mut Vec<Effect>) {
+        if let Some((_, staged)) = &self.finding {
+            out.push(Effect::FindTables(removes(staged)));
+        }
+    }
+
+    /// Segments that the group supersedes are no work any more.
+    pub(super) fn forget_superseded(&mut self, superseded: &[SegmentId], out: &mut Vec<Effect>) {
+        self.queue.retain(|queued| !superseded.contains(&queued.item.segment.id));
+        self.growing.retain(|item| !superseded.contains(&item.segment.id));
+        for group in self.building.iter_mut().chain(&mut self.sealed) {
+            self.cancelled.extend(superseded.iter().filter(|segment| group.running.contains_key(segment)).cloned());
+            let gone = group.staged.extract_if(.., |(item, _)| superseded.contains(&item.segment.id));
+            out.extend(gone.map(|(_, staged)| Effect::Discard(staged.files)));
+        }
+    }
+
+    fn fetch(&mut self, now: Now<'_>, out: &mut Vec<Effect>) {
+        let low = self.queue.len() < self.settings.workers.saturating_mul(2);
+        if self.settings.once && self.retry_at.is_some_and(|at| at <= now.now) {
+            self.retry_at = None;
+            self.dirty = true;
+        }
+        if self.fetching || !self.dirty || !low || self.stopping || self.revision.is_none() || self.broken.is_some() {
+            return;
+        }
+        self.fetching = true;
+        self.dirty = false;
+        let limit = u32::try_from(self.settings.group_segments.clamp(16, 512)).unwrap_or(512);
+        out.push(Effect::FetchWork { skip: self.known().cloned().collect(), limit });
+    }
+
+    fn is_done(&mut self, now: Now<'_>, out: &mut Vec<Effect>) -> bool {
+        let quiet = self.running() == 0
+            && self.building.is_none()
+            && self.sealed.is_empty()
+            && self.finding.is_none()
+            && self.committing.is_none()
+            && self.recovering.is_empty()
+            && self.noting.is_empty();
+        if self.stopping {
+            return quiet;
+        }
+        if !self.settings.once || !quiet {
+            return false;
+        }
+        if self.broken.is_some() {
+            return true;
+        }
+        let empty = self.caught_up && self.queue.is_empty() && self.growing.is_empty() && !self.fetching && !self.dirty;
+        if !empty || self.making.is_some() || self.inferring {
+            return false;
+        }
+        if let Some(at) = self.retry_at {
+            if !self.polling {
+                self.polling = true;
+                out.push(Effect::WakeAfter(Wake::Poll, at.since(now.now) + Duration::from_millis(1)));
+            }
+            return false;
+        }
+        true
+    }
+
+    fn drop_unused(&mut self, out: &mut Vec<Effect>) {
+        let used = |id: BindingId| {
+            self.serving == Some(id)
+                || self
+                    .building
+                    .iter()
+                    .chain(&self.sealed)
+                    .chain(self.finding.iter().map(|(g, _)| g))
+                    .any(|group| group.binding == id)
+        };
+        let unused: Vec<_> = self.bindings.keys().copied().filter(|id| !used(*id)).collect();
+        for id in unused {
+            self.bindings.remove(&id);
+            out.push(Effect::DropBinding(id));
+        }
+    }
+
+    /// After recovery's last group: bind, now that the tables are as the ledger knows them.
+    pub(super) fn recovery_done(&mut self, out: &mut Vec<Effect>) {
+        if self.recovering.is_empty() && self.serving.is_none() && self.making.is_none() {
+            self.bind(out);
+        }
+    }
+}

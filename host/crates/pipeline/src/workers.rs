@@ -1,0 +1,90 @@
+//! The worker threads: decoding, rules and encoding run here, never on the threads that do I/O.
+//!
+//! Plain threads, for a guest is called synchronously, one a core. A job that panics fails its own work with the message;
+//! the thread goes on.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+
+use forebay_model::{Error, Result};
+use tokio::sync::oneshot;
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// A pool of worker threads; they end when the last handle is dropped.
+#[derive(Debug, Clone)]
+pub struct Workers {
+    jobs: mpsc::Sender<Job>,
+    threads: usize,
+}
+
+impl Workers {
+    /// Starts so many threads.
+    ///
+    /// # Errors
+    /// Class operator, where the system gives no thread.
+    pub fn start(threads: usize) -> Result<Self> {
+        let (jobs, waiting) = mpsc::channel::<Job>();
+        let waiting = Arc::new(Mutex::new(waiting));
+        for number in 0..threads.max(1) {
+            let waiting = Arc::clone(&waiting);
+            std::thread::Builder::new()
+                .name(format!("refine-{number}"))
+                .spawn(move || {
+                    loop {
+                        // The lock is held only while waiting, never while working.
+                        let job = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                        let Ok(job) = job else { return };
+                        job();
+                    }
+                })
+                .map_err(|error| Error::operator("the system gives no worker thread").with_source(error))?;
+        }
+        Ok(Self { jobs, threads: threads.max(1) })
+    }
+
+    /// How many threads there are.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        self.threads
+    }
+
+    /// Runs a job on a worker.
+    ///
+    /// # Errors
+    /// Those of the job; class bug where it panicked.
+    pub async fn run<T: Send + 'static>(&self, job: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+        let (answer, answered) = oneshot::channel();
+        let job: Job = Box::new(move || {
+            let result = catch_unwind(AssertUnwindSafe(job)).unwrap_or_else(|panic| Err(panicked(panic.as_ref())));
+            // Nobody may wait for the answer any more.
+            drop(answer.send(result));
+        });
+        self.jobs.send(job).map_err(|_| Error::bug("the worker threads are gone"))?;
+        answered.await.map_err(|_| Error::bug("a worker thread dropped its job"))?
+    }
+}
+
+fn panicked(panic: &(dyn std::any::Any + Send)) -> Error {
+    let message = panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".to_owned());
+    Error::bug(format!("forebay panicked: {message}"))
+        .with_hint("this is a bug of forebay: please report it with the log")
+}
+
+#[cfg(test)]
+#[expect(clippy::panic, clippy::expect_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_job_that_panics_is_an_error_and_the_thread_goes_on() {
+        let workers = Workers::start(1).expect("threads");
+        let error = workers.run::<()>(|| panic!("at row {}", 7)).await.expect_err("panics");
+        assert_eq!(error.to_string(), "forebay panicked: at row 7");
+        assert_eq!(workers.run(|| Ok(3)).await.expect("works"), 3);
+    }
+}
