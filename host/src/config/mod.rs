@@ -13,6 +13,7 @@ mod node;
 mod problem;
 mod redact;
 mod shape;
+mod show;
 #[cfg(test)]
 mod tests;
 mod units;
@@ -26,8 +27,9 @@ use forebay_model::ids::{ModuleName, WarehouseName};
 use forebay_model::revision::RouteTarget;
 use forebay_model::{PipelineName, StreamName, TableName};
 
-pub(crate) use problem::{Place, Problem, Problems};
+pub(crate) use problem::{Problem, Problems, nearest};
 pub(crate) use redact::Settings;
+use units::{format_duration, format_size};
 pub(crate) use units::{format_bytes, parse_duration};
 
 /// The name of the config file in a folder.

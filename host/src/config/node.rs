@@ -5,7 +5,6 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_json::{Number, Value as Json};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -97,18 +96,6 @@ impl Node {
             Value::Bool(_) => "a boolean",
             Value::Array(_) => "a list",
             Value::Table(_) => "a table",
-        }
-    }
-
-    /// The value as JSON.
-    pub(super) fn to_json(&self) -> Json {
-        match &self.value {
-            Value::String(text) => Json::from(text.as_str()),
-            Value::Integer(number) => Json::from(*number),
-            Value::Float(number) => Number::from_f64(*number).map_or(Json::Null, Json::Number),
-            Value::Bool(truth) => Json::from(*truth),
-            Value::Array(items) => items.iter().map(Self::to_json).collect(),
-            Value::Table(entries) => entries.iter().map(|entry| (entry.key.clone(), entry.node.to_json())).collect(),
         }
     }
 

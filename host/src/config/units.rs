@@ -46,10 +46,16 @@ pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
     number.checked_mul(*factor).map(Duration::from_millis)
 }
 
-/// A duration in its largest whole unit: `90s`, `7d`.
+/// A size in its largest whole unit: `256MiB`, `1000B`.
+pub(super) fn format_size(bytes: u64) -> String {
+    let unit = [SIZES[3], SIZES[2], SIZES[1]].into_iter().find(|(_, factor)| bytes > 0 && bytes.is_multiple_of(*factor));
+    unit.map_or_else(|| format!("{bytes}B"), |(unit, factor)| format!("{}{unit}", bytes / factor))
+}
+
+/// A duration in its largest whole unit, up to days: `90s`, `7d`.
 pub(super) fn format_duration(duration: Duration) -> String {
     let millis = duration.as_millis();
-    let unit = DURATIONS.iter().rev().find(|(_, factor)| millis.is_multiple_of(u128::from(*factor)));
+    let unit = DURATIONS.iter().rev().skip(1).find(|(_, factor)| millis.is_multiple_of(u128::from(*factor)));
     unit.map_or_else(|| format!("{millis}ms"), |(unit, factor)| format!("{}{unit}", millis / u128::from(*factor)))
 }
 
@@ -115,6 +121,9 @@ mod tests {
         for bad in ["", "256", "MiB", "1.5MiB", "-1B", "1TiB?", "99999999999GiB"] {
             assert_eq!(parse_bytes(bad), None, "{bad:?}");
         }
+        assert_eq!(format_size(256 << 20), "256MiB");
+        assert_eq!(format_size(1000), "1000B");
+        assert_eq!(format_size(0), "0B");
         assert_eq!(format_bytes(999), "999 B");
         assert_eq!(format_bytes(9_649_999), "9.6 MB");
         assert_eq!(format_bytes(123_456), "123 kB");
@@ -123,7 +132,7 @@ mod tests {
     #[test]
     fn durations() {
         assert_eq!(format_duration(Duration::from_secs(90)), "90s");
-        assert_eq!(format_duration(Duration::from_hours(24)), "1d");
+        assert_eq!(format_duration(Duration::from_hours(168)), "7d");
         assert_eq!(parse_duration("2d"), Some(Duration::from_hours(48)));
         assert_eq!(parse_duration("10m"), Some(Duration::from_mins(10)));
         assert_eq!(parse_duration("500ms"), Some(Duration::from_millis(500)));

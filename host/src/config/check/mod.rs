@@ -19,6 +19,9 @@ use super::problem::{Problem, Problems, hint_for, nearest};
 use super::redact::{Settings, redact_url};
 use super::{Config, LandingConfig, LedgerConfig, ModulesConfig, StreamConfig, WarehouseConfig, shape};
 
+/// Schemas of `forebay query` that are no warehouses.
+const RESERVED: [&str; 5] = ["rejects", "raw", "ledger", "decoded", "information_schema"];
+
 /// Checks a tree as a whole.
 pub(super) fn config(tree: Tree) -> Result<Config, Problems> {
     let mut check = Check { tree: &tree, problems: Vec::new() };
@@ -174,7 +177,11 @@ impl<'a> Check<'a> {
 
     fn warehouses(&mut self) -> BTreeMap<WarehouseName, WarehouseConfig> {
         let mut warehouses = BTreeMap::new();
-        for (name, key, node) in self.named("warehouses") {
+        for (name, key, node) in self.named::<WarehouseName>("warehouses") {
+            if RESERVED.contains(&name.as_str()) {
+                let hint = "queries know something else by that name: choose another".to_owned();
+                self.problem_at(&["warehouses", &key], format!("a warehouse cannot be named `{name}`"), hint);
+            }
             let Some(shape::Warehouse { kind: shape::WarehouseKind::Delta, url }) = self.section(node) else {
                 continue;
             };

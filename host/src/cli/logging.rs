@@ -1,0 +1,47 @@
+//! Log lines on stderr: for people on a terminal, JSON lines otherwise. A panic becomes one of them.
+
+use std::io::IsTerminal as _;
+
+use tracing_subscriber::EnvFilter;
+
+use super::{Exit, Failure, Global, LogFormat, exit};
+
+/// Starts logging. `run` says how loud by its config's `host.log`; other verbs warn only.
+pub(super) fn start(global: &Global, filter: Option<&str>) -> anyhow::Result<()> {
+    let filter = match (global.quiet, global.verbose, filter) {
+        (true, _, _) => "error",
+        (false, 0, Some(filter)) => filter,
+        (false, 0, None) => "warn",
+        (false, 1, None) => "info",
+        // Libraries at debug drown what forebay itself says.
+        (false, 1, Some(_)) | (false, 2, None) => "info,forebay=debug",
+        (false, 2, Some(_)) => "debug",
+        (false, _, _) => "trace",
+    };
+    let filter = EnvFilter::try_new(filter)
+        .map_err(|error| Failure::new(Exit::Usage, format!("{filter:?} is not a log filter: {error}")))?;
+    let human = match global.log_format {
+        LogFormat::Human => true,
+        LogFormat::Json => false,
+        LogFormat::Auto => std::io::stderr().is_terminal(),
+    };
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if human {
+        builder.with_ansi(exit::colours()).with_target(false).compact().init();
+    } else {
+        builder.json().flatten_event(true).init();
+    }
+    std::panic::set_hook(Box::new(|panic| {
+        let payload = panic.payload();
+        let message = payload
+            .downcast_ref::<&str>()
+            .copied()
+            .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+            .unwrap_or("no message");
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        let thread = std::thread::current();
+        let thread = thread.name().unwrap_or_default();
+        tracing::error!(place, thread, message, "panicked: this is a bug of forebay, please report it");
+    }));
+    Ok(())
+}

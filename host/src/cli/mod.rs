@@ -1,0 +1,190 @@
+//! The command line: one file a verb. stdout is data, stderr is talk.
+
+mod exit;
+mod init;
+mod listing;
+mod logging;
+mod maintain;
+mod plan;
+mod query;
+mod rejects;
+mod run;
+mod schema;
+mod segments;
+mod show;
+mod status;
+mod validate;
+mod why;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::{self, Config};
+
+pub(crate) use exit::{Exit, Failure};
+pub(crate) use maintain::{MaintainRequest, maintain_tables};
+pub(crate) use run::{FailOn, RunArgs};
+
+/// Lands data raw and untouched, then turns it into warehouse tables with sandboxed WebAssembly transforms.
+#[derive(Debug, Parser)]
+#[command(name = "forebay", version, max_term_width = 100, after_help = exit::HELP, arg_required_else_help = true)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every verb takes.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Global {
+    /// The config: a file, or a folder whose forebay.toml and other *.toml files are read together.
+    #[arg(short, long, global = true, value_name = "PATH", env = "FOREBAY_CONFIG", default_value = config::FILE_NAME)]
+    config: PathBuf,
+    /// Answer in JSON: an object, or one object a line for lists. Errors are an object on stderr.
+    #[arg(long, global = true)]
+    json: bool,
+    /// How log lines are written to stderr.
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Auto, value_name = "FORMAT")]
+    log_format: LogFormat,
+    /// Log more; twice for still more.
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    verbose: u8,
+    /// Log errors only, and show no progress.
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people on a terminal, JSON lines otherwise.
+    Auto,
+    /// For people.
+    Human,
+    /// JSON lines.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Init(init::InitArgs),
+    #[command(flatten)]
+    Work(Work),
+}
+
+/// The verbs that need a config.
+#[derive(Debug, Subcommand)]
+enum Work {
+    Validate(validate::ValidateArgs),
+    Plan(plan::PlanArgs),
+    Run(RunArgs),
+    Query(query::QueryArgs),
+    Status(status::StatusArgs),
+    Segments(segments::SegmentsArgs),
+    Rejects(rejects::RejectsArgs),
+    Why(why::WhyArgs),
+    Schema(schema::SchemaArgs),
+    Maintain(maintain::MaintainArgs),
+}
+
+impl Global {
+    /// The config, or all that is wrong with it.
+    fn config(&self) -> anyhow::Result<Config> {
+        Ok(config::load_with_env(&self.config)?)
+    }
+
+    /// Whether answers are to be JSON.
+    pub(crate) fn json(&self) -> bool {
+        self.json
+    }
+
+    /// Whether progress may be shown: stderr is a terminal, and nobody asked for quiet.
+    pub(crate) fn progress(&self) -> bool {
+        use std::io::IsTerminal as _;
+        !self.quiet && !self.json && std::io::stderr().is_terminal()
+    }
+}
+
+/// Runs the command line of this process.
+pub(crate) fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let as_json = cli.global.json;
+    let exit = match start(cli) {
+        Ok(exit) => exit,
+        Err(error) if is_closed_pipe(&error) => Exit::Ok,
+        Err(error) => exit::report(&error, as_json),
+    };
+    exit.into()
+}
+
+/// Help and version, or what is wrong with the arguments: as JSON where that was asked for.
+fn usage(error: &clap::Error) -> ExitCode {
+    let asked_for_json = std::env::args_os().any(|argument| argument == "--json");
+    if !error.use_stderr() || !asked_for_json {
+        // Nothing can be told about an stderr that is closed.
+        drop(error.print());
+        return if error.use_stderr() { Exit::Usage.into() } else { Exit::Ok.into() };
+    }
+    let text = error.render().to_string();
+    let lines: Vec<_> = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
+    let message = lines.join(" ").trim_start_matches("error: ").to_owned();
+    let failure = Failure::new(Exit::Usage, message).with_hint("see `forebay --help`");
+    exit::report(&failure.into(), true).into()
+}
+
+/// A reader that went away (`forebay query … | head`) is no error.
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
+    })
+}
+
+fn start(cli: Cli) -> anyhow::Result<Exit> {
+    let Cli { global, command } = cli;
+    let work = match command {
+        Command::Init(args) => return init::init(&global, &args),
+        Command::Work(work) => work,
+    };
+    // The config first: how loud a run logs stands in it.
+    let config = global.config()?;
+    let running = matches!(work, Work::Run(_));
+    logging::start(&global, running.then_some(config.host.log.as_str()))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("forebay").build()?;
+    let exit = runtime.block_on(dispatch(global, work, config));
+    // Reads that were cut short by a limit may still sit in a blocking thread.
+    runtime.shutdown_background();
+    exit
+}
+
+async fn dispatch(global: Global, work: Work, config: Config) -> anyhow::Result<Exit> {
+    match work {
+        Work::Validate(args) => validate::validate(&global, &config, &args),
+        Work::Plan(args) => plan::plan(&global, &config, &args).await,
+        Work::Run(args) => crate::run::run(config, global, args).await,
+        Work::Query(args) => query::query(&global, config, &args).await,
+        Work::Status(args) => status::status(&global, config, &args).await,
+        Work::Segments(args) => segments::segments(&global, config, args).await,
+        Work::Rejects(args) => rejects::rejects(&global, config, args).await,
+        Work::Why(args) => why::why(&global, config, &args).await,
+        Work::Schema(args) => schema::schema(&global, config, args).await,
+        Work::Maintain(args) => maintain::maintain(&global, config, args).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        use clap::CommandFactory as _;
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,177 @@
+//! `forebay status`: how far everything is, and what needs a person.
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::listing::{self, moment, number, text, work_query};
+use super::{Exit, Global, show};
+use crate::config::{Config, format_bytes};
+use crate::query::{Lake, Object};
+
+/// How far each stream and pipeline is, and what needs a person: failed segments, held changes.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  forebay status
+  forebay status --json")]
+pub(super) struct StatusArgs {}
+
+/// Failed segments that are told one by one.
+const FAILURES: usize = 10;
+
+pub(super) async fn status(global: &Global, config: Config, args: &StatusArgs) -> anyhow::Result<Exit> {
+    let StatusArgs {} = args;
+    let lake = Lake::open(config).await?;
+    let config = &lake.stores().config;
+    let work = work_query(config);
+    let landed = landed(&lake).await?;
+    let mut streams = Vec::new();
+    for name in config.streams.keys() {
+        let row = landed.iter().find(|row| text(row, "stream") == name.as_str());
+        let mut row = row.cloned().unwrap_or_default();
+        row.insert("stream".to_owned(), Value::from(name.as_str()));
+        streams.push(row);
+    }
+    let counts = counts(&lake, &work).await?;
+    let deployed = deployed(&lake).await?;
+    let last_loads = last_loads(&lake).await?;
+    let failures = failures(&lake, &work).await?;
+    let held = held(&lake).await?;
+    let mut pipelines = Vec::new();
+    for (name, pipeline) in &config.pipelines {
+        let of = |rows: &[Object]| rows.iter().find(|row| text(row, "pipeline") == name.as_str()).cloned();
+        let tables: Vec<_> = pipeline.tables().iter().map(ToString::to_string).collect();
+        let failed = failures.iter().filter(|row| text(row, "pipeline") == name.as_str());
+        let waiting = held.iter().filter(|row| tables.iter().any(|table| table == text(row, "table_name")));
+        pipelines.push(json!({
+            "pipeline": name,
+            "stream": pipeline.from,
+            "counts": of(&counts).unwrap_or_default(),
+            "active": of(&deployed),
+            "last_load": of(&last_loads),
+            "failures": failed.collect::<Vec<_>>(),
+            "held": waiting.collect::<Vec<_>>(),
+        }));
+    }
+    let status = json!({ "streams": streams, "pipelines": pipelines });
+    if global.json() { show::object(&status)? } else { show::line(&in_words(&status))? }
+    Ok(Exit::Ok)
+}
+
+async fn landed(lake: &Lake) -> anyhow::Result<Vec<Object>> {
+    let sql = "SELECT stream, count(*) AS segments, CAST(sum(bytes) AS BIGINT) AS bytes, max(landed_at) AS last_landed
+               FROM ledger.segments GROUP BY stream";
+    listing::objects(lake, sql, vec![]).await
+}
+
+async fn counts(lake: &Lake, work: &str) -> anyhow::Result<Vec<Object>> {
+    let sql = format!(
+        "{work} SELECT pipeline,
+            count(*) FILTER (WHERE state = 'pending') AS pending, count(*) FILTER (WHERE state = 'loading') AS loading,
+            count(*) FILTER (WHERE state = 'loaded') AS loaded, count(*) FILTER (WHERE state = 'failed') AS failed,
+            count(*) FILTER (WHERE state = 'superseded') AS superseded,
+            CAST(sum(records) FILTER (WHERE state = 'loaded') AS BIGINT) AS records,
+            CAST(sum(loaded) FILTER (WHERE state = 'loaded') AS BIGINT) AS records_loaded,
+            CAST(sum(filtered) FILTER (WHERE state = 'loaded') AS BIGINT) AS records_filtered,
+            CAST(sum(rejected) FILTER (WHERE state = 'loaded') AS BIGINT) AS records_rejected,
+            CAST(sum(rescued) FILTER (WHERE state = 'loaded') AS BIGINT) AS records_rescued
+         FROM work WHERE pipeline IS NOT NULL GROUP BY pipeline"
+    );
+    listing::objects(lake, &sql, vec![]).await
+}
+
+async fn deployed(lake: &Lake) -> anyhow::Result<Vec<Object>> {
+    let sql = "SELECT pipeline, revision, revision_id, reason, deployed_at FROM ledger.deployments WHERE state = 'active'";
+    listing::objects(lake, sql, vec![]).await
+}
+
+async fn last_loads(lake: &Lake) -> anyhow::Result<Vec<Object>> {
+    let sql = "SELECT pipeline, max(number) AS number, max(done_at) AS done_at
+               FROM ledger.loads WHERE state = 'done' GROUP BY pipeline";
+    listing::objects(lake, sql, vec![]).await
+}
+
+async fn failures(lake: &Lake, work: &str) -> anyhow::Result<Vec<Object>> {
+    let sql = format!(
+        "{work} SELECT pipeline, segment, object, state, attempts, error_message, error_hint, failed_at, retry_at
+         FROM work WHERE state = 'failed' ORDER BY failed_at DESC, segment"
+    );
+    listing::objects(lake, &sql, vec![]).await
+}
+
+async fn held(lake: &Lake) -> anyhow::Result<Vec<Object>> {
+    let sql = "SELECT table_name, column_name, data_type, reason, first_seen FROM ledger.held_changes
+               WHERE NOT approved ORDER BY table_name, column_name";
+    listing::objects(lake, sql, vec![]).await
+}
+
+fn list<'a>(value: &'a Value, key: &str) -> impl Iterator<Item = &'a Object> {
+    value.get(key).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_object)
+}
+
+fn in_words(status: &Value) -> String {
+    let mut lines = Vec::new();
+    for stream in list(status, "streams") {
+        let name = text(stream, "stream");
+        lines.push(match number(stream, "segments") {
+            0 => format!("stream {name}: nothing has landed"),
+            segments => format!(
+                "stream {name}: {} landed, {}, the last at {}",
+                show::count(segments, "segment"),
+                format_bytes(number(stream, "bytes")),
+                moment(stream, "last_landed"),
+            ),
+        });
+    }
+    for pipeline in list(status, "pipelines") {
+        pipeline_in_words(pipeline, &mut lines);
+    }
+    lines.join("\n")
+}
+
+fn pipeline_in_words(pipeline: &Object, lines: &mut Vec<String>) {
+    let object = |key: &str| pipeline.get(key).and_then(Value::as_object);
+    let revision = match object("active") {
+        Some(active) => {
+            format!("revision {} since {}", number(active, "revision"), moment(active, "deployed_at"))
+        }
+        None => "no revision yet".to_owned(),
+    };
+    lines.push(format!("pipeline {} of {}: {revision}", text(pipeline, "pipeline"), text(pipeline, "stream")));
+    if let Some(counts) = object("counts") {
+        let states: Vec<_> = ["pending", "loading", "loaded", "failed", "superseded"]
+            .iter()
+            .filter(|state| number(counts, state) > 0 || **state == "pending")
+            .map(|state| format!("{} {state}", show::thousands(number(counts, state))))
+            .collect();
+        lines.push(format!("  segments: {}", states.join(", ")));
+        lines.push(format!(
+            "  records: {} = {} loaded + {} filtered + {} rejected ({} rescued)",
+            show::thousands(number(counts, "records")),
+            show::thousands(number(counts, "records_loaded")),
+            show::thousands(number(counts, "records_filtered")),
+            show::thousands(number(counts, "records_rejected")),
+            show::thousands(number(counts, "records_rescued")),
+        ));
+    }
+    if let Some(load) = object("last_load") {
+        lines.push(format!("  last load: number {}, done at {}", number(load, "number"), moment(load, "done_at")));
+    }
+    let value = Value::Object(pipeline.clone());
+    let failures: Vec<_> = list(&value, "failures").collect();
+    for failure in failures.iter().take(FAILURES) {
+        let state = super::segments::state_in_words(failure);
+        lines.push(format!("  {} ({}) {state}", text(failure, "segment"), text(failure, "object")));
+    }
+    if failures.len() > FAILURES {
+        lines.push(format!("  … and {} more: `forebay segments list --state failed`", failures.len() - FAILURES));
+    }
+    for change in list(&value, "held") {
+        let (table, column) = (text(change, "table_name"), text(change, "column_name"));
+        lines.push(format!(
+            "  held: {table} would gain `{column}` {} ({}): `forebay schema approve {table} {column}`",
+            text(change, "data_type"),
+            text(change, "reason"),
+        ));
+    }
+}

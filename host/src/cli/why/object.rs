@@ -1,0 +1,163 @@
+//! Why an object or a segment is where it is.
+
+use std::path::Path;
+
+use datafusion::common::ScalarValue;
+use forebay_model::Timestamp;
+use serde_json::Value;
+
+use super::super::listing::{self, moment, number, text, time_value, work_query};
+use super::super::segments::{details, state_in_words};
+use super::super::{Exit, Failure, Global, show};
+use crate::assemble;
+use crate::config::{Config, format_bytes};
+use crate::query::{Lake, Object};
+
+pub(super) async fn why(global: &Global, lake: &Lake, what: &str, since: Option<Timestamp>) -> anyhow::Result<Exit> {
+    let config = &lake.stores().config;
+    let work = work_query(config);
+    let segments = find(lake, what, since).await?;
+    if segments.is_empty() {
+        return Err(not_landed(config, what).into());
+    }
+    for segment in &segments {
+        let mut shown = details(lake, &work, segment).await?;
+        let modules = modules(lake, &shown).await?;
+        if global.json() {
+            if let Value::Object(map) = &mut shown {
+                map.insert("modules".to_owned(), Value::Object(modules));
+            }
+            show::object(&shown)?;
+        } else {
+            show::line(&in_words(&shown, &modules))?;
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+/// The segments of an object, all versions of it, in the order of landing.
+async fn find(lake: &Lake, what: &str, since: Option<Timestamp>) -> anyhow::Result<Vec<String>> {
+    let key = key_of_path(&lake.stores().config, Path::new(what));
+    let since = since.map_or(ScalarValue::TimestampMicrosecond(None, Some("UTC".into())), time_value);
+    let found = listing::objects(
+        lake,
+        "SELECT segment FROM ledger.segments
+         WHERE (segment = $what OR key = $what OR object = $what OR key = $key)
+           AND (landed_at >= $since OR $since IS NULL)
+         ORDER BY number",
+        vec![
+            ("what", ScalarValue::from(what)),
+            ("key", ScalarValue::from(key.as_deref().unwrap_or(what))),
+            ("since", since),
+        ],
+    )
+    .await?;
+    Ok(found.iter().map(|row| text(row, "segment").to_owned()).collect())
+}
+
+/// What a source calls the file at `path`, where a source's folder holds it.
+fn key_of_path(config: &Config, path: &Path) -> Option<String> {
+    let path = whole(path)?;
+    config.streams.values().find_map(|stream| {
+        let folder = whole(&assemble::source_folder(config, stream)?)?;
+        let key = path.strip_prefix(folder).ok()?;
+        Some(key.to_str()?.to_owned())
+    })
+}
+
+/// The path without links; where nothing is there any more, its folder's.
+fn whole(path: &Path) -> Option<std::path::PathBuf> {
+    let absolute = std::path::absolute(path).ok()?;
+    if let Ok(whole) = absolute.canonicalize() {
+        return Some(whole);
+    }
+    let folder = absolute.parent()?.canonicalize().ok()?;
+    Some(folder.join(absolute.file_name()?))
+}
+
+fn not_landed(config: &Config, what: &str) -> Failure {
+    let failure = Failure::new(Exit::NotFound, format!("nothing that is called {what} has landed"));
+    let path = Path::new(what);
+    if !path.exists() {
+        return failure.with_hint("`forebay segments list` shows what has landed; files are named relative to here");
+    }
+    match key_of_path(config, path) {
+        Some(key) => failure.with_hint(format!(
+            "the file is there, as `{key}` of a source: `forebay run --once` takes it where `include` matches it; hidden \
+             files and those that end in .tmp or .part or begin with _ are not taken"
+        )),
+        None => failure.with_hint("the file is there, but in no folder of a source"),
+    }
+}
+
+/// `fraud@sha256:9f2c…`, by pipeline and revision number.
+async fn modules(lake: &Lake, shown: &Value) -> anyhow::Result<Object> {
+    let mut modules = Object::new();
+    for work in shown.get("pipelines").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_object) {
+        let (pipeline, revision) = (text(work, "pipeline"), number(work, "revision"));
+        let values = vec![("pipeline", ScalarValue::from(pipeline)), ("revision", ScalarValue::from(revision))];
+        let sql = "SELECT body FROM ledger.revisions WHERE pipeline = $pipeline AND revision = $revision";
+        let Some(row) = listing::objects(lake, sql, values).await?.into_iter().next() else { continue };
+        let body: Value = serde_json::from_str(text(&row, "body")).unwrap_or_default();
+        let steps = body.get("steps").and_then(Value::as_array).into_iter().flatten();
+        let names = steps.filter_map(|step| {
+            let digest = step.get("digest")?.as_str()?;
+            Some(Value::from(format!("{}@sha256:{digest}", step.get("module")?.as_str()?)))
+        });
+        modules.insert(pipeline.to_owned(), names.collect());
+    }
+    Ok(modules)
+}
+
+fn in_words(shown: &Value, modules: &Object) -> String {
+    let rows = |key: &str| shown.get(key).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_object);
+    let mut parts = Vec::new();
+    if let Some(landed) = shown.get("segment").and_then(Value::as_object) {
+        parts.push(format!(
+            "landed {} as segment {} ({}, sha256 {})",
+            moment(landed, "landed_at"),
+            text(landed, "segment"),
+            format_bytes(number(landed, "bytes")),
+            short(text(landed, "sha256")),
+        ));
+    }
+    if rows("pipelines").next().is_none() {
+        parts.push("no pipeline reads its stream".to_owned());
+    }
+    for work in rows("pipelines") {
+        let pipeline = text(work, "pipeline");
+        if text(work, "state") != "loaded" {
+            parts.push(format!("{pipeline}: {}", state_in_words(work)));
+            continue;
+        }
+        let names = modules.get(pipeline).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+        let names: Vec<_> = names.map(short_module).collect();
+        let names = if names.is_empty() { String::new() } else { format!(" ({})", names.join(", ")) };
+        parts.push(format!("refined by {pipeline} revision {}{names}", number(work, "revision")));
+        let tables: Vec<_> = rows("tables")
+            .filter(|table| text(table, "pipeline") == pipeline)
+            .map(|table| format!("{} in {}", show::count(number(table, "rows"), "row"), text(table, "table_name")))
+            .collect();
+        if !tables.is_empty() {
+            parts.push(tables.join(", "));
+        }
+        for (count, what) in [(number(work, "filtered"), "filtered"), (number(work, "rejected"), "rejected")] {
+            if count > 0 {
+                parts.push(format!("{} {what}", show::thousands(count)));
+            }
+        }
+    }
+    parts.join(" · ")
+}
+
+fn short(digest: &str) -> String {
+    let head: String = digest.chars().take(12).collect();
+    format!("{head}…")
+}
+
+fn short_module(name: &str) -> String {
+    match name.split_once("@sha256:") {
+        Some((name, digest)) => format!("{name}@sha256:{}", short(digest)),
+        None => name.to_owned(),
+    }
+}

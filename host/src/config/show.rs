@@ -1,0 +1,87 @@
+//! The config as it is understood, for people: defaults filled in, secrets hidden.
+
+use std::path::Path;
+
+use forebay_model::revision::RouteTarget;
+use serde_json::{Value, json};
+
+use super::{
+    CommitConfig, Config, HostConfig, LandingConfig, LedgerConfig, MaintainConfig, ModulesConfig, PipelineConfig,
+    StepConfig, StreamConfig, WarehouseConfig, format_duration, format_size,
+};
+
+impl Config {
+    /// The whole config as JSON, in the shape of the file.
+    pub(crate) fn to_json(&self) -> Value {
+        let Self { file: _, root: _, landing, ledger, modules, warehouses, streams, pipelines, host, maintain } = self;
+        let LandingConfig::Folder(landing) = landing;
+        let LedgerConfig::Sqlite(ledger) = ledger;
+        let ModulesConfig { watch } = modules;
+        let MaintainConfig { target_file, retention } = maintain;
+        let warehouses = warehouses.iter().map(|(name, WarehouseConfig::Delta { folder })| {
+            (name.to_string(), json!({ "type": "delta", "url": path(folder) }))
+        });
+        let streams = streams.iter().map(|(name, StreamConfig { source, format })| {
+            (name.to_string(), json!({ "source": source.redacted(), "format": format.redacted() }))
+        });
+        let pipelines = pipelines.iter().map(|(name, shown)| (name.to_string(), pipeline(shown)));
+        json!({
+            "landing": { "url": path(landing) },
+            "ledger": { "url": format!("sqlite:{}", ledger.display()) },
+            "modules": { "watch": path(watch) },
+            "warehouses": Value::Object(warehouses.collect()),
+            "streams": Value::Object(streams.collect()),
+            "pipelines": Value::Object(pipelines.collect()),
+            "host": host_json(host),
+            "maintain": { "target_file": format_size(*target_file), "retention": format_duration(*retention) },
+        })
+    }
+}
+
+fn path(path: &Path) -> Value {
+    Value::from(path.display().to_string())
+}
+
+fn pipeline(pipeline: &PipelineConfig) -> Value {
+    let PipelineConfig { from, steps, routes, rejects, limits } = pipeline;
+    let steps = steps.iter().map(|StepConfig { name, module, pin, config, assets }| {
+        let module = match pin {
+            Some(pin) => format!("{module}@sha256:{pin}"),
+            None => module.to_string(),
+        };
+        let assets = assets.iter().map(|(name, file)| (name.clone(), path(file)));
+        json!({ "name": name, "module": module, "config": config, "assets": Value::Object(assets.collect()) })
+    });
+    let routes = routes.iter().map(|(name, target)| {
+        let shown = match target {
+            RouteTarget::Discard => Value::from("discard"),
+            RouteTarget::Table { table, partition_by, schema_changes } => {
+                json!({ "table": table, "partition_by": partition_by, "schema_changes": schema_changes })
+            }
+        };
+        (name.clone(), shown)
+    });
+    json!({
+        "from": from,
+        "steps": steps.collect::<Vec<_>>(),
+        "routes": Value::Object(routes.collect()),
+        "rejects": rejects,
+        "limits": limits,
+    })
+}
+
+fn host_json(host: &HostConfig) -> Value {
+    let HostConfig { workers, memory, shutdown, log, commit } = host;
+    let CommitConfig { max_segments, max_bytes, max_age } = commit;
+    json!({
+        "workers": workers,
+        "memory": format_size(*memory),
+        "shutdown_seconds": shutdown.as_secs(),
+        "log": log,
+        "commit": {
+            "max_segments": max_segments,
+            "max_bytes": format_size(*max_bytes),
+            "max_age": format_duration(*max_age),
+        },
+    })
+}
