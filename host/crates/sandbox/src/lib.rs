@@ -1,1 +1,42 @@
-//! stub
+//! Runs transforms in WebAssembly, so that a rule can do nothing but answer.
+//!
+//! A module gets rows and gives rows; it has no files, no network, no environment, no clock but the segment's, no chance but
+//! the segment's seed. Its time, memory, stack, output and log are bounded by [`Limits`], and whatever it hands over is
+//! checked before it becomes Arrow. A module that loops, panics, lies or hoards costs the call that it did it in.
+//!
+//! The way of a module:
+//!
+//! ```text
+//! bytes ─load▶ Module ─bind(schema, config, assets)▶ BoundTransform ─instance(segment)▶ TransformInstance ─process▶ rows
+//! ```
+//!
+//! [`Sandbox`] is the port's [`forebay_model::ports::ModuleLoader`]. Inside: `inspect` looks at what a file is, `compile` and
+//! `artefact` make and keep machine code, `engine` fixes how it runs, `guest` is one instance, `abi` holds one file for each
+//! version of the WIT, `wasi` is what Rust's `std` imports, `lower` and `lift` are Arrow's way in and out, `schema` and `plan`
+//! check what `bind` answers, `failure` explains what went wrong. This crate knows Wasm and nothing of pipelines.
+
+mod abi;
+mod artefact;
+mod bound;
+mod compile;
+mod engine;
+mod error;
+mod failure;
+mod guest;
+mod inspect;
+mod lift;
+mod limits;
+mod lower;
+mod module;
+mod output;
+mod plan;
+mod rng;
+mod schema;
+mod state;
+mod wasi;
+
+pub use compile::compile_child_main;
+pub use error::{SandboxError, ShortDigest};
+pub use limits::Limits;
+pub use module::{Sandbox, SandboxOptions};
+pub use output::{GuestLog, TracingLog};

@@ -75,6 +75,10 @@ fn mangle(behaviour: &str, batch: &mut RecordBatch) -> bool {
         "null_count_none" => {
             batch.buffers[0] = vec![0; (batch.rows as usize).div_ceil(8)];
         }
+        "nulls_where_none" => {
+            batch.nodes[0].null_count = 8;
+            batch.buffers[0] = vec![0];
+        }
         "short_validity" => {
             batch.nodes[0].null_count = 1;
             batch.buffers[0] = vec![];

@@ -1,0 +1,118 @@
+//! Why a call into a guest did not return, in words for people: the guest's own where it panicked, the limit where one was
+//! exceeded, and the guest's stack.
+
+use std::time::Duration;
+
+use forebay_model::ports::{TransformError, TransformFailure};
+use wasmtime::{Trap, WasmBacktrace};
+
+use crate::state::{Denied, GuestState, Mistake, cut};
+
+const FRAMES: usize = 32;
+const MESSAGE_BYTES: usize = 2_048;
+
+/// Turns an error of wasmtime into one of ours. `what` is the export that was called, `time` what it had.
+pub(crate) fn explain(error: &wasmtime::Error, state: &GuestState, what: &str, time: Duration) -> TransformError {
+    let (failure, message) = if let Some(Mistake(message)) = error.downcast_ref() {
+        (TransformFailure::InvalidOutput, message.clone())
+    } else if let Some(Denied(message)) = error.downcast_ref() {
+        (TransformFailure::Trap, message.clone())
+    } else if let Some(trap) = error.downcast_ref::<Trap>() {
+        explain_trap(*trap, state, what, time)
+    } else {
+        // What the guest handed over did not have the form that the component model demands.
+        (TransformFailure::InvalidOutput, format!("{what}: {}", error.root_cause()))
+    };
+    TransformError { failure, message: cut(&message, MESSAGE_BYTES), backtrace: backtrace(error) }
+}
+
+fn explain_trap(trap: Trap, state: &GuestState, what: &str, time: Duration) -> (TransformFailure, String) {
+    if trap == Trap::Interrupt {
+        let limit = if what == "process" { "call_ms" } else { "bind_ms" };
+        let seconds = time.as_secs_f64();
+        return (TransformFailure::Timeout, format!("{what} ran past its {seconds} s (limits.{limit})"));
+    }
+    let message = if trap == Trap::StackOverflow {
+        format!("the stack grew beyond {} KiB (limits.stack_kib)", state.limits.stack_kib)
+    } else if let Some(panic) = panic_message(state) {
+        panic
+    } else if let Some(refused) = &state.memory.refused {
+        refused.clone()
+    } else {
+        match state.console.stderr_tail().filter(|line| !line.is_empty()).last() {
+            Some(line) => format!("{trap}: {line}"),
+            None => trap.to_string(),
+        }
+    };
+    (TransformFailure::Trap, message)
+}
+
+/// What Rust's panic handler printed: `thread 'main' panicked at src/lib.rs:7:5:`, the message, then perhaps a note.
+fn panic_message(state: &GuestState) -> Option<String> {
+    let lines: Vec<&str> = state.console.stderr_tail().collect();
+    let at = lines.iter().rposition(|line| line.contains("panicked at "))?;
+    let (_, place) = lines.get(at)?.split_once("panicked at ")?;
+    let message = lines.get(at + 1..)?.iter().take_while(|line| !line.starts_with("note: run with"));
+    let message: Vec<&str> = message.copied().collect();
+    Some(format!("panicked at {place} {}", message.join("\n").trim_end()))
+}
+
+/// The guest's frames, innermost first, with what was inlined into them.
+fn backtrace(error: &wasmtime::Error) -> Vec<String> {
+    let Some(trace) = error.downcast_ref::<WasmBacktrace>() else { return Vec::new() };
+    let mut lines = Vec::new();
+    for frame in trace.frames() {
+        if frame.symbols().is_empty() {
+            lines.push(frame.func_name().map_or_else(|| format!("function {}", frame.func_index()), demangled));
+        }
+        for symbol in frame.symbols() {
+            let name = symbol.name().or(frame.func_name()).map_or_else(|| "?".to_owned(), demangled);
+            lines.push(match (symbol.file(), symbol.line()) {
+                (Some(file), Some(line)) => format!("{name} at {}:{line}", short_path(file)),
+                _ => name,
+            });
+        }
+    }
+    lines.truncate(FRAMES);
+    lines
+}
+
+/// A failure as one text: the message, and the first of the guest's own functions that it happened in.
+pub(crate) fn told(error: TransformError) -> String {
+    let TransformError { failure: _, message, backtrace } = error;
+    match backtrace.iter().find(|frame| !is_machinery(frame)) {
+        Some(frame) => format!("{message} (in {frame})"),
+        None => message,
+    }
+}
+
+/// Rust's own frames, which stand before the function that panicked.
+fn is_machinery(frame: &str) -> bool {
+    let frame = frame.trim_start_matches('<');
+    ["std::", "core::", "alloc::", "__rust", "rust_", "abort"].iter().any(|start| frame.starts_with(start))
+}
+
+/// Symbols come demangled from debug info; the hash that ends them says nothing to people.
+fn demangled(name: &str) -> String {
+    let hash = name.rsplit_once("::h").filter(|(_, hash)| hash.len() == 16 && hash.bytes().all(|b| b.is_ascii_hexdigit()));
+    hash.map_or(name, |(name, _)| name).to_owned()
+}
+
+/// The end of a path: where the module was built says nothing here.
+fn short_path(path: &str) -> &str {
+    let parts = path.rmatch_indices('/').nth(3);
+    parts.map_or(path, |(at, _)| path.get(at + 1..).unwrap_or(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_paths_are_short() {
+        assert_eq!(demangled("evil::behave::recurse::h0123456789abcdef"), "evil::behave::recurse");
+        assert_eq!(demangled("evil::hash"), "evil::hash");
+        assert_eq!(short_path("/home/ann/rules/fraud/src/lib.rs"), "rules/fraud/src/lib.rs");
+        assert_eq!(short_path("src/lib.rs"), "src/lib.rs");
+    }
+}

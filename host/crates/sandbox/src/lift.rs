@@ -1,0 +1,257 @@
+//! Flat buffers that a guest sent, as Arrow columns of the types that its plan agreed to.
+//!
+//! Everything is taken as hostile: counts, lengths, offsets, validity, UTF-8 and ranges are checked against the agreed
+//! type before or while an array is built, so that what leaves here is an array that any other code may trust. Each buffer
+//! is copied once, from the guest's memory into memory that is aligned for Arrow.
+
+use std::ops::Range;
+use std::slice::Iter;
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::Decimal128Type;
+use arrow_array::{Array, ArrayRef, ListArray, MapArray, StructArray, make_array};
+use arrow_buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow_data::ArrayData;
+use arrow_schema::{DataType, Field, FieldRef, Fields, TimeUnit};
+
+use crate::lower::{Node, fixed_width};
+
+/// How many nodes and buffers columns of these types have.
+pub(crate) fn shape(fields: &Fields) -> (usize, usize) {
+    fields.iter().map(|field| shape_of(field.data_type())).fold((0, 0), |(nodes, buffers), of| (nodes + of.0, buffers + of.1))
+}
+
+fn shape_of(data_type: &DataType) -> (usize, usize) {
+    let with = |buffers: usize, (nodes, more): (usize, usize)| (nodes + 1, buffers + more);
+    match data_type {
+        DataType::Null => (1, 0),
+        DataType::Utf8 | DataType::Binary => (1, 3),
+        DataType::List(child) | DataType::Map(child, _) => with(2, shape_of(child.data_type())),
+        DataType::Struct(children) => with(1, shape(children)),
+        _ => (1, 2),
+    }
+}
+
+/// The columns, each of `rows` values. `nodes` and `buffers` are as many as [`shape`] says. An error names the column, and
+/// what is wrong where: `computed column 2 (reason): offsets descend at 17`. It never shows a value.
+pub(crate) fn lift(fields: &Fields, rows: usize, nodes: &[Node], buffers: &[&[u8]]) -> Result<Vec<ArrayRef>, String> {
+    let mut reader = Reader { nodes: nodes.iter(), buffers: buffers.iter() };
+    let column = |(index, field): (usize, &FieldRef)| {
+        reader.top(field, rows).map_err(|reason| format!("computed column {index} ({}): {reason}", field.name()))
+    };
+    fields.iter().enumerate().map(column).collect()
+}
+
+struct Reader<'a> {
+    nodes: Iter<'a, Node>,
+    buffers: Iter<'a, &'a [u8]>,
+}
+
+impl Reader<'_> {
+    fn top(&mut self, field: &Field, rows: usize) -> Result<ArrayRef, String> {
+        let array = self.array(field, rows)?;
+        // The logical count, since all values of a Null array are null without a validity.
+        let nulls = array.logical_null_count();
+        if !field.is_nullable() && nulls > 0 {
+            return Err(format!("has {nulls} nulls, and the plan says that it has none"));
+        }
+        Ok(array)
+    }
+
+    /// The next array, which must have `length` values.
+    fn array(&mut self, field: &Field, length: usize) -> Result<ArrayRef, String> {
+        let node = *self.nodes.next().ok_or("its node is missing")?;
+        if usize::try_from(node.length) != Ok(length) {
+            return Err(format!("has {} values where {length} are due", node.length));
+        }
+        let data_type = field.data_type();
+        if matches!(data_type, DataType::Null) {
+            if node.null_count != node.length {
+                return Err(format!("claims {} nulls, and all of its {length} values are", node.null_count));
+            }
+            return build(data_type, length, None, vec![]);
+        }
+        let nulls = self.nulls(node, length)?;
+        match data_type {
+            DataType::Utf8 | DataType::Binary => self.bytes(data_type, length, nulls),
+            DataType::List(child) => {
+                let (offsets, values) = self.list(child, length)?;
+                arrow(ListArray::try_new(Arc::clone(child), offsets, values, nulls))
+            }
+            DataType::Map(entries, sorted) => {
+                let (offsets, values) = self.list(entries, length)?;
+                let values = values.as_struct_opt().ok_or("its entries are no struct")?.clone();
+                arrow(MapArray::try_new(Arc::clone(entries), offsets, values, nulls, *sorted))
+            }
+            DataType::Struct(children) => {
+                let mut columns = Vec::with_capacity(children.len());
+                for child in children {
+                    columns.push(self.nested(child, length)?);
+                }
+                arrow(StructArray::try_new_with_length(children.clone(), columns, nulls, length))
+            }
+            DataType::Boolean => {
+                let bits = self.exactly(length.div_ceil(8), "values")?;
+                build(data_type, length, nulls, vec![bits])
+            }
+            other => self.fixed(other, length, nulls),
+        }
+    }
+
+    fn nested(&mut self, field: &Field, length: usize) -> Result<ArrayRef, String> {
+        self.array(field, length).map_err(|reason| format!(".{}: {reason}", field.name()))
+    }
+
+    fn next(&mut self) -> Result<&[u8], String> {
+        self.buffers.next().copied().ok_or_else(|| "a buffer is missing".into())
+    }
+
+    /// The next buffer, copied, if it has just the bytes that it must have.
+    fn exactly(&mut self, wanted: usize, what: &str) -> Result<Buffer, String> {
+        let bytes = self.next()?;
+        if bytes.len() != wanted {
+            return Err(format!("its {what} have {} bytes where {wanted} are due", bytes.len()));
+        }
+        Ok(Buffer::from(bytes))
+    }
+
+    fn nulls(&mut self, node: Node, length: usize) -> Result<Option<NullBuffer>, String> {
+        let claimed = node.null_count as usize;
+        if claimed > length {
+            return Err(format!("claims {claimed} nulls among {length} values"));
+        }
+        let bytes = self.next()?;
+        if bytes.is_empty() && claimed == 0 {
+            return Ok(None);
+        }
+        let wanted = length.div_ceil(8);
+        if bytes.len() != wanted {
+            return Err(format!("its validity has {} bytes where {wanted} are due", bytes.len()));
+        }
+        let nulls = NullBuffer::new(BooleanBuffer::new(Buffer::from(bytes), 0, length));
+        if nulls.null_count() != claimed {
+            return Err(format!("claims {claimed} nulls, and its validity has {}", nulls.null_count()));
+        }
+        Ok(Some(nulls).filter(|_| claimed > 0))
+    }
+
+    fn offsets(&mut self, length: usize) -> Result<(OffsetBuffer<i32>, usize), String> {
+        let count = length + 1;
+        let buffer = self.exactly(count * 4, "offsets")?;
+        let offsets = ScalarBuffer::<i32>::new(buffer, 0, count);
+        let first = offsets.first().copied().unwrap_or_default();
+        if first != 0 {
+            return Err(format!("offsets begin at {first}, not at 0"));
+        }
+        if !offsets.windows(2).fold(true, |ascend, pair| ascend & (pair[0] <= pair[1])) {
+            let at = offsets.windows(2).position(|pair| pair[0] > pair[1]).map_or(0, |at| at + 1);
+            return Err(format!("offsets descend at {at}"));
+        }
+        let last = usize::try_from(offsets.last().copied().unwrap_or_default()).unwrap_or_default();
+        // Neither negative nor descending, which is all that this constructor wants.
+        Ok((OffsetBuffer::new(offsets), last))
+    }
+
+    fn list(&mut self, child: &Field, length: usize) -> Result<(OffsetBuffer<i32>, ArrayRef), String> {
+        let (offsets, last) = self.offsets(length)?;
+        Ok((offsets, self.nested(child, last)?))
+    }
+
+    fn bytes(&mut self, data_type: &DataType, length: usize, nulls: Option<NullBuffer>) -> Result<ArrayRef, String> {
+        let (offsets, last) = self.offsets(length)?;
+        let values = self.exactly(last, "bytes (by its last offset)")?;
+        let text = values.clone();
+        build(data_type, length, nulls, vec![offsets.inner().inner().clone(), values])
+            .map_err(|reason| bad_text(&offsets, &text).unwrap_or(reason))
+    }
+
+    fn fixed(&mut self, data_type: &DataType, length: usize, nulls: Option<NullBuffer>) -> Result<ArrayRef, String> {
+        let width = fixed_width(data_type).ok_or_else(|| format!("{data_type} does not cross the boundary"))?;
+        let wanted = length.checked_mul(width).ok_or("is too long")?;
+        let values = self.exactly(wanted, "values")?;
+        let array = build(data_type, length, nulls, vec![values])?;
+        match data_type {
+            DataType::Decimal128(precision, _) => {
+                let values = array.as_primitive_opt::<Decimal128Type>().ok_or("is no decimal")?;
+                let most = 10_i128.checked_pow(u32::from(*precision)).unwrap_or(i128::MAX);
+                let fits = |value: &i128| -most < *value && *value < most;
+                check(&array, values.values(), fits, || format!("a decimal has more than {precision} digits"))?;
+            }
+            DataType::Time32(unit) => {
+                let values = array.to_data();
+                let values = ScalarBuffer::<i32>::new(first_buffer(&values)?, 0, length);
+                let day = 0..i32::try_from(day(*unit)).unwrap_or(i32::MAX);
+                check(&array, &values, |value| day.contains(value), not_a_time)?;
+            }
+            DataType::Time64(unit) => {
+                let values = array.to_data();
+                let values = ScalarBuffer::<i64>::new(first_buffer(&values)?, 0, length);
+                let day = 0..day(*unit);
+                check(&array, &values, |value| day.contains(value), not_a_time)?;
+            }
+            _ => {}
+        }
+        Ok(array)
+    }
+}
+
+fn first_buffer(data: &ArrayData) -> Result<Buffer, String> {
+    data.buffers().first().cloned().ok_or_else(|| "a buffer is missing".into())
+}
+
+fn not_a_time() -> String {
+    "a time of day is not within a day".into()
+}
+
+/// A day in this unit.
+fn day(unit: TimeUnit) -> i64 {
+    86_400
+        * match unit {
+            TimeUnit::Second => 1,
+            TimeUnit::Millisecond => 1_000,
+            TimeUnit::Microsecond => 1_000_000,
+            TimeUnit::Nanosecond => 1_000_000_000,
+        }
+}
+
+/// Checks the values that are not null, all at once as long as all fit.
+fn check<T>(
+    array: &ArrayRef,
+    values: &[T],
+    fits: impl Fn(&T) -> bool,
+    what: impl Fn() -> String,
+) -> Result<(), String> {
+    if values.iter().fold(true, |all, value| all & fits(value)) {
+        return Ok(());
+    }
+    match values.iter().enumerate().find(|(row, value)| array.is_valid(*row) && !fits(value)) {
+        Some((row, _)) => Err(format!("{} at {row}", what())),
+        None => Ok(()),
+    }
+}
+
+fn build(
+    data_type: &DataType,
+    length: usize,
+    nulls: Option<NullBuffer>,
+    buffers: Vec<Buffer>,
+) -> Result<ArrayRef, String> {
+    let data = ArrayData::builder(data_type.clone()).len(length).nulls(nulls).buffers(buffers).build();
+    data.map(make_array).map_err(|error| error.to_string())
+}
+
+fn arrow<A: Array + 'static>(array: Result<A, arrow_schema::ArrowError>) -> Result<ArrayRef, String> {
+    array.map(|array| Arc::new(array) as ArrayRef).map_err(|error| error.to_string())
+}
+
+/// Which value is not UTF-8, for a message.
+fn bad_text(offsets: &[i32], bytes: &[u8]) -> Option<String> {
+    let range = |pair: &[i32]| -> Option<Range<usize>> {
+        Some(usize::try_from(*pair.first()?).ok()?..usize::try_from(*pair.get(1)?).ok()?)
+    };
+    let bad = |pair: &[i32]| {
+        range(pair).and_then(|range| bytes.get(range)).is_none_or(|value| std::str::from_utf8(value).is_err())
+    };
+    offsets.windows(2).position(bad).map(|row| format!("not UTF-8 at {row}"))
+}
