@@ -1,1 +1,24 @@
-//! stub
+//! Sources: where raw data comes from.
+//!
+//! A source delivers what the ledger does not have yet, and remembers nothing that must survive: where it stands is told
+//! by [`Progress`](forebay_model::ports::Progress) alone. So a process may die at any point; the next one on the same
+//! ledger delivers again exactly what had not landed. The contract is that of [`forebay_model::ports::Source`], and
+//! `tests/suite/contract/source.rs` holds every source of this crate to it.
+//!
+//! | kind | what it is | delivers |
+//! |---|---|---|
+//! | [`files`] | a folder, watched | objects |
+//! | [`generator`] | auction events made up from a seed | records of several partitions |
+//! | [`memory`] | the model: what a test scripts | objects or records |
+//!
+//! [`build`] makes one from the `source` table of a config.
+
+mod factory;
+pub mod files;
+pub mod generator;
+pub mod memory;
+
+pub use factory::{KINDS, build};
+pub use files::{FilesConfig, FilesSource};
+pub use generator::{GeneratorConfig, GeneratorSource};
+pub use memory::{MemorySource, MemoryUpstream};
