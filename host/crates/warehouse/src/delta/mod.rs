@@ -1,0 +1,267 @@
+//! Delta Lake tables in a folder, through the `deltalake` crate.
+//!
+//! A table is a sub-folder: `_delta_log` is its log, `_forebay` holds the data files that forebay wrote. Any engine that reads
+//! Delta Lake (reader version 1, no table features) reads it.
+//!
+//! What the crate leaves to its user, and where it is done:
+//!
+//! | what | where |
+//! |---|---|
+//! | one committer per table, for loads and for maintenance | [`table`]: a lock for each table |
+//! | a load's number and id, checked before and after each attempt | [`commit`] |
+//! | rows are replaced from the snapshot that is committed on, or not at all | [`commit`]: no retries inside the crate |
+//! | durable log, torn ends, leftovers | [`store`], [`log`] |
+//! | data files that nobody sees before the commit, and nobody loses | [`stage`] |
+//! | checkpoints, after which the table is opened anew; log retention | [`table`] |
+//! | compaction outside the commit, vacuum | [`maintain`] |
+//! | statistics, encodings | [`crate::files`] |
+//! | types and names | [`crate::columns`] |
+//!
+//! Between commits a table's snapshot is kept, so a commit reads nothing but the listing of its log's end.
+
+mod commit;
+mod log;
+mod maintain;
+mod rewrite;
+mod stage;
+mod store;
+mod table;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arrow_array::{ArrayRef, RecordBatch};
+use arrow_schema::{DataType, Field, SchemaRef};
+use arrow_select::concat::concat_batches;
+use async_trait::async_trait;
+use datafusion::catalog::TableProvider;
+use datafusion::prelude::SessionContext;
+use deltalake::DeltaTableError;
+use forebay_model::ports::{
+    Clock, CommittedLoad, MaintainOptions, MaintainReport, Random, StagedWriter, StagingRequest, TableInfo, Warehouse,
+};
+use forebay_model::{Load, LoadReceipt, Result, StagedFile};
+use object_store::ObjectStore;
+use uuid::Uuid;
+
+pub(crate) use self::stage::check_schema;
+use self::stage::{DeltaStagedWriter, FileMaker, Pending};
+use self::table::TableSlot;
+use crate::columns;
+use crate::error::WarehouseError;
+use crate::files::{Disk, LocalDisk, check_partitioning};
+
+/// Wraps the store that the log goes through: for tests that lose answers or power.
+pub type StoreLayer = Arc<dyn Fn(Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore> + Send + Sync>;
+
+/// How a warehouse is opened.
+#[derive(Clone)]
+pub struct DeltaOptions {
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Names of data files.
+    pub random: Arc<dyn Random>,
+    /// The file system.
+    pub disk: Arc<dyn Disk>,
+    /// Laid over the log's store; `None` in the host.
+    pub store_layer: Option<StoreLayer>,
+    /// Commits from one checkpoint of the log to the next: 64 unless set. For tables that are created.
+    pub checkpoint_interval: u64,
+    /// How long the log of a table goes back, and with it time travel: 2 days unless set, at least one. For tables that are
+    /// created. (Each commit lists the log, so a long one costs every commit.)
+    pub log_retention: Duration,
+}
+
+impl DeltaOptions {
+    /// The defaults.
+    pub fn new(clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Self {
+        Self {
+            clock,
+            random,
+            disk: Arc::new(LocalDisk),
+            store_layer: None,
+            checkpoint_interval: 64,
+            log_retention: Duration::from_secs(2 * 24 * 60 * 60),
+        }
+    }
+}
+
+impl std::fmt::Debug for DeltaOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { clock: _, random: _, disk, store_layer: _, checkpoint_interval, log_retention } = self;
+        f.debug_struct("DeltaOptions")
+            .field("disk", disk)
+            .field("checkpoint_interval", checkpoint_interval)
+            .field("log_retention", log_retention)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Delta Lake tables in a folder. See the module.
+#[derive(Debug)]
+pub struct DeltaWarehouse {
+    root: PathBuf,
+    options: DeltaOptions,
+    slots: Mutex<HashMap<String, Arc<TableSlot>>>,
+    pending: Arc<Pending>,
+    // Schemas of data files by the fingerprint in their names.
+    schemas: Mutex<HashMap<String, SchemaRef>>,
+}
+
+impl DeltaWarehouse {
+    /// Opens a warehouse in a folder, which is made where it is missing.
+    ///
+    /// # Errors
+    /// [`WarehouseError::Io`] where the folder cannot be made; [`WarehouseError::Refused`] for options that make no sense.
+    pub fn open(root: impl AsRef<Path>, options: DeltaOptions) -> Result<Self, WarehouseError> {
+        let root = root.as_ref();
+        if options.checkpoint_interval == 0 || options.log_retention < Duration::from_secs(24 * 60 * 60) {
+            return Err(WarehouseError::Refused {
+                table: root.display().to_string(),
+                what: "its log would be kept for less than a day, or never get a checkpoint".into(),
+                hint: "keep the log for a day at least, and let checkpoints be one commit apart at least",
+            });
+        }
+        options.disk.create_folder(root).map_err(WarehouseError::io("create", root))?;
+        let root = root.canonicalize().map_err(WarehouseError::io("open", root))?;
+        Ok(Self { root, options, slots: Mutex::default(), pending: Arc::default(), schemas: Mutex::default() })
+    }
+
+    /// The table for queries, as it stands now; `None` where there is none.
+    ///
+    /// # Errors
+    /// Where the table's log cannot be read.
+    pub async fn provider(&self, table: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        let Some(opened) = self.load_table(table).await? else { return Ok(None) };
+        let provider = opened
+            .table_provider()
+            .await
+            .map_err(|error| WarehouseError::delta("read", table)(DeltaTableError::Generic(error.to_string())))?;
+        Ok(Some(provider))
+    }
+
+    /// All rows of a table as a query sees them now; `None` where there is none.
+    ///
+    /// # Errors
+    /// Where the table's log or one of its files cannot be read.
+    pub async fn rows(&self, table: &str) -> Result<Option<RecordBatch>> {
+        let Some(provider) = self.provider(table).await? else { return Ok(None) };
+        let reading = |error: datafusion::error::DataFusionError| {
+            WarehouseError::delta("read", table)(DeltaTableError::Generic(error.to_string()))
+        };
+        let schema = provider.schema();
+        let frame = SessionContext::new().read_table(provider).map_err(reading)?;
+        let batches = Box::pin(frame.collect()).await.map_err(reading)?;
+        let schema = batches.first().map_or(schema, RecordBatch::schema);
+        Ok(Some(concat_batches(&schema, &batches).map_err(WarehouseError::data_file("read", &self.root.join(table)))?))
+    }
+
+    fn table_path(&self, table: &str) -> Result<PathBuf, WarehouseError> {
+        let plain = !table.is_empty()
+            && !table.starts_with(['_', '.'])
+            && table.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-');
+        if plain {
+            return Ok(self.root.join(table));
+        }
+        Err(WarehouseError::Refused {
+            table: table.to_owned(),
+            what: "it has a name that is not a folder's".into(),
+            hint: "use letters, digits, '_' and '-', beginning with a letter",
+        })
+    }
+
+    fn maker(&self, table: &str) -> Result<FileMaker, WarehouseError> {
+        Ok(FileMaker {
+            table: self.table_path(table)?,
+            disk: Arc::clone(&self.options.disk),
+            random: Arc::clone(&self.options.random),
+            pending: Arc::clone(&self.pending),
+        })
+    }
+
+    fn slot(&self, table: &str) -> Arc<TableSlot> {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(slots.entry(table.to_owned()).or_default())
+    }
+
+    /// The schema that a data file was written with, remembered by the fingerprint in its name.
+    fn file_schema(&self, table: &Path, path: &str) -> Result<SchemaRef, WarehouseError> {
+        let fingerprint = stage::fingerprint_of(path).map(str::to_owned);
+        let known = fingerprint.as_ref().and_then(|fingerprint| {
+            self.schemas.lock().unwrap_or_else(PoisonError::into_inner).get(fingerprint).cloned()
+        });
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let schema = crate::files::schema_of(&table.join(path))?;
+        if let Some(fingerprint) = fingerprint {
+            self.schemas.lock().unwrap_or_else(PoisonError::into_inner).insert(fingerprint, Arc::clone(&schema));
+        }
+        Ok(schema)
+    }
+}
+
+/// Work on files, off the threads that drive futures.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, WarehouseError> + Send + 'static,
+) -> Result<T, WarehouseError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| WarehouseError::Bug(format!("work on files did not finish: {error}")))?
+}
+
+#[async_trait]
+impl Warehouse for DeltaWarehouse {
+    fn kind(&self) -> &'static str {
+        "delta"
+    }
+
+    fn storage_field(&self, field: &Field) -> Result<Field> {
+        Ok(columns::storage_field(field)?)
+    }
+
+    fn store_column(&self, column: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
+        columns::store_column(column, to)
+    }
+
+    async fn table(&self, table: &str) -> Result<Option<TableInfo>> {
+        Ok(self.table_info(table).await?)
+    }
+
+    async fn tables(&self) -> Result<Vec<String>> {
+        Ok(self.list_tables().await?)
+    }
+
+    fn stage(&self, request: StagingRequest) -> Result<Box<dyn StagedWriter>> {
+        if let Some(what) = check_partitioning(&request.schema, &request.partition_by) {
+            let hint = "name columns of the table that are numbers, text, dates or times in partition_by";
+            return Err(WarehouseError::Refused { table: request.table, what, hint }.into());
+        }
+        for field in request.schema.fields() {
+            if columns::storage_field(field)?.data_type() != field.data_type() {
+                let what =
+                    format!("column {} is staged as {}, which it is not stored as", field.name(), field.data_type());
+                return Err(WarehouseError::Bug(what).into());
+            }
+        }
+        Ok(Box::new(DeltaStagedWriter::new(self.maker(&request.table)?, request)))
+    }
+
+    async fn commit(&self, load: &Load) -> Result<LoadReceipt> {
+        Ok(Box::pin(self.commit_load(load)).await?)
+    }
+
+    async fn committed(&self, table: &str, ledger: Uuid, pipeline: &str) -> Result<Option<CommittedLoad>> {
+        Ok(Box::pin(self.committed_load(table, ledger, pipeline)).await?)
+    }
+
+    async fn discard(&self, table: &str, files: &[StagedFile]) -> Result<()> {
+        Ok(Box::pin(self.discard_files(table, files)).await?)
+    }
+
+    async fn maintain(&self, table: &str, options: &MaintainOptions) -> Result<MaintainReport> {
+        Ok(Box::pin(self.maintain_table(table, options)).await?)
+    }
+}

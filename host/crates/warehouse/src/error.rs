@@ -1,0 +1,189 @@
+use std::io;
+use std::path::{Path, PathBuf};
+
+use deltalake::DeltaTableError;
+use deltalake::kernel::transaction::TransactionError;
+use forebay_model::ErrorClass;
+
+/// What went wrong in a warehouse. Messages name tables, columns and files, never cell values.
+#[derive(Debug, thiserror::Error)]
+pub enum WarehouseError {
+    /// The table knows a load that this ledger does not, or belongs to another ledger.
+    #[error("table {table:?} is fenced: {what}")]
+    Fenced {
+        /// The table.
+        table: String,
+        /// What was found.
+        what: String,
+        /// What to do.
+        hint: &'static str,
+    },
+    /// A person must change something about a table or a request for one.
+    #[error("table {table:?}: {what}")]
+    Refused {
+        /// The table.
+        table: String,
+        /// What does not fit.
+        what: String,
+        /// What to do.
+        hint: &'static str,
+    },
+    /// A column that no reader would know.
+    #[error("column {column:?} has type {data_type}, which a table cannot keep: {why}")]
+    ColumnType {
+        /// The column, as a path.
+        column: String,
+        /// Its Arrow type.
+        data_type: String,
+        /// Why not.
+        why: &'static str,
+        /// What to do.
+        hint: &'static str,
+    },
+    /// Names that are the same once forbidden characters are mapped.
+    #[error("column {column:?} has two fields that are stored as {name:?}")]
+    ColumnName {
+        /// The column that holds both, as a path.
+        column: String,
+        /// The name that both come to.
+        name: String,
+    },
+    /// The Delta log could not be read or written.
+    #[error("table {table:?}: could not {doing}")]
+    Delta {
+        /// The table.
+        table: String,
+        /// What was tried.
+        doing: &'static str,
+        /// The cause.
+        #[source]
+        source: Box<DeltaTableError>,
+    },
+    /// Another process committed to the table while this one was about to.
+    #[error("table {table:?} was changed by another process {times} times while load {number} was being committed")]
+    Contended {
+        /// The table.
+        table: String,
+        /// The load.
+        number: u64,
+        /// How often it was tried.
+        times: u32,
+    },
+    /// The file system.
+    #[error("could not {doing} {path:?}")]
+    Io {
+        /// What was tried.
+        doing: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// A data file could not be written or read.
+    #[error("could not {doing} data file {path:?}")]
+    DataFile {
+        /// What was tried.
+        doing: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// forebay's own fault.
+    #[error("{0}")]
+    Bug(String),
+}
+
+impl WarehouseError {
+    pub(crate) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_path_buf();
+        move |source| Self::Io { doing, path, source }
+    }
+
+    pub(crate) fn data_file<E>(doing: &'static str, path: &Path) -> impl FnOnce(E) -> Self
+    where
+        E: std::error::Error + Send + Sync + 'static,
+    {
+        let path = path.to_path_buf();
+        move |source| Self::DataFile { doing, path, source: Box::new(source) }
+    }
+
+    pub(crate) fn delta<E: Into<DeltaTableError>>(doing: &'static str, table: &str) -> impl FnOnce(E) -> Self {
+        let table = table.to_owned();
+        move |source| Self::Delta { table, doing, source: Box::new(source.into()) }
+    }
+
+    /// What can be done about it.
+    #[must_use]
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::Fenced { .. } => ErrorClass::Fenced,
+            Self::Refused { .. } | Self::ColumnType { .. } | Self::ColumnName { .. } => ErrorClass::Operator,
+            Self::Contended { .. } => ErrorClass::Retry,
+            Self::Delta { source, .. } if is_damage(source) => ErrorClass::Operator,
+            Self::Delta { .. } => ErrorClass::Retry,
+            Self::Io { source, .. } => io_class(source),
+            Self::DataFile { source, .. } => find_io(source.as_ref()).map_or(ErrorClass::Operator, io_class),
+            Self::Bug(_) => ErrorClass::Bug,
+        }
+    }
+
+    /// What to do next.
+    #[must_use]
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Fenced { hint, .. } | Self::Refused { hint, .. } | Self::ColumnType { hint, .. } => hint,
+            Self::ColumnName { .. } => "rename one of them, in the source or by a rule",
+            Self::Delta { .. } | Self::DataFile { .. } => {
+                "look at the cause; another engine may have changed or removed files of the table"
+            }
+            Self::Contended { .. } => "let only one process load a table",
+            Self::Io { .. } => "check that the warehouse's folder can be written and that its disk is not full",
+            Self::Bug(_) => "this is a fault of forebay: please report it",
+        }
+    }
+}
+
+/// Whether repeating the call cannot help: what is stored does not make sense.
+fn is_damage(error: &DeltaTableError) -> bool {
+    let text = error.to_string();
+    matches!(
+        error,
+        DeltaTableError::InvalidJsonLog { .. }
+            | DeltaTableError::InvalidTableLocation(_)
+            | DeltaTableError::SchemaMismatch { .. }
+    ) || matches!(error, DeltaTableError::Transaction { source: TransactionError::UnsupportedTableFeatures(_) })
+        || text.contains("nsupported")
+}
+
+fn find_io<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a io::Error> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref::<io::Error>() {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
+}
+
+fn io_class(error: &io::Error) -> ErrorClass {
+    use io::ErrorKind as Kind;
+    let kind = error.kind();
+    let needs_a_person = kind == Kind::NotFound
+        || kind == Kind::PermissionDenied
+        || kind == Kind::StorageFull
+        || kind == Kind::QuotaExceeded
+        || kind == Kind::ReadOnlyFilesystem
+        || kind == Kind::NotADirectory
+        || kind == Kind::InvalidFilename;
+    if needs_a_person { ErrorClass::Operator } else { ErrorClass::Retry }
+}
+
+impl From<WarehouseError> for forebay_model::Error {
+    fn from(error: WarehouseError) -> Self {
+        Self::new(error.class(), error.to_string()).with_hint(error.hint()).with_source(error)
+    }
+}
