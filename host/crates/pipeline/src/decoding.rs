@@ -9,9 +9,10 @@ use forebay_model::{Compression, LandedSegment, Result};
 
 /// A stream's formats: which one an object has is told when it lands, and never again.
 pub trait Decoding: Send + Sync + std::fmt::Debug {
-    /// The format of an object, by its key and first bytes (decompressed).
-    fn detect(&self, key: &str, head: &[u8]) -> Result<String>;
-    /// The format of a key before its bytes are seen, for how it may be cut; `Whole` where only the bytes can tell.
+    /// The format of an object, by its key and first bytes (decompressed). What neither tells lands all the same, under a name
+    /// that [`Decoding::format`] refuses until the config says what it is.
+    fn detect(&self, key: &str, head: &[u8]) -> String;
+    /// How an object of this key may be cut, as far as can be told before its bytes are seen.
     fn split_rule(&self, key: &str) -> SplitRule;
     /// A format by its name.
     fn format(&self, name: &str) -> Result<Arc<dyn Format>>;

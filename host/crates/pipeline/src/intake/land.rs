@@ -12,7 +12,7 @@ use super::state::LandedBatch;
 use crate::decoding::Decoding;
 
 /// Names an object of the zone: stream, time, attempt, ordinal within the attempt, the source's key.
-pub type ObjectNaming = fn(&StreamName, Timestamp, Uuid, usize, &str) -> String;
+pub type ObjectNaming = fn(&StreamName, Timestamp, Uuid, u32, &str) -> String;
 
 /// What landing needs.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ impl Lander<'_> {
         let mut failures = Vec::new();
         match batch {
             RawBatch::Objects(raw) => {
-                for (ordinal, object) in raw.into_iter().enumerate() {
+                for (ordinal, object) in (0_u32..).zip(raw) {
                     match self.object(attempt, ordinal, object).await {
                         Ok(landed) => objects.push(landed),
                         Err(error) => failures.push(error),
@@ -67,7 +67,7 @@ impl Lander<'_> {
         LandedBatch { landing, failures }
     }
 
-    async fn object(&self, attempt: Uuid, ordinal: usize, object: RawObject) -> Result<NewObject> {
+    async fn object(&self, attempt: Uuid, ordinal: u32, object: RawObject) -> Result<NewObject> {
         let RawObject { partition, key, version, range, modified_at: _, compression, on_change, identity, body } =
             object;
         let name = (self.naming)(self.stream, self.clock.now(), attempt, ordinal, &key);
@@ -86,8 +86,12 @@ impl Lander<'_> {
                 range.end - range.start
             )));
         }
-        let format = self.decoding.detect(&key, &landed.head)?;
-        let LandedObject { name, bytes, digest, cuts, preamble, head: _ } = landed;
+        let format = self.decoding.detect(&key, &landed.head);
+        let LandedObject { name, bytes, digest, mut cuts, preamble, head: _ } = landed;
+        // Where it may be cut was guessed by the key; the bytes have the last word.
+        if self.decoding.format(&format).map_or(SplitRule::Whole, |format| format.split_rule()) != split {
+            cuts.clear();
+        }
         let mut starts = vec![0];
         starts.extend(&cuts);
         let ends = cuts.iter().copied().chain([bytes]);
@@ -127,7 +131,7 @@ impl Lander<'_> {
         let landed = self.zone.put_records(&name, self.stream, records).await?;
         let LandedObject { name, bytes, digest, cuts: _, preamble: _, head: _ } = landed;
         let sample = records.spans.iter().flat_map(|span| &span.records).find_map(|record| record.value.as_deref());
-        let format = self.decoding.detect("", sample.unwrap_or_default())?;
+        let format = self.decoding.detect("", sample.unwrap_or_default());
         let total: u64 = records.spans.iter().map(|span| span.records.len() as u64).sum();
         let mut row = 0;
         let segments = records

@@ -66,6 +66,7 @@ pub struct PipelineHandle {
 struct Driver {
     context: PipelineContext,
     materials: Mutex<BTreeMap<RevisionId, Arc<Materials>>>,
+    deployed: Mutex<Option<RevisionId>>,
     bindings: Mutex<BTreeMap<BindingId, Arc<BoundPipeline>>>,
     /// Tables as they will be when all that is under way has loaded.
     tables: Mutex<BTreeMap<TableName, arrow_schema::SchemaRef>>,
@@ -87,6 +88,7 @@ impl PipelineHandle {
         let driver = Arc::new(Driver {
             context,
             materials: Mutex::default(),
+            deployed: Mutex::default(),
             bindings: Mutex::default(),
             tables: Mutex::default(),
         });
@@ -110,7 +112,14 @@ impl PipelineHandle {
     pub fn deploy(&self, materials: Arc<Materials>) {
         let id = materials.revision.id();
         lock(&self.driver.materials).insert(id, materials);
+        *lock(&self.driver.deployed) = Some(id);
         self.send(Event::Deployed(id));
+    }
+
+    /// Whether a revision is the one that was deployed last in this process.
+    #[must_use]
+    pub fn is_deployed(&self, revision: RevisionId) -> bool {
+        *lock(&self.driver.deployed) == Some(revision)
     }
 
     /// Brings an event: `Landed`, `CaughtUp`, `Approved`, `Shutdown`.

@@ -1,0 +1,256 @@
+//! From a config to things that work: the only file that names concrete kinds.
+
+use std::io::Read;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use datafusion::catalog::TableProvider;
+use forebay_format::Formats;
+use forebay_landing::DiskZone;
+use forebay_ledger::{OpenMode, SqliteLedger};
+use forebay_model::ids::WarehouseName;
+use forebay_model::ports::{Clock, Decoder, Format, LandingZone, Ledger, Progress, Random, Source, SplitRule, Warehouse};
+use forebay_model::{Compression, Error, LandedSegment, Result, TableName, Timestamp};
+use forebay_pipeline::decoding::Decoding;
+use forebay_sandbox::{Limits, Sandbox, SandboxOptions, TracingLog};
+use forebay_warehouse::{DeltaOptions, DeltaWarehouse};
+use uuid::Uuid;
+
+use crate::config::{Config, LandingConfig, LedgerConfig, StreamConfig, WarehouseConfig};
+
+/// The system's time.
+#[derive(Debug)]
+pub(crate) struct SystemClock;
+
+#[async_trait]
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_system(std::time::SystemTime::now())
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        tokio::time::sleep(duration).await;
+    }
+}
+
+/// The system's randomness.
+#[derive(Debug)]
+pub(crate) struct SystemRandom;
+
+impl Random for SystemRandom {
+    fn uuid(&self) -> Uuid {
+        Uuid::new_v4()
+    }
+
+    fn bits(&self) -> u64 {
+        Uuid::new_v4().as_u64_pair().1
+    }
+}
+
+/// Time, as the host has it.
+pub(crate) fn clock() -> Arc<dyn Clock> {
+    Arc::new(SystemClock)
+}
+
+/// Chance, as the host has it.
+pub(crate) fn random() -> Arc<dyn Random> {
+    Arc::new(SystemRandom)
+}
+
+// Opening stores.
+
+/// What a ledger is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// To read, beside a host that runs.
+    Read,
+    /// To write; there must be one.
+    Write,
+    /// To run: it is made where there is none.
+    Run,
+}
+
+/// The ledger.
+///
+/// # Errors
+/// Where it is missing (unless it may be made), damaged, or of another version.
+pub(crate) async fn open_ledger(config: &Config, access: Access) -> Result<Arc<dyn Ledger>> {
+    let mode = match access {
+        Access::Read => OpenMode::ReadOnly,
+        Access::Write => OpenMode::Existing,
+        Access::Run => OpenMode::Create,
+    };
+    match &config.ledger {
+        LedgerConfig::Sqlite(path) => Ok(Arc::new(SqliteLedger::open(path, mode, &SystemClock, &SystemRandom).await?)),
+    }
+}
+
+/// The landing zone.
+///
+/// # Errors
+/// Where its folder cannot be made or read.
+pub(crate) fn open_zone(config: &Config) -> Result<Arc<dyn LandingZone>> {
+    match &config.landing {
+        LandingConfig::Folder(folder) => Ok(Arc::new(DiskZone::open(folder, clock(), random())?)),
+    }
+}
+
+fn open_delta(config: &Config, name: &WarehouseName) -> Result<DeltaWarehouse> {
+    match config.warehouses.get(name) {
+        Some(WarehouseConfig::Delta { folder }) => Ok(DeltaWarehouse::open(folder, DeltaOptions::new(clock(), random()))?),
+        None => Err(Error::operator(format!("there is no warehouse {:?}", name.as_str()))
+            .with_hint(format!("add [warehouses.{name}] to {}", config.file.display()))),
+    }
+}
+
+/// A warehouse, for loads and maintenance.
+///
+/// # Errors
+/// Where its folder cannot be made or read.
+#[expect(clippy::unused_async, reason = "a warehouse behind a network is connected to")]
+pub(crate) async fn open_warehouse(config: &Config, name: &WarehouseName) -> Result<Arc<dyn Warehouse>> {
+    Ok(Arc::new(open_delta(config, name)?))
+}
+
+/// The tables that a warehouse has.
+///
+/// # Errors
+/// Where its folder cannot be read.
+pub(crate) async fn warehouse_tables(config: &Config, name: &WarehouseName) -> Result<Vec<String>> {
+    open_delta(config, name)?.tables().await
+}
+
+/// A table, to be queried; `None` where there is none.
+///
+/// # Errors
+/// Where it cannot be read.
+pub(crate) async fn table_provider(config: &Config, table: &TableName) -> Result<Option<Arc<dyn TableProvider>>> {
+    open_delta(config, &table.warehouse)?.provider(&table.table).await
+}
+
+/// The folder that a stream's source reads, where it reads one.
+pub(crate) fn source_folder(config: &Config, stream: &StreamConfig) -> Option<PathBuf> {
+    let source = stream.source.value();
+    let is_files = source.get("type").and_then(|kind| kind.as_str()) == Some("files");
+    let url = source.get("url").and_then(|url| url.as_str()).filter(|_| is_files)?;
+    Some(config.root.join(url))
+}
+
+/// Builds a stream's source.
+///
+/// # Errors
+/// Where its settings are wrong or its folder is not there.
+pub(crate) fn build_source(
+    config: &Config,
+    stream: &StreamConfig,
+    progress: Arc<dyn Progress>,
+    once: bool,
+) -> Result<Box<dyn Source>> {
+    forebay_sources::build(stream.source.value(), &config.root, progress, clock(), once)
+}
+
+// Decoding.
+
+/// The name that an object lands under when neither its name nor its bytes tell the format.
+const UNKNOWN: &str = "unknown";
+
+/// A stream's formats.
+#[derive(Debug)]
+struct StreamFormats(Formats);
+
+impl Decoding for StreamFormats {
+    fn detect(&self, key: &str, head: &[u8]) -> String {
+        match self.0.detect(key, head) {
+            Ok(name) => name.to_owned(),
+            // Nothing is decoded of nothing, whatever the format.
+            Err(_) if head.is_empty() => self.0.for_records().to_owned(),
+            Err(_) => UNKNOWN.to_owned(),
+        }
+    }
+
+    fn split_rule(&self, key: &str) -> SplitRule {
+        let name = self.0.detect(key, &[]).unwrap_or_else(|_| self.0.for_records());
+        self.0.get(name).map_or(SplitRule::Whole, |format| format.split_rule())
+    }
+
+    fn format(&self, name: &str) -> Result<Arc<dyn Format>> {
+        if name != UNKNOWN {
+            return Ok(self.0.get(name)?);
+        }
+        let told = self.0.detect("", &[]).map_err(|_| {
+            Error::operator("neither the object's name nor its first bytes tell its format")
+                .with_hint("say it in the stream's config: format = \"json\" or format = \"csv\"")
+        })?;
+        Ok(self.0.get(told)?)
+    }
+
+    fn decompress(&self, reader: Box<dyn Read + Send>, compression: Compression) -> Result<Box<dyn Read + Send>> {
+        Ok(forebay_format::decompress(reader, compression)?)
+    }
+
+    fn settings(&self) -> serde_json::Value {
+        self.0.settings()
+    }
+}
+
+/// The formats of a stream.
+///
+/// # Errors
+/// Where its settings are wrong.
+pub(crate) fn open_decoding(stream: &StreamConfig) -> Result<Arc<dyn Decoding>> {
+    Ok(Arc::new(StreamFormats(Formats::from_config(stream.format.value())?)))
+}
+
+/// Starts to decode a segment, to a schema.
+///
+/// # Errors
+/// Where its stream is not in the config, or its bytes cannot be read.
+pub(crate) fn open_segment(
+    config: &Config,
+    zone: &dyn LandingZone,
+    segment: &LandedSegment,
+    schema: &SchemaRef,
+) -> Result<Box<dyn Decoder>> {
+    let stream = config.streams.get(&segment.stream).ok_or_else(|| {
+        Error::operator(format!("stream {} is not in the config any more", segment.stream))
+            .with_hint(format!("add [streams.{}] to read its segments", segment.stream))
+    })?;
+    let decoding = open_decoding(stream)?;
+    let input = forebay_pipeline::decoding::open_segment(zone, decoding.as_ref(), segment)?;
+    decoding.format(&segment.format)?.open(input, schema)
+}
+
+// The sandbox.
+
+/// The hidden verb that compiles a module in a process of its own.
+pub(crate) const COMPILE_VERB: &str = "compile-module";
+
+/// The sandbox; its compiled modules lie beside the ledger.
+///
+/// # Errors
+/// Where the engine cannot be set up.
+pub(crate) fn open_sandbox(config: &Config) -> Result<Sandbox> {
+    let LedgerConfig::Sqlite(ledger) = &config.ledger;
+    let cache_dir = ledger.parent().map(|folder| folder.join(".forebay-cache"));
+    let compile_command = std::env::current_exe().ok().map(|exe| vec![exe.into_os_string(), COMPILE_VERB.into()]);
+    let options = SandboxOptions { cache_dir, log: Arc::new(TracingLog), compile_command, ..SandboxOptions::default() };
+    Ok(Sandbox::new(options)?)
+}
+
+/// The sandbox with a pipeline's limits.
+///
+/// # Errors
+/// Where a limit cannot be kept.
+pub(crate) fn with_limits(sandbox: &Sandbox, limits: &serde_json::Value) -> Result<Sandbox> {
+    let limits: Limits = serde_json::from_value(limits.clone())
+        .map_err(|error| Error::operator(format!("the pipeline's limits are wrong: {error}")))?;
+    Ok(sandbox.with_limits(limits)?)
+}
+
+/// The rest of the command line of [`COMPILE_VERB`].
+pub(crate) fn compile_module(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> std::process::ExitCode {
+    forebay_sandbox::compile_child_main(arguments)
+}

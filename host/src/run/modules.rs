@@ -1,0 +1,245 @@
+//! Modules: found in the watched folder, kept beside the raw data by digest, loaded when a revision needs them.
+//!
+//! The folder is where people put modules, not where they are run from: what was deployed is kept, so that it can run again after
+//! the file has changed, and so that a restart does not bring back what was replaced or rolled back. A file is new when
+//! its content is not the one that was last seen at its path.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::array::AsArray;
+use forebay_model::ids::ModuleName;
+use forebay_model::ports::{Asset, Assets, Clock, LandingZone, Ledger, Module, ModuleLoader, ModuleRecord};
+use forebay_model::{Digest, Error, Result, Revision};
+use forebay_pipeline::refine::bind::Materials;
+use forebay_pipeline::workers::Workers;
+use forebay_sandbox::Sandbox;
+
+use crate::assemble;
+use crate::config::{Config, PipelineConfig, StepConfig};
+
+/// What modules are taken in with.
+#[derive(Clone)]
+pub(super) struct Shelf {
+    pub(super) ledger: Arc<dyn Ledger>,
+    pub(super) zone: Arc<dyn LandingZone>,
+    pub(super) sandbox: Sandbox,
+    pub(super) workers: Workers,
+    pub(super) clock: Arc<dyn Clock>,
+}
+
+/// A module of the folder that was not there before.
+#[derive(Debug, Clone)]
+pub(super) struct NewModule {
+    pub(super) name: ModuleName,
+    pub(super) digest: Digest,
+    /// `folder:modules/fraud.wasm`.
+    pub(super) origin: String,
+    /// How the ledger knows the path.
+    pub(super) path: String,
+}
+
+/// What a look into the folder gave.
+#[derive(Debug, Default)]
+pub(super) struct Scan {
+    pub(super) new: Vec<NewModule>,
+    /// Files that are no module, with why. They are looked at again when they change.
+    pub(super) refused: Vec<(PathBuf, Error)>,
+}
+
+fn kept_module(digest: Digest) -> String {
+    format!("modules/{digest}.wasm")
+}
+
+fn kept_asset(digest: Digest) -> String {
+    format!("assets/{digest}")
+}
+
+/// The `.wasm` files of a folder, without hidden ones and those that are still being written (`*.tmp`, `*.part`); sorted.
+pub(super) fn files(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    let mut files: Vec<_> = entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "wasm"))
+        .filter(|path| path.file_name().is_some_and(|name| !name.to_string_lossy().starts_with('.')))
+        .collect();
+    files.sort();
+    files
+}
+
+impl Shelf {
+    /// Looks for modules that are new in the folder, checks and keeps them. Nothing is active yet.
+    pub(super) async fn scan(&self, config: &Config) -> Result<Scan> {
+        let folder = &config.modules.watch;
+        let seen = self.seen().await?;
+        let mut scan = Scan::default();
+        for file in files(folder) {
+            let path = file.strip_prefix(&config.root).unwrap_or(&file).to_string_lossy().into_owned();
+            let bytes = match tokio::fs::read(&file).await {
+                Ok(bytes) => bytes,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                Err(error) => {
+                    let error = Error::operator(format!("{} cannot be read", file.display())).with_source(error);
+                    scan.refused.push((file, error));
+                    continue;
+                }
+            };
+            let digest = Digest::of(&bytes);
+            if seen.get(&path) == Some(&digest.to_string()) {
+                continue;
+            }
+            let origin = format!("folder:{path}");
+            match self.take_in(bytes, origin.clone()).await {
+                Ok(name) => scan.new.push(NewModule { name, digest, origin, path }),
+                Err(error) => scan.refused.push((file, error)),
+            }
+        }
+        Ok(scan)
+    }
+
+    /// The content that was last seen at each path.
+    async fn seen(&self) -> Result<BTreeMap<String, String>> {
+        let table = self.ledger.read_table("module_files").await?;
+        let column = |name: &str| {
+            let column = table.column_by_name(name).and_then(|column| column.as_string_opt::<i32>().cloned());
+            column.ok_or_else(|| Error::bug(format!("ledger.module_files has no column {name}")))
+        };
+        let (paths, digests) = (column("path")?, column("digest")?);
+        Ok(paths
+            .iter()
+            .zip(&digests)
+            .filter_map(|(path, digest)| Some((path?.to_owned(), digest?.to_owned())))
+            .collect())
+    }
+
+    /// Checks that the bytes are a module, and keeps them.
+    async fn take_in(&self, bytes: Vec<u8>, origin: String) -> Result<ModuleName> {
+        let digest = Digest::of(&bytes);
+        let size = bytes.len() as u64;
+        let bytes = bytes::Bytes::from(bytes);
+        let (sandbox, wasm) = (self.sandbox.clone(), bytes.clone());
+        let module = self.workers.run(move || sandbox.load(&wasm)).await?;
+        let description = module.description().clone();
+        self.zone.keep(&kept_module(digest), bytes).await?;
+        let record = ModuleRecord {
+            digest,
+            name: description.name.clone(),
+            version: description.version,
+            bytes: size,
+            origin,
+            at: self.clock.now(),
+        };
+        self.ledger.record_module(&record).await?;
+        Ok(description.name)
+    }
+
+    /// Makes a module of the folder the active one of its name. Last, so that a process that dies before finds it new again.
+    pub(super) async fn activate(&self, module: &NewModule) -> Result<()> {
+        let now = self.clock.now();
+        self.ledger.activate_module(&module.name, module.digest, now).await?;
+        self.ledger.seen_in_folder(&module.path, module.digest, now).await?;
+        Ok(())
+    }
+
+    /// The revision that a pipeline's config means now; `instead` are modules that are not active yet.
+    pub(super) async fn revision(
+        &self,
+        config: &Config,
+        name: &forebay_model::PipelineName,
+        pipeline: &PipelineConfig,
+        instead: &BTreeMap<ModuleName, Digest>,
+    ) -> Result<Revision> {
+        let stream = config.streams.get(&pipeline.from).ok_or_else(|| {
+            Error::operator(format!("pipeline {name} reads stream {}, which is not in the config", pipeline.from))
+        })?;
+        let mut steps = Vec::new();
+        for step in &pipeline.steps {
+            let digest = match &step.pin {
+                Some(pin) => self.pinned(step, pin).await?,
+                None => match instead.get(&step.module) {
+                    Some(digest) => *digest,
+                    None => self.active(config, step).await?,
+                },
+            };
+            let mut assets = BTreeMap::new();
+            for (asset, path) in &step.assets {
+                assets.insert(asset.clone(), self.keep_asset(path).await?);
+            }
+            let StepConfig { name, module, pin: _, config, assets: _ } = step;
+            steps.push(forebay_model::revision::Step {
+                name: name.clone(),
+                module: module.clone(),
+                digest,
+                config: config.clone(),
+                assets,
+            });
+        }
+        Ok(Revision {
+            pipeline: name.clone(),
+            stream: pipeline.from.clone(),
+            decoder: assemble::open_decoding(stream)?.settings(),
+            steps,
+            routes: pipeline.routes.clone(),
+            rejects: pipeline.rejects.clone(),
+        })
+    }
+
+    async fn active(&self, config: &Config, step: &StepConfig) -> Result<Digest> {
+        self.ledger.active_module(&step.module).await?.ok_or_else(|| {
+            Error::operator(format!("there is no module named {:?}", step.module.as_str())).with_hint(format!(
+                "build it with `cargo build --profile guest --target wasm32-wasip2` and copy the .wasm into {}",
+                config.modules.watch.display()
+            ))
+        })
+    }
+
+    async fn pinned(&self, step: &StepConfig, pin: &str) -> Result<Digest> {
+        let table = self.ledger.read_table("modules").await?;
+        let digests = table.column_by_name("digest").and_then(|column| column.as_string_opt::<i32>().cloned());
+        let digests = digests.ok_or_else(|| Error::bug("ledger.modules has no column digest"))?;
+        let found: Vec<_> = digests.iter().flatten().filter(|digest| digest.starts_with(pin)).collect();
+        match found.as_slice() {
+            [digest] => digest.parse(),
+            [] => Err(Error::operator(format!("module {}@sha256:{pin} was never seen", step.module))
+                .with_hint("drop it into the watched folder once; `forebay query \"SELECT * FROM ledger.modules\"` lists what was seen")),
+            _ => Err(Error::operator(format!("{} modules begin with sha256:{pin}", found.len())).with_hint("write more digits")),
+        }
+    }
+
+    async fn keep_asset(&self, path: &Path) -> Result<Digest> {
+        let bytes = tokio::fs::read(path)
+            .await
+            .map_err(|error| Error::operator(format!("asset {} cannot be read", path.display())).with_source(error))?;
+        let digest = Digest::of(&bytes);
+        self.zone.keep(&kept_asset(digest), bytes.into()).await?;
+        Ok(digest)
+    }
+
+    /// Loads what a revision names, from what was kept.
+    pub(super) async fn materials(&self, revision: Revision, number: u32, limits: &serde_json::Value) -> Result<Arc<Materials>> {
+        let sandbox = assemble::with_limits(&self.sandbox, limits)?;
+        let mut modules: Vec<Arc<dyn Module>> = Vec::new();
+        let mut assets: Vec<Assets> = Vec::new();
+        for step in &revision.steps {
+            let wasm = self.kept(&kept_module(step.digest)).await?;
+            let sandbox = sandbox.clone();
+            modules.push(self.workers.run(move || sandbox.load(&wasm)).await?);
+            let mut of_step = BTreeMap::new();
+            for (name, digest) in &step.assets {
+                let bytes = self.kept(&kept_asset(*digest)).await?;
+                of_step.insert(name.clone(), Asset { digest: *digest, bytes });
+            }
+            assets.push(Arc::new(of_step));
+        }
+        Ok(Arc::new(Materials { revision, number, modules, assets }))
+    }
+
+    async fn kept(&self, name: &str) -> Result<bytes::Bytes> {
+        self.zone.kept(name).await?.ok_or_else(|| {
+            Error::operator(format!("{name} is not in the landing zone any more"))
+                .with_hint("put the module into the watched folder again, under another name")
+        })
+    }
+}
