@@ -4,3 +4,5 @@ mod support;
 
 mod landing;
 mod ledger;
+mod source;
+mod warehouse;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crate::bindings::forebay::transform::host::{self, Asset, Level};
 use crate::bindings::forebay::transform::types::{Node, RowNumbers, Selection};
 use crate::bindings::{Context, RecordBatch};
+use crate::chance::wasi::random::random;
 
 pub fn spin() {
     let mut i = 0u64;
@@ -129,18 +130,15 @@ pub fn process(behaviour: &str, context: &Context, mut batch: RecordBatch) -> Re
         "emit_repeated" => loop {
             emit(&batch);
         },
-        "select_many" => loop {
-            host::emit(0, &Selection::Rows(vec![]), &empty(&batch));
-        },
         "select_all_over" => {
-            let rows = vec![0; 1 << 20];
+            let selected = Selection::Rows(vec![0; 1 << 19]);
             loop {
-                host::emit(0, &Selection::Rows(rows.clone()), &empty(&batch));
+                host::emit(0, &selected, &RecordBatch { rows: 1 << 19, nodes: vec![], buffers: vec![] });
             }
         }
         "pass_rows" => host::emit(0, &Selection::Rows(vec![2, 0, 0]), &RecordBatch { rows: 3, nodes: vec![], buffers: vec![] }),
         "selection_beyond" => {
-            host::emit(0, &Selection::Rows(vec![0, rows]), &batch);
+            host::emit(0, &Selection::Rows(vec![0, rows]), &RecordBatch { rows: 2, nodes: vec![], buffers: vec![] });
         }
         "selection_length" => host::emit(0, &Selection::Rows(vec![0]), &batch),
         "unknown_route" => host::emit(7, &Selection::All, &batch),
@@ -170,6 +168,7 @@ pub fn process(behaviour: &str, context: &Context, mut batch: RecordBatch) -> Re
             emit(&batch);
             panic!("after the emit");
         }
+        "nothing" => drop(batch),
         "calls" => emit_i64(rows, i64::try_from(crate::calls()).unwrap_or(i64::MAX)),
         "clock" => {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
@@ -177,7 +176,15 @@ pub fn process(behaviour: &str, context: &Context, mut batch: RecordBatch) -> Re
             assert_eq!(began.elapsed(), Duration::ZERO);
             emit_i64(rows, i64::try_from(now.as_micros()).unwrap_or(i64::MAX));
         }
-        "random" => emit_i64(rows, RandomState::new().hash_one(17).cast_signed()),
+        "random" => emit_i64(rows, random::get_random_u64().cast_signed()),
+        "random_bytes" => {
+            let bytes = random::get_random_bytes(8).try_into().expect("eight bytes");
+            emit_i64(rows, i64::from_le_bytes(bytes));
+        }
+        "random_greedy" => {
+            black_box(random::get_random_bytes(u64::MAX));
+        }
+        "hash_order" => emit_i64(rows, RandomState::new().hash_one(17).cast_signed()),
         "first_number" => {
             emit_i64(rows, numbers(context, rows).first().copied().unwrap_or_default().cast_signed());
         }
@@ -197,12 +204,6 @@ pub fn process(behaviour: &str, context: &Context, mut batch: RecordBatch) -> Re
         _ => emit(&batch),
     }
     Ok(())
-}
-
-/// The columns of `batch`, without a row.
-fn empty(batch: &RecordBatch) -> RecordBatch {
-    let nodes = batch.nodes.iter().map(|_| Node { length: 0, null_count: 0 }).collect();
-    RecordBatch { rows: 0, nodes, buffers: vec![vec![], vec![], vec![], vec![0; 4], vec![]] }
 }
 
 /// What a rule sees of the world outside.

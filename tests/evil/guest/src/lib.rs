@@ -7,6 +7,18 @@ mod bindings {
     wit_bindgen::generate!({ world: "transform", path: "../../../wit/0.1.0" });
 }
 
+/// WASI's randomness, which std has no function for.
+mod chance {
+    wit_bindgen::generate!({
+        world: "chance",
+        inline: "
+            package wasi:random@0.2.0;
+            interface random { get-random-u64: func() -> u64; get-random-bytes: func(len: u64) -> list<u8>; }
+            world chance { import random; }
+        ",
+    });
+}
+
 mod behave;
 mod plans;
 

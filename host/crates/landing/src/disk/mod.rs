@@ -1,0 +1,180 @@
+//! The zone in a folder of a local file system.
+
+mod files;
+mod put;
+mod read;
+
+use std::io::Read;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use forebay_model::flow::RawRecords;
+use forebay_model::ports::{
+    JournalEntry, LandedObject, LandingZone, ObjectEntry, Random, SplitRule, ZoneIdentity,
+};
+use forebay_model::segment::Compression;
+use forebay_model::{Result, StreamName, Timestamp};
+use futures::stream::BoxStream;
+
+use self::files::Files;
+use crate::error::LandingError;
+use crate::naming::OWN;
+use crate::{envelope, journal, naming};
+
+const JOURNAL: &str = "journal";
+const KEPT: &str = "kept";
+const IDENTITY: &str = "zone.json";
+
+/// The zone in a folder.
+#[derive(Debug, Clone)]
+pub struct DiskZone {
+    files: Arc<Files>,
+}
+
+/// Runs what waits for the disk where it keeps no task waiting. It runs on when its future is dropped.
+fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, LandingError> + Send + 'static,
+) -> impl Future<Output = Result<T, LandingError>> {
+    let running = tokio::task::spawn_blocking(work);
+    async {
+        match running.await {
+            Ok(done) => done,
+            Err(error) => Err(LandingError::Invariant(format!("a task of the landing zone ended: {error}"))),
+        }
+    }
+}
+
+impl DiskZone {
+    /// Opens the zone at `root`; the folder is made where there is none. `random` names temporary files.
+    ///
+    /// # Errors
+    /// Class operator, naming the folder, where it cannot be made or written.
+    pub fn open(root: impl AsRef<Path>, random: Arc<dyn Random>) -> Result<Self> {
+        Ok(Self { files: Arc::new(Files::open(root.as_ref(), random)?) })
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Files) -> Result<T, LandingError> + Send + 'static,
+    ) -> Result<T> {
+        let files = Arc::clone(&self.files);
+        Ok(blocking(move || work(&files)).await?)
+    }
+}
+
+#[async_trait]
+impl LandingZone for DiskZone {
+    async fn put(
+        &self,
+        name: &str,
+        body: BoxStream<'static, Result<Bytes>>,
+        compression: Compression,
+        split: SplitRule,
+    ) -> Result<LandedObject> {
+        naming::check(name)?;
+        Ok(put::object(&self.files, name, body, compression, split).await?)
+    }
+
+    async fn put_records(&self, name: &str, stream: &StreamName, records: &RawRecords) -> Result<LandedObject> {
+        naming::check(name)?;
+        Ok(put::records(&self.files, name, stream, records).await?)
+    }
+
+    fn open(&self, name: &str, range: Range<u64>) -> Result<Box<dyn Read + Send>> {
+        naming::check(name)?;
+        Ok(Box::new(read::part(&self.files.path(name), name, range)?))
+    }
+
+    fn open_records(&self, name: &str, rows: Range<u64>) -> Result<envelope::Rows> {
+        naming::check(name)?;
+        Ok(envelope::open(name, read::whole(&self.files.path(name), name)?, rows)?)
+    }
+
+    async fn journal(&self, entry: &JournalEntry) -> Result<()> {
+        let name = journal::entry_name(entry);
+        let bytes = journal::write_entry(entry)?;
+        self.run(move |files| {
+            let path = files.own(JOURNAL).join(&name);
+            let relative: PathBuf = [OWN, JOURNAL, &name].iter().collect();
+            if files.write_once(&relative, &bytes)? || read::small(&path)? == Some(bytes) {
+                return Ok(());
+            }
+            Err(LandingError::Exists { name: relative.display().to_string() })
+        })
+        .await
+    }
+
+    async fn journal_entries(&self) -> Result<Vec<JournalEntry>> {
+        self.run(|files| {
+            let mut entries = Vec::new();
+            for path in read::names(&files.own(JOURNAL))? {
+                if let Some(bytes) = read::small(&path)? {
+                    entries.push(journal::read_entry(&path, &bytes)?);
+                }
+            }
+            Ok(entries)
+        })
+        .await
+    }
+
+    async fn identity(&self) -> Result<Option<ZoneIdentity>> {
+        self.run(|files| {
+            let path = files.own(IDENTITY);
+            read::small(&path)?.map(|bytes| journal::read_identity(&path, &bytes)).transpose()
+        })
+        .await
+    }
+
+    async fn claim(&self, identity: &ZoneIdentity) -> Result<()> {
+        let identity = identity.clone();
+        self.run(move |files| {
+            let relative: PathBuf = [OWN, IDENTITY].iter().collect();
+            if files.write_once(&relative, &journal::write_identity(&identity)?)? {
+                tracing::info!(ledger = %identity.ledger, "landing zone taken");
+                return Ok(());
+            }
+            let path = files.own(IDENTITY);
+            let owner = read::small(&path)?.unwrap_or_default();
+            journal::check_owner(&journal::read_identity(&path, &owner)?, &identity)
+        })
+        .await
+    }
+
+    async fn keep(&self, name: &str, bytes: Bytes) -> Result<()> {
+        naming::check_parts(name)?;
+        let relative = [OWN, KEPT, name].iter().collect::<PathBuf>();
+        self.run(move |files| files.write_once(&relative, &bytes).map(|_| ())).await
+    }
+
+    async fn kept(&self, name: &str) -> Result<Option<Bytes>> {
+        naming::check_parts(name)?;
+        let name = name.to_owned();
+        self.run(move |files| Ok(read::small(&files.own(KEPT).join(name))?.map(Bytes::from))).await
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<ObjectEntry>> {
+        let prefix = prefix.to_owned();
+        self.run(move |files| read::list(&files.path(""), &prefix)).await
+    }
+
+    async fn delete(&self, name: &str) -> Result<()> {
+        naming::check(name)?;
+        let name = name.to_owned();
+        self.run(move |files| {
+            let path = files.path(&name);
+            match std::fs::remove_file(&path) {
+                Ok(()) => Ok(()),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+                Err(source) => Err(files::failed(&path, "removing")(source)),
+            }
+        })
+        .await
+    }
+
+    async fn sweep(&self, before: Timestamp) -> Result<Vec<String>> {
+        self.run(move |files| files.sweep(before)).await
+    }
+}

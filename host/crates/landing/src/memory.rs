@@ -1,0 +1,215 @@
+//! The zone as plain maps: the model that the real ones are held to.
+//!
+//! What is in the maps is what would survive a power cut; [`MemoryZone::snapshot`] takes it, [`MemoryZone::restore`] puts it
+//! back, which is how a simulation kills a process.
+
+use std::collections::BTreeMap;
+use std::io::{Cursor, Read};
+use std::ops::Range;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use forebay_model::flow::RawRecords;
+use forebay_model::ports::{
+    Clock, JournalEntry, LandedObject, LandingZone, ObjectEntry, SplitRule, ZoneIdentity,
+};
+use forebay_model::segment::Compression;
+use forebay_model::{Result, StreamName, Timestamp};
+use futures::StreamExt;
+use futures::stream::BoxStream;
+
+use crate::envelope;
+use crate::error::LandingError;
+use crate::intake::Watch;
+use crate::{journal, naming};
+
+#[derive(Debug, Clone, Default)]
+struct State {
+    objects: BTreeMap<String, (Bytes, Timestamp)>,
+    journal: BTreeMap<String, Bytes>,
+    kept: BTreeMap<String, Bytes>,
+    identity: Option<ZoneIdentity>,
+}
+
+/// The zone in memory.
+#[derive(Debug)]
+pub struct MemoryZone {
+    clock: Arc<dyn Clock>,
+    state: Mutex<State>,
+}
+
+/// All that a [`MemoryZone`] holds.
+#[derive(Debug, Clone)]
+pub struct MemoryZoneSnapshot(State);
+
+impl MemoryZone {
+    /// An empty zone; objects are as old as `clock` says.
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { clock, state: Mutex::default() }
+    }
+
+    /// All that it holds now.
+    #[must_use]
+    pub fn snapshot(&self) -> MemoryZoneSnapshot {
+        MemoryZoneSnapshot(self.with(|state| state.clone()))
+    }
+
+    /// A zone that holds what another held.
+    #[must_use]
+    pub fn restore(clock: Arc<dyn Clock>, snapshot: MemoryZoneSnapshot) -> Self {
+        Self { clock, state: Mutex::new(snapshot.0) }
+    }
+
+    /// Puts bytes in an object's place, or removes it: what happens to a zone that others write to.
+    pub fn damage(&self, name: &str, bytes: Option<Bytes>) {
+        let now = self.clock.now();
+        self.with(|state| match bytes {
+            Some(bytes) => state.objects.insert(name.to_owned(), (bytes, now)),
+            None => state.objects.remove(name),
+        });
+    }
+
+    fn with<T>(&self, look: impl FnOnce(&mut State) -> T) -> T {
+        look(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn store(&self, name: &str, bytes: Bytes) -> Result<()> {
+        let now = self.clock.now();
+        self.with(|state| {
+            if state.objects.contains_key(name) {
+                return Err(LandingError::Exists { name: name.to_owned() }.into());
+            }
+            state.objects.insert(name.to_owned(), (bytes, now));
+            Ok(())
+        })
+    }
+
+    fn object(&self, name: &str) -> Result<Bytes> {
+        naming::check(name)?;
+        self.with(|state| state.objects.get(name).map(|(bytes, _)| bytes.clone()))
+            .ok_or_else(|| LandingError::Missing { name: name.to_owned() }.into())
+    }
+}
+
+#[async_trait]
+impl LandingZone for MemoryZone {
+    async fn put(
+        &self,
+        name: &str,
+        mut body: BoxStream<'static, Result<Bytes>>,
+        compression: Compression,
+        split: SplitRule,
+    ) -> Result<LandedObject> {
+        naming::check(name)?;
+        let mut watch = Watch::new(compression, split);
+        let mut bytes = Vec::new();
+        while let Some(chunk) = body.next().await {
+            let chunk = chunk?;
+            watch.push(&chunk);
+            bytes.extend_from_slice(&chunk);
+        }
+        self.store(name, bytes.into())?;
+        Ok(watch.finish(name))
+    }
+
+    async fn put_records(&self, name: &str, stream: &StreamName, records: &RawRecords) -> Result<LandedObject> {
+        naming::check(name)?;
+        let mut encoder = envelope::Encoder::new(name, stream, Vec::new())?;
+        for batch in envelope::Batches::new(name, records) {
+            encoder.write(&batch?)?;
+        }
+        let bytes = encoder.finish()?;
+        let mut watch = Watch::new(Compression::None, SplitRule::Whole);
+        watch.push(&bytes);
+        self.store(name, bytes.into())?;
+        Ok(LandedObject { cuts: envelope::cuts(records), head: envelope::head(records), ..watch.finish(name) })
+    }
+
+    fn open(&self, name: &str, range: Range<u64>) -> Result<Box<dyn Read + Send>> {
+        let bytes = self.object(name)?;
+        let found = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        let part = usize::try_from(range.start)
+            .ok()
+            .zip(usize::try_from(range.end).ok())
+            .filter(|(start, end)| start <= end && *end <= bytes.len())
+            .map(|(start, end)| bytes.slice(start..end))
+            .ok_or_else(|| LandingError::Torn { name: name.to_owned(), found, wanted: range.end })?;
+        Ok(Box::new(Cursor::new(part)))
+    }
+
+    fn open_records(&self, name: &str, rows: Range<u64>) -> Result<envelope::Rows> {
+        Ok(envelope::open(name, self.object(name)?, rows)?)
+    }
+
+    async fn journal(&self, entry: &JournalEntry) -> Result<()> {
+        let bytes = Bytes::from(journal::write_entry(entry)?);
+        let name = journal::entry_name(entry);
+        self.with(|state| match state.journal.get(&name) {
+            Some(known) if *known == bytes => Ok(()),
+            Some(_) => Err(LandingError::Exists { name }.into()),
+            None => {
+                state.journal.insert(name, bytes);
+                Ok(())
+            }
+        })
+    }
+
+    async fn journal_entries(&self) -> Result<Vec<JournalEntry>> {
+        self.with(|state| {
+            state.journal.iter().map(|(name, bytes)| Ok(journal::read_entry(Path::new(name), bytes)?)).collect()
+        })
+    }
+
+    async fn identity(&self) -> Result<Option<ZoneIdentity>> {
+        Ok(self.with(|state| state.identity.clone()))
+    }
+
+    async fn claim(&self, identity: &ZoneIdentity) -> Result<()> {
+        self.with(|state| {
+            let owner = state.identity.get_or_insert_with(|| identity.clone());
+            Ok(journal::check_owner(owner, identity)?)
+        })
+    }
+
+    async fn keep(&self, name: &str, bytes: Bytes) -> Result<()> {
+        naming::check_parts(name)?;
+        self.with(|state| {
+            state.kept.entry(name.to_owned()).or_insert(bytes);
+        });
+        Ok(())
+    }
+
+    async fn kept(&self, name: &str) -> Result<Option<Bytes>> {
+        naming::check_parts(name)?;
+        Ok(self.with(|state| state.kept.get(name).cloned()))
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<ObjectEntry>> {
+        Ok(self.with(|state| {
+            state
+                .objects
+                .iter()
+                .filter(|(name, _)| name.starts_with(prefix))
+                .map(|(name, (bytes, modified_at))| ObjectEntry {
+                    name: name.clone(),
+                    bytes: u64::try_from(bytes.len()).unwrap_or(u64::MAX),
+                    modified_at: *modified_at,
+                })
+                .collect()
+        }))
+    }
+
+    async fn delete(&self, name: &str) -> Result<()> {
+        naming::check(name)?;
+        self.with(|state| state.objects.remove(name));
+        Ok(())
+    }
+
+    async fn sweep(&self, _before: Timestamp) -> Result<Vec<String>> {
+        // Nothing is half written here.
+        Ok(Vec::new())
+    }
+}

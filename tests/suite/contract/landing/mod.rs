@@ -1,0 +1,78 @@
+//! The contract of `ports::LandingZone`: what the trait says, sentence by sentence, for each implementation.
+
+mod objects;
+mod own;
+mod records;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use forebay_landing::{DiskZone, MemoryZone};
+use forebay_model::Result;
+use forebay_model::ports::LandingZone;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+
+use super::support::{CountingRandom, SteeredClock};
+
+/// A new zone, and the folder that it lives in.
+type Made = (Box<dyn LandingZone>, Option<tempfile::TempDir>);
+
+fn memory() -> Made {
+    (Box::new(MemoryZone::new(Arc::new(SteeredClock::new()))), None)
+}
+
+fn disk() -> Made {
+    let folder = tempfile::tempdir().expect("a folder");
+    let zone = DiskZone::open(folder.path().join("landing"), Arc::new(CountingRandom::new(2))).expect("a new zone");
+    (Box::new(zone), Some(folder))
+}
+
+/// A body of these chunks.
+fn body(chunks: &[&[u8]]) -> BoxStream<'static, Result<Bytes>> {
+    let chunks: Vec<_> = chunks.iter().map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
+    futures::stream::iter(chunks).boxed()
+}
+
+/// Makes a test of each function, for each implementation.
+macro_rules! contract {
+    ($($room:ident: $($name:ident),+ $(,)?;)+) => {
+        mod in_memory {
+            $($(#[tokio::test] async fn $name() {
+                let (zone, _folder) = super::memory();
+                super::$room::$name(zone.as_ref()).await;
+            })+)+
+        }
+        mod on_disk {
+            $($(#[tokio::test] async fn $name() {
+                let (zone, _folder) = super::disk();
+                super::$room::$name(zone.as_ref()).await;
+            })+)+
+        }
+    };
+}
+
+contract! {
+    objects:
+        reading_gives_back_the_bytes_that_were_put,
+        a_name_is_written_once,
+        what_fails_half_way_leaves_nothing,
+        names_never_lead_out_of_the_zone,
+        what_is_not_there_is_an_error,
+        lines_are_cut_while_they_land,
+        the_header_stands_before_every_part,
+        compressed_objects_have_a_head_and_no_cuts,
+        objects_are_listed_by_prefix,
+        deleting_twice_is_no_error;
+    records:
+        nothing_of_a_record_is_dropped,
+        a_span_is_a_range_of_rows,
+        large_spans_are_read_in_batches,
+        an_envelope_without_rows_can_be_read,
+        rows_that_are_not_there_are_an_error;
+    own:
+        the_journal_is_written_once_and_read_in_order,
+        a_zone_belongs_to_one_ledger,
+        what_is_kept_stays,
+        what_is_its_own_is_not_listed;
+}
