@@ -14,14 +14,19 @@ use crate::generator::{GeneratorConfig, GeneratorSource};
 /// The kinds of sources that a config can name as `type`.
 pub const KINDS: &[&str] = &["files", "generator"];
 
+/// The config of a kind, as parsed.
+enum Parsed {
+    Files(FilesConfig),
+    Generator(GeneratorConfig),
+}
+
 /// Makes a source from the `source` table of a stream: `{ "type": "files", "url": "inbox" }`.
 ///
 /// Relative paths are relative to `base_dir`. With `once` the source is to be read until it is idle, and then no more:
 /// it need not wait for what only time can bring.
 ///
 /// # Errors
-/// [`forebay_model::ErrorClass::Operator`] where the table does not fit, naming the key, the value's place and the nearest
-/// right word; and where the source itself cannot be opened.
+/// As [`check`]; and where the source itself cannot be opened.
 pub fn build(
     config: &Value,
     base_dir: &Path,
@@ -29,6 +34,25 @@ pub fn build(
     clock: Arc<dyn Clock>,
     once: bool,
 ) -> Result<Box<dyn Source>, Error> {
+    Ok(match parse(config)? {
+        Parsed::Files(config) => Box::new(FilesSource::open(config, base_dir, progress, clock, once)?),
+        Parsed::Generator(config) => Box::new(GeneratorSource::open(config, progress, clock, once)?),
+    })
+}
+
+/// Checks the `source` table of a stream by itself: whether the source is there is not looked at.
+///
+/// # Errors
+/// [`forebay_model::ErrorClass::Operator`] where the table does not fit, naming the key, the value's place and the nearest
+/// right word.
+pub fn check(config: &Value) -> Result<(), Error> {
+    match parse(config)? {
+        Parsed::Files(config) => Ok(config.check()?),
+        Parsed::Generator(config) => Ok(config.check()?),
+    }
+}
+
+fn parse(config: &Value) -> Result<Parsed, Error> {
     let Value::Object(table) = config else {
         return Err(
             Error::operator("a source must be a table").with_hint("write it as { type = \"files\", url = \"inbox\" }")
@@ -38,14 +62,8 @@ pub fn build(
         return Err(Error::operator("the source has no `type`").with_hint(format!("one of {}", list(KINDS))));
     };
     match kind.as_str() {
-        Some("files") => {
-            let config: FilesConfig = parse("files", table, FilesConfig::KEYS, &json!({ "url": "." }))?;
-            Ok(Box::new(FilesSource::open(config, base_dir, progress, clock, once)?))
-        }
-        Some("generator") => {
-            let config: GeneratorConfig = parse("generator", table, GeneratorConfig::KEYS, &json!({}))?;
-            Ok(Box::new(GeneratorSource::open(config, progress, clock, once)?))
-        }
+        Some("files") => Ok(Parsed::Files(parse_as("files", table, FilesConfig::KEYS, &json!({ "url": "." }))?)),
+        Some("generator") => Ok(Parsed::Generator(parse_as("generator", table, GeneratorConfig::KEYS, &json!({}))?)),
         Some(other) => {
             Err(Error::operator(format!("there is no source of type {other:?}")).with_hint(nearest(other, KINDS)))
         }
@@ -55,7 +73,7 @@ pub fn build(
 
 /// Reads a table into a kind's config. `minimal` is the smallest table that is right: with it, the key whose value does
 /// not fit is found and named, which serde alone does not do.
-fn parse<T: DeserializeOwned>(
+fn parse_as<T: DeserializeOwned>(
     kind: &str,
     table: &Map<String, Value>,
     keys: &[&str],
@@ -134,6 +152,20 @@ mod tests {
         assert!(message.starts_with("source of type files: key `on_change`: unknown variant `merge`"), "{message}");
         let (message, _) = refused(&json!({ "type": "files" }));
         assert_eq!(message, "source of type files: missing field `url`");
+    }
+
+    #[test]
+    fn a_table_is_checked_without_its_folder() {
+        check(&json!({ "type": "files", "url": "nowhere" })).unwrap();
+        for (table, message) in [
+            (json!({ "type": "files", "url": ".", "include": ["a["] }), "include: the pattern \"a[\" cannot be read"),
+            (json!({ "type": "files", "url": ".", "scan_seconds": 0 }), "scan_seconds must be at least 1"),
+            (json!({ "type": "generator", "start": "x" }), "source of type generator: start = \"x\""),
+        ] {
+            let error = check(&table).unwrap_err();
+            assert!(error.to_string().starts_with(message), "{error}");
+            assert!(error.hint().is_some(), "{error}");
+        }
     }
 
     #[test]

@@ -11,14 +11,14 @@
 //! | [`generator`] | auction events made up from a seed | records of several partitions |
 //! | [`memory`] | the model: what a test scripts | objects or records |
 //!
-//! [`build`] makes one from the `source` table of a config.
+//! [`build`] makes one from the `source` table of a config, [`check`] looks at the table alone.
 
 mod factory;
 pub mod files;
 pub mod generator;
 pub mod memory;
 
-pub use factory::{KINDS, build};
+pub use factory::{KINDS, build, check};
 pub use files::{FilesConfig, FilesSource};
 pub use generator::{GeneratorConfig, GeneratorSource};
 pub use memory::{MemorySource, MemoryUpstream};

@@ -4,7 +4,7 @@
 //! ([`MemoryUpstream::snapshot`]) and set it back. [`MemorySource`] is the process's view of it and keeps nothing that
 //! matters, so dropping one and opening another is a crash.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -128,8 +128,10 @@ pub struct MemorySource {
     batch: usize,
     /// The versions that this process delivered.
     delivered: Arc<Mutex<BTreeMap<String, String>>>,
-    /// Objects whose error was told; told again when another poll has been idle.
+    /// Objects that could not be opened; tried again when a poll has been idle.
     told: BTreeSet<String>,
+    /// Their errors, for later polls.
+    troubles: VecDeque<Error>,
     next: BTreeMap<Partition, u64>,
 }
 
@@ -143,6 +145,7 @@ impl MemorySource {
             batch: batch.max(1),
             delivered: Arc::default(),
             told: BTreeSet::new(),
+            troubles: VecDeque::new(),
             next: BTreeMap::new(),
         }
     }
@@ -170,11 +173,9 @@ impl MemorySource {
                 continue;
             }
             if self.upstream.fails(&key, Fault::Open) {
-                self.told.insert(key.clone());
-                if objects.is_empty() {
-                    return Err(Error::retry(format!("{key:?} cannot be opened")));
-                }
-                break;
+                self.troubles.push_back(Error::retry(format!("{key:?} cannot be opened")));
+                self.told.insert(key);
+                continue;
             }
             lock(&self.delivered).insert(key.clone(), object.version.clone());
             objects.push(self.object(&partition, key, object));
@@ -255,6 +256,9 @@ impl Source for MemorySource {
     }
 
     async fn poll(&mut self) -> Result<Polled> {
+        if let Some(error) = self.troubles.pop_front() {
+            return Err(error);
+        }
         let objects = self.objects().await?;
         if !objects.is_empty() {
             return Ok(Polled::Batch(RawBatch::Objects(objects)));
@@ -263,8 +267,13 @@ impl Source for MemorySource {
         if !spans.is_empty() {
             return Ok(Polled::Batch(RawBatch::Records(RawRecords { spans })));
         }
-        self.told.clear();
-        Ok(Polled::Idle)
+        match self.troubles.pop_front() {
+            Some(error) => Err(error),
+            None => {
+                self.told.clear();
+                Ok(Polled::Idle)
+            }
+        }
     }
 
     async fn acknowledge(&mut self, landed: &[SegmentId]) -> Result<()> {

@@ -7,6 +7,7 @@ use forebay_model::flow::OnChange;
 use serde::{Deserialize, Serialize};
 
 use super::error::FilesError;
+use super::patterns::Patterns;
 
 /// `source = { type = "files", url = "inbox" }`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -111,8 +112,11 @@ impl FilesConfig {
         }
     }
 
-    /// Refuses numbers that would stand still.
-    pub(super) fn check(&self) -> Result<(), FilesError> {
+    /// Checks the settings, without the folder.
+    ///
+    /// # Errors
+    /// Where a number would stand still, or a pattern cannot be read.
+    pub fn check(&self) -> Result<(), FilesError> {
         for (key, value) in [
             ("scan_seconds", self.scan_seconds),
             ("max_batch_objects", self.max_batch_objects as u64),
@@ -122,7 +126,11 @@ impl FilesConfig {
                 return Err(FilesError::Zero { key });
             }
         }
-        Ok(())
+        self.patterns().map(drop)
+    }
+
+    pub(super) fn patterns(&self) -> Result<Patterns, FilesError> {
+        Patterns::new(&self.include, &self.exclude)
     }
 
     /// The folder itself, without links, so that one folder is always one partition.

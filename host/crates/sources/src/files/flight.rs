@@ -34,9 +34,11 @@ enum Stage {
     Failed,
 }
 
+type Flights = HashMap<Arc<str>, (Delivered, Stage)>;
+
 /// Files that were delivered, by key.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Flight(Arc<Mutex<HashMap<Arc<str>, (Delivered, Stage)>>>);
+pub(super) struct Flight(Arc<Mutex<Flights>>);
 
 impl Flight {
     /// Notes a delivery; the ticket goes with the body.
@@ -98,7 +100,7 @@ impl Flight {
         self.lock().len()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, (Delivered, Stage)>> {
+    fn lock(&self) -> MutexGuard<'_, Flights> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

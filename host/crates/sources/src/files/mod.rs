@@ -126,7 +126,7 @@ impl FilesSource {
         once: bool,
     ) -> Result<Self, FilesError> {
         config.check()?;
-        let patterns = Arc::new(Patterns::new(&config.include, &config.exclude)?);
+        let patterns = Arc::new(config.patterns()?);
         let folder = config.folder(base_dir)?;
         let watch = if once { None } else { start_watch(&folder, config.tails()) };
         Ok(Self {
@@ -211,11 +211,7 @@ impl FilesSource {
         let scans = self.scans;
         self.landed.retain(|_, landed| landed.scan == scans);
         self.failures.retain(|_, (_, until)| now.since(*until) < trouble::QUIET);
-        for error in troubles {
-            let path = match &error {
-                FilesError::Unreadable { path, .. } | FilesError::LinkOutside { path, .. } => path.clone(),
-                other => PathBuf::from(other.to_string()),
-            };
+        for (path, error) in troubles {
             self.troubles.note(&path, error, now);
         }
     }

@@ -57,7 +57,7 @@ impl Found {
 #[derive(Debug, Default)]
 pub(super) struct Walk {
     pub(super) found: Vec<Found>,
-    pub(super) troubles: Vec<FilesError>,
+    pub(super) troubles: Vec<(PathBuf, FilesError)>,
 }
 
 /// What a notified path is.
@@ -81,7 +81,7 @@ pub(super) fn walk(folder: &Path, patterns: &Patterns) -> Walk {
             // A folder that vanished meanwhile is no error; the source's own is.
             Err(error) if error.kind() == io::ErrorKind::NotFound && path != folder => continue,
             Err(source) => {
-                walk.troubles.push(FilesError::Unreadable { path, source });
+                walk.troubles.push((path.clone(), FilesError::Unreadable { path, source }));
                 continue;
             }
         };
@@ -92,10 +92,12 @@ pub(super) fn walk(folder: &Path, patterns: &Patterns) -> Walk {
                     Ok(Look::File(found)) => walk.found.push(found),
                     Ok(Look::Folder) => open.push(child),
                     Ok(Look::Nothing) => {}
-                    Err(error) => walk.troubles.push(error),
+                    Err(error) => walk.troubles.push((child, error)),
                 },
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(source) => walk.troubles.push(FilesError::Unreadable { path: path.clone(), source }),
+                Err(source) => {
+                    walk.troubles.push((path.clone(), FilesError::Unreadable { path: path.clone(), source }));
+                }
             }
         }
     }
@@ -174,7 +176,7 @@ mod tests {
         let walk = walk(folder, &patterns);
         let mut keys: Vec<_> = walk.found.iter().map(|found| found.key.to_string()).collect();
         keys.sort();
-        (keys, walk.troubles.iter().map(ToString::to_string).collect())
+        (keys, walk.troubles.iter().map(|(_, error)| error.to_string()).collect())
     }
 
     #[test]

@@ -65,6 +65,28 @@ impl Default for GeneratorConfig {
 impl GeneratorConfig {
     /// The keys, for hints.
     pub(crate) const KEYS: &[&str] = &["seed", "events", "rate", "partitions", "start", "max_batch_events"];
+
+    /// Checks the settings.
+    ///
+    /// # Errors
+    /// Where a number would stand still, or the start is no time.
+    pub fn check(&self) -> Result<(), GeneratorError> {
+        let numbers = [
+            ("partitions", self.partitions),
+            ("max_batch_events", self.max_batch_events),
+            ("rate", self.rate.unwrap_or(1)),
+        ];
+        match numbers.into_iter().find(|(_, value)| *value == 0) {
+            Some((key, _)) => Err(GeneratorError::Zero { key }),
+            None => self.start_milliseconds().map(drop),
+        }
+    }
+
+    fn start_milliseconds(&self) -> Result<u64, GeneratorError> {
+        Timestamp::parse(&self.start)
+            .and_then(|start| u64::try_from(start.as_micros() / 1000).ok())
+            .ok_or_else(|| GeneratorError::Start { text: self.start.clone() })
+    }
 }
 
 /// Settings that do not fit.
@@ -163,23 +185,11 @@ impl GeneratorSource {
         clock: Arc<dyn Clock>,
         once: bool,
     ) -> Result<Self, GeneratorError> {
-        let numbers = [
-            ("partitions", config.partitions),
-            ("max_batch_events", config.max_batch_events),
-            ("rate", config.rate.unwrap_or(1)),
-        ];
-        for (key, value) in numbers {
-            if value == 0 {
-                return Err(GeneratorError::Zero { key });
-            }
-        }
+        config.check()?;
         if once && config.events.is_none() {
             return Err(GeneratorError::Endless);
         }
-        let start = Timestamp::parse(&config.start).and_then(|start| u64::try_from(start.as_micros() / 1000).ok());
-        let Some(start) = start else {
-            return Err(GeneratorError::Start { text: config.start });
-        };
+        let start = config.start_milliseconds()?;
         let rate = config.rate.unwrap_or(EVENT_TIME_RATE);
         let content = format!("seed={},start={start},rate={rate},partitions={}", config.seed, config.partitions);
         let lane = |number: u32| Lane {
