@@ -17,9 +17,7 @@ use arrow_array::{
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use forebay_model::column::own_fields;
 use forebay_model::ports::{Clock as _, MaintainOptions, StagingRequest, Warehouse};
-use forebay_model::{
-    Digest, ErrorClass, Load, PipelineName, SEGMENT, SegmentId, StagedFile, TableName,
-};
+use forebay_model::{Digest, ErrorClass, Load, PipelineName, SEGMENT, SegmentId, StagedFile, TableName};
 use forebay_warehouse::{DeltaOptions, DeltaWarehouse, MemoryWarehouse};
 use uuid::Uuid;
 
@@ -57,7 +55,10 @@ impl World {
             }
         };
         let clock = Arc::new(SteeredClock::new());
-        let options = DeltaOptions { checkpoint_interval: 10, ..DeltaOptions::new(clock.clone(), Arc::new(CountingRandom::new(1))) };
+        let options = DeltaOptions {
+            checkpoint_interval: 10,
+            ..DeltaOptions::new(clock.clone(), Arc::new(CountingRandom::new(1)))
+        };
         let delta = Arc::new(DeltaWarehouse::open(&root, options).unwrap());
         Self { warehouse: delta.clone(), kind: Kind::Delta(delta, root), clock, _folder: folder }
     }
@@ -105,7 +106,8 @@ impl World {
 
     fn stage(&self, table: &str, name: &str, schema: &SchemaRef, by: &[&str], rows: usize) -> Vec<StagedFile> {
         let partition_by = by.iter().map(|name| (*name).to_owned()).collect();
-        let request = StagingRequest { table: table.into(), segment: segment(name), schema: schema.clone(), partition_by };
+        let request =
+            StagingRequest { table: table.into(), segment: segment(name), schema: schema.clone(), partition_by };
         let mut writer = self.warehouse.stage(request).unwrap();
         for start in (0..rows).step_by(1000) {
             writer.write(&batch(schema, name, start, (rows - start).min(1000))).unwrap();
@@ -190,7 +192,9 @@ fn column(field: &Field, name: &str, start: usize, rows: usize) -> ArrayRef {
         }
         DataType::Utf8 if field.name() == "country" => {
             let countries = ["NL", "a b/c%ü", "DE"];
-            Arc::new(numbers().map(|row| countries.get(usize::try_from(row % 4).unwrap()).copied()).collect::<StringArray>())
+            Arc::new(
+                numbers().map(|row| countries.get(usize::try_from(row % 4).unwrap()).copied()).collect::<StringArray>(),
+            )
         }
         DataType::Utf8 if field.name().starts_with("_forebay") => new_null_array(&DataType::Utf8, rows),
         DataType::Utf8 => {
@@ -391,7 +395,10 @@ async fn a_replay_takes_the_place_of_the_rows_before(world: &World) {
     let again = world.stage("t", "1", &schema, &[], 7);
     let receipt = world.load(&a_load(2, "t", &schema, again, &["1"])).await;
     assert_eq!((receipt.rows_added, receipt.rows_removed), (7, 30));
-    assert_eq!(world.segments("t").await, BTreeMap::from([(segment("1").to_string(), 7), (segment("2").to_string(), 40)]));
+    assert_eq!(
+        world.segments("t").await,
+        BTreeMap::from([(segment("1").to_string(), 7), (segment("2").to_string(), 40)])
+    );
     world.keep("t").await;
 }
 
@@ -452,7 +459,10 @@ async fn columns_and_nested_fields_are_added_in_the_commit(world: &World) {
     world.load(&a_load(3, "t", &schema, world.stage("t", "3", &schema, &[], 20), &[])).await;
     let info = world.warehouse.table("t").await.unwrap().unwrap();
     assert_eq!(info.schema.fields().last().unwrap().name(), "channel");
-    assert_eq!(info.schema.field_with_name("geo").unwrap().data_type(), grown.field_with_name("geo").unwrap().data_type());
+    assert_eq!(
+        info.schema.field_with_name("geo").unwrap().data_type(),
+        grown.field_with_name("geo").unwrap().data_type()
+    );
     assert_eq!(info.rows, Some(60));
     let rows = world.rows("t").await;
     assert_eq!(texts(&rows, "channel").iter().flatten().count(), 20);
