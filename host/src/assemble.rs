@@ -12,7 +12,9 @@ use forebay_format::Formats;
 use forebay_landing::DiskZone;
 use forebay_ledger::{OpenMode, SqliteLedger};
 use forebay_model::ids::WarehouseName;
-use forebay_model::ports::{Clock, Decoder, Format, LandingZone, Ledger, Progress, Random, Source, SplitRule, Warehouse};
+use forebay_model::ports::{
+    Clock, Decoder, Format, LandingZone, Ledger, Progress, Random, Source, SplitRule, Warehouse,
+};
 use forebay_model::{Compression, Error, LandedSegment, Result, TableName, Timestamp};
 use forebay_pipeline::decoding::Decoding;
 use forebay_sandbox::{Limits, Sandbox, SandboxOptions, TracingLog};
@@ -88,19 +90,31 @@ pub(crate) async fn open_ledger(config: &Config, access: Access) -> Result<Arc<d
     }
 }
 
+/// Whether there is a ledger: the first run makes it.
+pub(crate) fn has_ledger(config: &Config) -> bool {
+    match &config.ledger {
+        LedgerConfig::Sqlite(path) => path.exists(),
+    }
+}
+
 /// The landing zone.
 ///
 /// # Errors
 /// Where its folder cannot be made or read.
 pub(crate) fn open_zone(config: &Config) -> Result<Arc<dyn LandingZone>> {
     match &config.landing {
-        LandingConfig::Folder(folder) => Ok(Arc::new(DiskZone::open(folder, clock(), random())?)),
+        LandingConfig::Folder(folder) => Ok(Arc::new(DiskZone::open(folder, random())?)),
     }
 }
 
+/// How objects of the landing zone are named.
+pub(crate) const NAMING: forebay_pipeline::intake::land::ObjectNaming = forebay_landing::naming::object_name;
+
 fn open_delta(config: &Config, name: &WarehouseName) -> Result<DeltaWarehouse> {
     match config.warehouses.get(name) {
-        Some(WarehouseConfig::Delta { folder }) => Ok(DeltaWarehouse::open(folder, DeltaOptions::new(clock(), random()))?),
+        Some(WarehouseConfig::Delta { folder }) => {
+            Ok(DeltaWarehouse::open(folder, DeltaOptions::new(clock(), random()))?)
+        }
         None => Err(Error::operator(format!("there is no warehouse {:?}", name.as_str()))
             .with_hint(format!("add [warehouses.{name}] to {}", config.file.display()))),
     }

@@ -1,2 +1,23 @@
+//! `forebay`: data lands raw and untouched, then sandboxed WebAssembly transforms make it warehouse tables.
+//!
+//! What the program promises is in `ARCHITECTURE.md`; what a person can do with it, in `cli`.
+
+mod assemble;
+mod cli;
 mod config;
-fn main() {}
+mod query;
+mod run;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // The sandbox compiles modules in a process of its own, which is this program again: it needs nothing else.
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|verb| verb == assemble::COMPILE_VERB) {
+        return assemble::compile_module(arguments);
+    }
+    // More than one TLS provider is linked in: without a choice, the first client would panic. The call fails only
+    // where a provider has been chosen already, which is as good.
+    drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+    cli::main()
+}

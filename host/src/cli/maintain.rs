@@ -67,7 +67,8 @@ pub(super) async fn maintain(global: &Global, config: Config, args: MaintainArgs
     let request = MaintainRequest { tables: chosen(&config, tables)?, dry_run };
     let ledger = assemble::open_ledger(&config, Access::Write).await?;
     let spinner = global.progress().then(|| {
-        let style = ProgressStyle::with_template("{spinner} {msg} ({elapsed})").unwrap_or(ProgressStyle::default_spinner());
+        let style =
+            ProgressStyle::with_template("{spinner} {msg} ({elapsed})").unwrap_or(ProgressStyle::default_spinner());
         let bar = ProgressBar::new_spinner().with_style(style);
         bar.enable_steady_tick(POLL);
         bar
@@ -196,8 +197,14 @@ fn tell(global: &Global, request: &MaintainRequest, done: &[TableMaintained]) ->
         let would = if request.dry_run { "would be " } else { "" };
         match (report, error) {
             (Some(report), _) => {
-                let MaintainReport { files_before, files_after, compacted_files, compacted_bytes, vacuumed_files, vacuumed_bytes } =
-                    report;
+                let MaintainReport {
+                    files_before,
+                    files_after,
+                    compacted_files,
+                    compacted_bytes,
+                    vacuumed_files,
+                    vacuumed_bytes,
+                } = report;
                 show::line(&format!(
                     "{table}: {files_before} files → {files_after}; {} ({}) {would}compacted, {} ({}) {would}removed",
                     show::count(*compacted_files, "file"),

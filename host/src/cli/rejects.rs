@@ -7,14 +7,14 @@ use arrow::datatypes::DataType;
 use clap::{Args, Subcommand, ValueEnum};
 use datafusion::common::ScalarValue;
 use datafusion::dataframe::DataFrame;
-use futures::StreamExt as _;
 use forebay_model::{PipelineName, Timestamp};
+use futures::StreamExt as _;
 
 use super::listing::{self, moment, parse_since, text, text_value, time_value};
 use super::{Exit, Failure, Global, segments, show};
 use crate::config::Config;
-use crate::query::render::{Format, Writer};
 use crate::query::Lake;
+use crate::query::render::{Format, Writer};
 
 /// Records that decoding or a rule refused. Everything else of their segments has loaded.
 #[derive(Debug, Args)]

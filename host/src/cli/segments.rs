@@ -67,7 +67,11 @@ pub(super) async fn segments(global: &Global, config: Config, args: SegmentsArgs
         SegmentsCommand::Show(ShowArgs { id }) => {
             let segment = find(&lake, &id).await?;
             let shown = details(&lake, &work, &segment).await?;
-            if global.json() { show::object(&shown)? } else { show::line(&in_words(&shown))? }
+            if global.json() {
+                show::object(&shown)?
+            } else {
+                show::line(&in_words(&shown))?
+            }
             Ok(Exit::Ok)
         }
     }

@@ -54,7 +54,11 @@ pub(super) async fn status(global: &Global, config: Config, args: &StatusArgs) -
         }));
     }
     let status = json!({ "streams": streams, "pipelines": pipelines });
-    if global.json() { show::object(&status)? } else { show::line(&in_words(&status))? }
+    if global.json() {
+        show::object(&status)?
+    } else {
+        show::line(&in_words(&status))?
+    }
     Ok(Exit::Ok)
 }
 
@@ -81,7 +85,8 @@ async fn counts(lake: &Lake, work: &str) -> anyhow::Result<Vec<Object>> {
 }
 
 async fn deployed(lake: &Lake) -> anyhow::Result<Vec<Object>> {
-    let sql = "SELECT pipeline, revision, revision_id, reason, deployed_at FROM ledger.deployments WHERE state = 'active'";
+    let sql =
+        "SELECT pipeline, revision, revision_id, reason, deployed_at FROM ledger.deployments WHERE state = 'active'";
     listing::objects(lake, sql, vec![]).await
 }
 

@@ -29,8 +29,8 @@ use forebay_model::{PipelineName, StreamName, TableName};
 
 pub(crate) use problem::{Problem, Problems, nearest};
 pub(crate) use redact::Settings;
-use units::{format_duration, format_size};
 pub(crate) use units::{format_bytes, parse_duration};
+use units::{format_duration, format_size};
 
 /// The name of the config file in a folder.
 pub(crate) const FILE_NAME: &str = "forebay.toml";
@@ -38,6 +38,8 @@ pub(crate) const FILE_NAME: &str = "forebay.toml";
 /// A whole config. Relative paths have been joined to `root`.
 #[derive(Debug, Clone)]
 pub(crate) struct Config {
+    /// What was given to read it, a file or a folder: [`load`] it again to see what changed.
+    pub(crate) path: PathBuf,
     /// The file that was read; `forebay.toml` of the folder where a folder was given.
     pub(crate) file: PathBuf,
     /// Its folder, which relative paths are relative to. Absolute.

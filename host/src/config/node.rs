@@ -49,6 +49,8 @@ pub(super) struct Entry {
 /// The files and what they say together.
 #[derive(Debug)]
 pub(super) struct Tree {
+    /// What was given: a file or a folder.
+    pub(super) path: PathBuf,
     /// The main file, as the person named it.
     pub(super) file: PathBuf,
     /// The main file's folder, absolute.
@@ -156,7 +158,7 @@ pub(super) fn read(path: &Path, environment: Environment<'_>) -> Result<Tree, Pr
     let Reader { files, problems, environment: _ } = reader;
     match Problems::collect(problems) {
         Some(problems) => Err(problems),
-        None => Ok(Tree { file, root, files, node }),
+        None => Ok(Tree { path: path.to_owned(), file, root, files, node }),
     }
 }
 

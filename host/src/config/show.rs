@@ -13,7 +13,19 @@ use super::{
 impl Config {
     /// The whole config as JSON, in the shape of the file.
     pub(crate) fn to_json(&self) -> Value {
-        let Self { file: _, root: _, landing, ledger, modules, warehouses, streams, pipelines, host, maintain } = self;
+        let Self {
+            path: _,
+            file: _,
+            root: _,
+            landing,
+            ledger,
+            modules,
+            warehouses,
+            streams,
+            pipelines,
+            host,
+            maintain,
+        } = self;
         let LandingConfig::Folder(landing) = landing;
         let LedgerConfig::Sqlite(ledger) = ledger;
         let ModulesConfig { watch } = modules;

@@ -48,7 +48,8 @@ pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
 
 /// A size in its largest whole unit: `256MiB`, `1000B`.
 pub(super) fn format_size(bytes: u64) -> String {
-    let unit = [SIZES[3], SIZES[2], SIZES[1]].into_iter().find(|(_, factor)| bytes > 0 && bytes.is_multiple_of(*factor));
+    let unit =
+        [SIZES[3], SIZES[2], SIZES[1]].into_iter().find(|(_, factor)| bytes > 0 && bytes.is_multiple_of(*factor));
     unit.map_or_else(|| format!("{bytes}B"), |(unit, factor)| format!("{}{unit}", bytes / factor))
 }
 

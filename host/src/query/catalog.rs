@@ -60,7 +60,8 @@ impl LakeSchema {
             Tables::Raw => {
                 let stream = config.streams.keys().find(|stream| stream.as_str() == name);
                 Ok(stream.map(|stream| {
-                    let table: Arc<dyn TableProvider> = Arc::new(SegmentTable::raw(self.stores.clone(), stream.clone()));
+                    let table: Arc<dyn TableProvider> =
+                        Arc::new(SegmentTable::raw(self.stores.clone(), stream.clone()));
                     table
                 }))
             }

@@ -51,7 +51,9 @@ fn room_error(error: &DataFusionError) -> Option<anyhow::Error> {
 
 fn plan_error(message: &str, tables: &[String]) -> Failure {
     let message = first(message);
-    if let Some(what) = message.strip_prefix("DDL not supported: ").or(message.strip_prefix("DML not supported: "))
+    if let Some(what) = message
+        .strip_prefix("DDL not supported: ")
+        .or(message.strip_prefix("DML not supported: "))
         .or(message.strip_prefix("Statement not supported: "))
     {
         return Failure::new(Exit::Usage, format!("a query only reads: {what} is refused"))
@@ -95,9 +97,7 @@ fn schema_error(error: &SchemaError, whole: &DataFusionError) -> Failure {
         }
         SchemaError::AmbiguousReference { .. }
         | SchemaError::DuplicateQualifiedField { .. }
-        | SchemaError::DuplicateUnqualifiedField { .. } => {
-            Failure::new(Exit::Usage, first(&whole.strip_backtrace()))
-        }
+        | SchemaError::DuplicateUnqualifiedField { .. } => Failure::new(Exit::Usage, first(&whole.strip_backtrace())),
     }
 }
 

@@ -175,7 +175,8 @@ mod tests {
 
     fn rows() -> RecordBatch {
         let names = StringArray::from(vec![Some("a,\"b\""), None, Some("x\u{1b}[31m")]);
-        let lists = ListArray::from_iter_primitive::<Int64Type, _, _>([Some([Some(1), None].to_vec()), None, Some(vec![])]);
+        let lists =
+            ListArray::from_iter_primitive::<Int64Type, _, _>([Some([Some(1), None].to_vec()), None, Some(vec![])]);
         RecordBatch::try_from_iter([
             ("n", Arc::new(Int64Array::from(vec![1, 20, 300])) as ArrayRef),
             ("name", Arc::new(names)),

@@ -15,8 +15,10 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, StringArray, StringBuilder,
-    TimestampMicrosecondArray, new_null_array};
+use arrow::array::{
+    ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, StringArray, StringBuilder, TimestampMicrosecondArray,
+    new_null_array,
+};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
@@ -88,7 +90,8 @@ impl SegmentTable {
     /// The segments that the conditions leave, in the order of landing.
     async fn segments(&self, filters: &[Expr]) -> forebay_model::Result<Vec<LandedSegment>> {
         let table = self.stores.ledger.read_table("segments").await?;
-        let text = |name: &str| table.column_by_name(name).and_then(|column| column.as_any().downcast_ref::<StringArray>());
+        let text =
+            |name: &str| table.column_by_name(name).and_then(|column| column.as_any().downcast_ref::<StringArray>());
         let (Some(ids), Some(streams)) = (text("segment"), text("stream")) else {
             return Err(forebay_model::Error::bug("ledger.segments has no segment or stream"));
         };

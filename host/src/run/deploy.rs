@@ -58,7 +58,8 @@ impl Deployer {
                 "module refused; the active revision goes on"
             );
         }
-        let instead: BTreeMap<ModuleName, Digest> = new.iter().map(|module| (module.name.clone(), module.digest)).collect();
+        let instead: BTreeMap<ModuleName, Digest> =
+            new.iter().map(|module| (module.name.clone(), module.digest)).collect();
         let mut outcomes = BTreeMap::new();
         for (name, handle) in &self.pipelines {
             let Some(pipeline) = config.pipelines.get(name) else { continue };
@@ -76,12 +77,16 @@ impl Deployer {
     }
 
     /// A new module becomes the active one of its name unless a pipeline that uses it refused it.
-    async fn settle(&self, config: &Config, module: &NewModule, outcomes: &BTreeMap<PipelineName, Outcome>) -> Result<()> {
+    async fn settle(
+        &self,
+        config: &Config,
+        module: &NewModule,
+        outcomes: &BTreeMap<PipelineName, Outcome>,
+    ) -> Result<()> {
         let refused = outcomes.iter().any(|(name, outcome)| {
-            let uses = config
-                .pipelines
-                .get(name)
-                .is_some_and(|pipeline| pipeline.steps.iter().any(|step| step.module == module.name && step.pin.is_none()));
+            let uses = config.pipelines.get(name).is_some_and(|pipeline| {
+                pipeline.steps.iter().any(|step| step.module == module.name && step.pin.is_none())
+            });
             uses && matches!(outcome, Outcome::Refused(_))
         });
         if refused {
@@ -141,7 +146,9 @@ impl Deployer {
     }
 
     async fn take_up_former(&self, config: &Config, name: &PipelineName) -> Result<()> {
-        let (Some(handle), Some(pipeline)) = (self.pipelines.get(name), config.pipelines.get(name)) else { return Ok(()) };
+        let (Some(handle), Some(pipeline)) = (self.pipelines.get(name), config.pipelines.get(name)) else {
+            return Ok(());
+        };
         let Some(active) = self.shelf.ledger.active(name).await? else { return Ok(()) };
         let RevisionRecord { number, id: _, revision, created_at: _ } = active.revision;
         match self.shelf.materials(revision, number, &pipeline.limits).await {

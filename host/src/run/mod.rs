@@ -1,7 +1,7 @@
 //! `forebay run`: the host. Streams land, pipelines refine, the folder and the config are watched, and other processes are answered.
 
 mod deploy;
-mod modules;
+pub(crate) mod modules;
 mod progress;
 mod service;
 mod watch;
@@ -25,7 +25,7 @@ use tokio::sync::watch as signal;
 use tokio::task::JoinSet;
 
 use crate::assemble::{self, Access};
-use crate::cli::{Exit, Failure, FailOn, Global, RunArgs};
+use crate::cli::{Exit, FailOn, Failure, Global, RunArgs};
 use crate::config::Config;
 use deploy::Deployer;
 use modules::Shelf;
@@ -95,10 +95,16 @@ pub(crate) async fn run(config: Config, global: Global, args: RunArgs) -> anyhow
 }
 
 /// A ledger that is older than its tables is refused: it would load again what they have.
-async fn check_tables(config: &Config, ledger: &dyn Ledger, warehouses: &BTreeMap<WarehouseName, Arc<dyn Warehouse>>) -> Result<()> {
+async fn check_tables(
+    config: &Config,
+    ledger: &dyn Ledger,
+    warehouses: &BTreeMap<WarehouseName, Arc<dyn Warehouse>>,
+) -> Result<()> {
     for (table, pipeline) in config.tables() {
         let Some(warehouse) = warehouses.get(&table.warehouse) else { continue };
-        let Some(committed) = warehouse.committed(&table.table, ledger.id(), pipeline.as_str()).await? else { continue };
+        let Some(committed) = warehouse.committed(&table.table, ledger.id(), pipeline.as_str()).await? else {
+            continue;
+        };
         let known = ledger.last_number(&pipeline).await?;
         if committed.number > known {
             return Err(Error::fenced(format!(
@@ -122,7 +128,10 @@ impl Host {
             return Err(anyhow::Error::from(error).context(format!("pipeline {pipeline}")));
         }
         self.start_streams(&mut running, &progress);
-        progress.watch(&running.streams, running.pipelines.iter().map(|(name, (_, metrics))| (name.clone(), Arc::clone(metrics))));
+        progress.watch(
+            &running.streams,
+            running.pipelines.iter().map(|(name, (_, metrics))| (name.clone(), Arc::clone(metrics))),
+        );
         let mut ends = Vec::new();
         let stopped = if self.args.once {
             self.until_done(&mut running, &mut ends).await
@@ -219,7 +228,7 @@ impl Host {
                 ledger: Arc::clone(&self.ledger),
                 zone: Arc::clone(&self.zone),
                 decoding,
-                naming: forebay_landing::object_name,
+                naming: assemble::NAMING,
                 budget: self.budget.clone(),
                 clock: assemble::clock(),
                 random: assemble::random(),
@@ -308,14 +317,25 @@ impl Host {
     }
 
     /// The summary, and the exit code.
-    fn close(&self, global: &Global, running: &Running, ends: Vec<End>, stopped: bool, seconds: f64) -> anyhow::Result<Exit> {
+    fn close(
+        &self,
+        global: &Global,
+        running: &Running,
+        ends: Vec<End>,
+        stopped: bool,
+        seconds: f64,
+    ) -> anyhow::Result<Exit> {
         let summary = progress::Summary::of(&running.streams, &running.pipelines, seconds);
         summary.print(global, self.args.once)?;
         for end in ends {
             match end {
                 End::Stream(_, Ok(())) | End::Pipeline(_, Ok(())) => {}
-                End::Stream(name, Err(error)) => return Err(anyhow::Error::from(error).context(format!("stream {name}"))),
-                End::Pipeline(name, Err(error)) => return Err(anyhow::Error::from(error).context(format!("pipeline {name}"))),
+                End::Stream(name, Err(error)) => {
+                    return Err(anyhow::Error::from(error).context(format!("stream {name}")));
+                }
+                End::Pipeline(name, Err(error)) => {
+                    return Err(anyhow::Error::from(error).context(format!("pipeline {name}")));
+                }
             }
         }
         let rejected = self.args.fail_on == Some(FailOn::Rejects) && summary.rejected() > 0;

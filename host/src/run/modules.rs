@@ -57,7 +57,7 @@ fn kept_asset(digest: Digest) -> String {
 }
 
 /// The `.wasm` files of a folder, without hidden ones and those that are still being written (`*.tmp`, `*.part`); sorted.
-pub(super) fn files(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
     let mut files: Vec<_> = entries
         .flatten()
@@ -106,7 +106,7 @@ impl Shelf {
             let column = table.column_by_name(name).and_then(|column| column.as_string_opt::<i32>().cloned());
             column.ok_or_else(|| Error::bug(format!("ledger.module_files has no column {name}")))
         };
-        let (paths, digests) = (column("path")?, column("digest")?);
+        let (paths, digests) = (column("path")?, column("sha256")?);
         Ok(paths
             .iter()
             .zip(&digests)
@@ -197,8 +197,8 @@ impl Shelf {
 
     async fn pinned(&self, step: &StepConfig, pin: &str) -> Result<Digest> {
         let table = self.ledger.read_table("modules").await?;
-        let digests = table.column_by_name("digest").and_then(|column| column.as_string_opt::<i32>().cloned());
-        let digests = digests.ok_or_else(|| Error::bug("ledger.modules has no column digest"))?;
+        let digests = table.column_by_name("sha256").and_then(|column| column.as_string_opt::<i32>().cloned());
+        let digests = digests.ok_or_else(|| Error::bug("ledger.modules has no column sha256"))?;
         let found: Vec<_> = digests.iter().flatten().filter(|digest| digest.starts_with(pin)).collect();
         match found.as_slice() {
             [digest] => digest.parse(),
@@ -218,7 +218,12 @@ impl Shelf {
     }
 
     /// Loads what a revision names, from what was kept.
-    pub(super) async fn materials(&self, revision: Revision, number: u32, limits: &serde_json::Value) -> Result<Arc<Materials>> {
+    pub(super) async fn materials(
+        &self,
+        revision: Revision,
+        number: u32,
+        limits: &serde_json::Value,
+    ) -> Result<Arc<Materials>> {
         let sandbox = assemble::with_limits(&self.sandbox, limits)?;
         let mut modules: Vec<Arc<dyn Module>> = Vec::new();
         let mut assets: Vec<Assets> = Vec::new();

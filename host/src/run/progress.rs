@@ -42,7 +42,8 @@ impl Progress {
     ) {
         let Some(bars) = &self.bars else { return };
         let template = "{prefix:<12} {bar:24} {pos}/{len} segments  {msg}  {eta} left";
-        let style = ProgressStyle::with_template(template).unwrap_or(ProgressStyle::default_bar()).progress_chars("█▌ ");
+        let style =
+            ProgressStyle::with_template(template).unwrap_or(ProgressStyle::default_bar()).progress_chars("█▌ ");
         let rows: Vec<_> = pipelines
             .map(|(name, metrics)| {
                 let bar = bars.add(ProgressBar::new(0).with_style(style.clone()).with_prefix(name.to_string()));
@@ -321,7 +322,10 @@ impl PipelineSummary {
             thousands(self.rescued)
         );
         if self.segments_failed > 0 {
-            text.push_str(&format!(" · {} failed and waiting: see `forebay status`", counted(self.segments_failed, "segment")));
+            text.push_str(&format!(
+                " · {} failed and waiting: see `forebay status`",
+                counted(self.segments_failed, "segment")
+            ));
         }
         text
     }

@@ -55,13 +55,26 @@ impl Service {
     }
 
     async fn reload(&mut self) {
-        match config::load_with_env(&self.config.file) {
+        match config::load_with_env(&self.config.path) {
             Ok(changed) => {
                 self.say_what_needs_a_restart(&changed);
-                let Config { file: _, root: _, landing: _, ledger: _, modules: _, warehouses: _, streams: _, pipelines, host: _, maintain } =
-                    changed;
+                let Config {
+                    path: _,
+                    file: _,
+                    root: _,
+                    landing: _,
+                    ledger: _,
+                    modules: _,
+                    warehouses: _,
+                    streams: _,
+                    pipelines,
+                    host: _,
+                    maintain,
+                } = changed;
                 // Streams, stores and the host's own settings stay as they were when it started.
-                self.config.pipelines.retain(|name, _| !self.deployer.pipelines.contains_key(name) || pipelines.contains_key(name));
+                self.config
+                    .pipelines
+                    .retain(|name, _| !self.deployer.pipelines.contains_key(name) || pipelines.contains_key(name));
                 for (name, pipeline) in pipelines {
                     if self.config.pipelines.get(&name).is_some_and(|known| known.from == pipeline.from) {
                         self.config.pipelines.insert(name, pipeline);
@@ -72,8 +85,10 @@ impl Service {
             Err(problems) => {
                 for problem in problems.iter() {
                     tracing::error!(
-                        place = problem.place.as_ref().map(ToString::to_string), hint = problem.hint,
-                        "config refused, the one before goes on: {}", problem.message
+                        place = problem.place.as_ref().map(ToString::to_string),
+                        hint = problem.hint,
+                        "config refused, the one before goes on: {}",
+                        problem.message
                     );
                 }
             }
@@ -102,12 +117,18 @@ impl Service {
             sections.push("host");
         }
         let streams = |config: &Config| -> Vec<_> {
-            config.streams.iter().map(|(name, stream)| (name.clone(), stream.source.clone(), stream.format.clone())).collect()
+            config
+                .streams
+                .iter()
+                .map(|(name, stream)| (name.clone(), stream.source.clone(), stream.format.clone()))
+                .collect()
         };
         if streams(changed) != streams(known) {
             sections.push("streams");
         }
-        let pipelines = |config: &Config| -> Vec<_> { config.pipelines.iter().map(|(name, p)| (name.clone(), p.from.clone())).collect() };
+        let pipelines = |config: &Config| -> Vec<_> {
+            config.pipelines.iter().map(|(name, p)| (name.clone(), p.from.clone())).collect()
+        };
         if pipelines(changed) != pipelines(known) {
             sections.push("pipelines");
         }

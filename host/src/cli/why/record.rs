@@ -47,9 +47,12 @@ pub(super) async fn why(global: &Global, lake: &Lake, asked: &Asked<'_>) -> anyh
     if any {
         return Ok(Exit::Ok);
     }
-    let failure = Failure::new(Exit::NotFound, format!("no record of stream `{stream}` is one with {}", asked.condition));
+    let failure =
+        Failure::new(Exit::NotFound, format!("no record of stream `{stream}` is one with {}", asked.condition));
     let hint = match waiting(lake, &stream).await? {
-        0 => "look further back with an earlier --since, or at the text itself: `forebay query \"SELECT … FROM raw.…\"`",
+        0 => {
+            "look further back with an earlier --since, or at the text itself: `forebay query \"SELECT … FROM raw.…\"`"
+        }
         _ => "segments wait to be refined: `forebay status`; a record that is not decoded yet is found in raw.<stream>",
     };
     Err(failure.with_hint(hint).into())
@@ -122,7 +125,10 @@ async fn matching(lake: &Lake, asked: &Asked<'_>, stream: &StreamName, table: &s
     let since = since.map_or(ScalarValue::TimestampMicrosecond(None, Some("UTC".into())), time_value);
     let values = vec![("stream", ScalarValue::from(stream.as_str())), ("since", since)];
     let rows = listing::objects(lake, &sql, values).await?;
-    Ok(rows.iter().map(|row| Place { segment: text(row, "segment").to_owned(), record: number(row, "record") }).collect())
+    Ok(rows
+        .iter()
+        .map(|row| Place { segment: text(row, "segment").to_owned(), record: number(row, "record") })
+        .collect())
 }
 
 fn quoted(table: &TableName) -> String {

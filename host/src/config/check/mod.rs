@@ -41,8 +41,8 @@ pub(super) fn config(tree: Tree) -> Result<Config, Problems> {
     let (Some(landing), Some(ledger)) = (landing, ledger) else {
         return Err(Problems::one("the config is not whole", "this is a bug of forebay: please report it"));
     };
-    let Tree { file, root, .. } = tree;
-    Ok(Config { file, root, landing, ledger, modules, warehouses, streams, pipelines, host, maintain })
+    let Tree { path, file, root, .. } = tree;
+    Ok(Config { path, file, root, landing, ledger, modules, warehouses, streams, pipelines, host, maintain })
 }
 
 /// Problems found so far, and the tree that they lie in.
@@ -198,7 +198,7 @@ impl<'a> Check<'a> {
             let Some(shape::Stream { source, format }) = self.section(node) else { continue };
             let source = Value::Object(source);
             let format = format.unwrap_or_else(|| Value::from("auto"));
-            if let Err(error) = rooms::source(&source, &self.tree.root) {
+            if let Err(error) = rooms::source(&source) {
                 self.problem_at(&["streams", &key, "source"], error.chain(), error.hint().map(str::to_owned));
             }
             if let Err(error) = rooms::format(&format) {

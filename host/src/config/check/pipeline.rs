@@ -12,7 +12,7 @@ use serde_json::Value as Json;
 use super::super::node::{At, Entry, Value};
 use super::super::problem::hint_for;
 use super::super::{PipelineConfig, StepConfig, shape};
-use super::{Check, rooms};
+use super::Check;
 
 /// Words of tables that are written by key, which is not built: refused, so that they can get their meaning later.
 const RESERVED: [&str; 3] = ["mode", "keys", "order"];
@@ -42,7 +42,8 @@ impl Check<'_> {
             let names = (written == Some(steps.len())).then_some(names.as_slice());
             let routes = self.routes(&key, node.get("routes"), names);
             let Some(from) = from.and_then(|from| self.stream(&key, &from)) else { continue };
-            let limits = self.limits(&key, limits);
+            self.limits(node.get("limits"));
+            let limits = Json::Object(limits);
             let Some(rejects) = self.rejects(&name, &key, rejects, &routes) else { continue };
             let routes = routes.into_iter().map(|(route, (target, _))| (route, target)).collect();
             let pipeline = PipelineConfig { from, steps, routes, rejects, limits };
@@ -64,13 +65,14 @@ impl Check<'_> {
         None
     }
 
-    fn limits(&mut self, pipeline: &str, limits: serde_json::Map<String, Json>) -> Json {
-        let limits = Json::Object(limits);
-        if let Err(error) = rooms::limits(&limits) {
-            let hint = error.hint().map(str::to_owned);
-            self.problem_at(&["pipelines", pipeline, "limits"], error.chain(), hint);
+    /// Keys and types, each with its place; then the sandbox's word on the numbers.
+    fn limits(&mut self, entry: Option<&Entry>) {
+        let Some(entry) = entry else { return };
+        let Some(limits) = self.section::<forebay_sandbox::Limits>(&entry.node) else { return };
+        if let Err(error) = limits.validate() {
+            let error = forebay_model::Error::from(error);
+            self.problem(entry.at, error.chain(), error.hint().map(str::to_owned));
         }
-        limits
     }
 
     fn steps(&mut self, pipeline: &str, shapes: Vec<shape::Step>) -> Vec<StepConfig> {

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use forebay_model::Result;
 use serde_json::Value;
 
-/// Whether a stream's `source` can be built.
-pub(super) fn source(_source: &Value, _root: &Path) -> Result<()> {
-    Ok(())
+/// Whether a stream's `source` is one.
+pub(super) fn source(source: &Value) -> Result<()> {
+    forebay_sources::check(source)
 }
 
 /// The folder that a source takes its files from, where it takes any.
@@ -16,11 +16,7 @@ pub(super) fn source_folder(source: &Value, root: &Path) -> Option<PathBuf> {
 }
 
 /// Whether a stream's `format` is one.
-pub(super) fn format(_format: &Value) -> Result<()> {
-    Ok(())
-}
-
-/// Whether a pipeline's `limits` are ones.
-pub(super) fn limits(_limits: &Value) -> Result<()> {
+pub(super) fn format(format: &Value) -> Result<()> {
+    forebay_format::Formats::from_config(format)?;
     Ok(())
 }

@@ -1,0 +1,147 @@
+//! `forebay plan`: what a run would do. Nothing lands, nothing loads, the ledger stays as it is.
+
+mod bind;
+mod modules;
+mod sample;
+
+use clap::Args;
+use forebay_model::PipelineName;
+use serde_json::json;
+
+use super::exit::report;
+use super::{Exit, Failure, Global, show};
+use crate::config::Config;
+use bind::{Planned, PlannedRoute, PlannedStep, PlannedTable, Planner, Typed};
+
+/// Bind the modules and look at the tables: source ▶ landing ▶ steps ▶ tables, and the columns that would be added.
+///
+/// The schema is the pipeline's own; before its first run, one that is inferred from what has landed, or else from the
+/// first files of the source. Nothing lands and nothing loads. Exits with 2 where a pipeline would not run.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  forebay plan
+  forebay plan --pipeline fraud --json")]
+pub(super) struct PlanArgs {
+    /// This pipeline only; may be given many times.
+    #[arg(long = "pipeline", value_name = "NAME")]
+    pipelines: Vec<PipelineName>,
+}
+
+pub(super) async fn plan(global: &Global, config: &Config, args: &PlanArgs) -> anyhow::Result<Exit> {
+    let PlanArgs { pipelines } = args;
+    if let Some(unknown) = pipelines.iter().find(|name| !config.pipelines.contains_key(*name)) {
+        let names: Vec<_> = config.pipelines.keys().map(|name| format!("`{name}`")).collect();
+        let failure = Failure::new(Exit::Usage, format!("there is no pipeline `{unknown}`"));
+        return Err(failure.with_hint(format!("there is {}", names.join(", "))).into());
+    }
+    let planner = Planner::open(config).await?;
+    let mut exit = Exit::Ok;
+    for (name, pipeline) in &config.pipelines {
+        if !pipelines.is_empty() && !pipelines.contains(name) {
+            continue;
+        }
+        match planner.plan(name, pipeline).await {
+            Ok(planned) if global.json() => show::object(&in_json(&planned))?,
+            Ok(planned) => show::line(&in_words(config, &planned))?,
+            Err(error) => {
+                report(&anyhow::Error::from(error).context(format!("pipeline {name}")), global.json());
+                exit = Exit::Usage;
+            }
+        }
+    }
+    Ok(exit)
+}
+
+fn in_json(planned: &Planned) -> serde_json::Value {
+    let Planned { pipeline, stream, source, typed, steps, tables, discarded } = planned;
+    let (schema, schema_from) = match typed {
+        Typed::Known { fields, from } => (Some(fields), Some(from)),
+        Typed::Nothing => (None, None),
+    };
+    json!({
+        "pipeline": pipeline,
+        "stream": stream,
+        "source": source,
+        "schema_from": schema_from,
+        "schema": schema.map(|fields| {
+            fields.iter().map(|(name, data_type)| json!({ "name": name, "type": data_type })).collect::<Vec<_>>()
+        }),
+        "steps": steps.iter().map(step_json).collect::<Vec<_>>(),
+        "tables": tables.iter().map(table_json).collect::<Vec<_>>(),
+        "discarded": discarded,
+    })
+}
+
+fn step_json(step: &PlannedStep) -> serde_json::Value {
+    let PlannedStep { name, module, version, digest, origin, reads, missing, routes } = step;
+    let routes: Vec<_> = routes
+        .iter()
+        .map(|PlannedRoute { name, leads, columns }| json!({ "route": name, "leads": leads, "columns": columns }))
+        .collect();
+    json!({
+        "step": name, "module": module, "version": version, "digest": digest, "origin": origin,
+        "reads": reads, "missing": missing, "routes": routes,
+    })
+}
+
+fn table_json(table: &PlannedTable) -> serde_json::Value {
+    let PlannedTable { table, exists, adds, widens, held, rejects } = table;
+    json!({ "table": table, "exists": exists, "adds": adds, "widens": widens, "held": held, "rejects": rejects })
+}
+
+fn in_words(config: &Config, planned: &Planned) -> String {
+    let Planned { pipeline, stream, source, typed, steps, tables, discarded } = planned;
+    let crate::config::LandingConfig::Folder(landing) = &config.landing;
+    let mut lines = vec![
+        format!("pipeline {pipeline}"),
+        format!("  {source} ▶ stream {stream} ▶ landing {}", short_path(config, landing)),
+    ];
+    match typed {
+        Typed::Known { fields, from } => {
+            lines.push(format!("  ▶ decode: {} ({from})", show::count(fields.len() as u64, "column")));
+        }
+        Typed::Nothing => {
+            lines.push("  ▶ decode: no schema yet, nothing to infer it from: put data into the source".to_owned())
+        }
+    }
+    for (index, step) in steps.iter().enumerate() {
+        let PlannedStep { name, module, version, digest, origin, reads, missing, routes } = step;
+        let digest: String = digest.chars().take(12).collect();
+        lines.push(format!("  ▶ step {} {name}: {module} {version} @sha256:{digest}… from {origin}", index + 1));
+        if !reads.is_empty() {
+            lines.push(format!("      reads {}", reads.join(", ")));
+        }
+        if !missing.is_empty() {
+            lines.push(format!("      requires {}, which the schema lacks: every row is rejected", missing.join(", ")));
+        }
+        for PlannedRoute { name, leads, columns } in routes {
+            lines.push(format!("      {name} ▶ {leads} ({})", show::count(*columns, "column")));
+        }
+    }
+    for PlannedTable { table, exists, adds, widens, held, rejects } in tables {
+        let what = if *rejects { "rejects" } else { "rows" };
+        if *exists {
+            lines.push(format!("  ▶ {what}: {table}"));
+        } else {
+            lines.push(format!("  ▶ {what}: {table}, new, with {}", show::count(adds.len() as u64, "column")));
+        }
+        if *exists && !adds.is_empty() {
+            lines.push(format!("      adds {}", adds.join(", ")));
+        }
+        if !widens.is_empty() {
+            lines.push(format!("      widens to float64 {}", widens.join(", ")));
+        }
+        if !held.is_empty() {
+            lines.push(format!("      holds back {}: `forebay schema list`", held.join(", ")));
+        }
+    }
+    if !discarded.is_empty() {
+        lines.push(format!("  ▶ discarded: {}", discarded.join(", ")));
+    }
+    lines.join("\n")
+}
+
+fn short_path(config: &Config, path: &std::path::Path) -> String {
+    path.strip_prefix(&config.root).unwrap_or(path).display().to_string()
+}
