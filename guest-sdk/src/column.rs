@@ -70,7 +70,8 @@ impl<'a> Column<'a> {
     /// The buffer as numbers; exact, since the reader checked its length.
     fn raw<T: Number>(&self) -> &'a [T] {
         let bytes = &self.array.first.as_bytes()[..self.array.length * size_of::<T>()];
-        bytemuck::cast_slice(bytes)
+        // An empty `Vec<u8>` has an address, and not an aligned one.
+        if bytes.is_empty() { &[] } else { bytemuck::cast_slice(bytes) }
     }
 
     fn lent<T: Number>(&self) -> Numbers<'a, T> {
@@ -415,3 +416,6 @@ fn lower<'b>(array: &'b Array, flat: &mut Flat<'b>) {
     }
     array.children.iter().for_each(|child| lower(child, flat));
 }
+
+#[cfg(test)]
+mod tests;

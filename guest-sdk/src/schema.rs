@@ -89,3 +89,43 @@ pub(crate) fn decode(message: &[u8]) -> Result<InputSchema, BindError> {
         .map(|schema| InputSchema::new(Arc::new(schema)))
         .map_err(|error| BindError::new(format!("the input schema cannot be read: {error}")))
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use arrow_schema::{Fields, TimeUnit};
+
+    use super::*;
+
+    #[test]
+    fn schemas_cross_as_they_are() {
+        let item = Arc::new(Field::new("item", DataType::Decimal128(10, 2), true));
+        let entries =
+            Fields::from(vec![Field::new("keys", DataType::Utf8, false), Field::new("values", DataType::Binary, true)]);
+        let schema = Schema::new(vec![
+            Field::new("a", DataType::Float64, false),
+            Field::new("at", DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), true),
+            Field::new("list", DataType::List(item), true),
+            Field::new(
+                "map",
+                DataType::Map(Arc::new(Field::new("entries", DataType::Struct(entries), false)), false),
+                true,
+            ),
+            Field::new("Ünïcode", DataType::Null, true),
+        ]);
+        let message = encode(&schema);
+        assert_eq!(message[..4], CONTINUATION);
+        assert_eq!(message.len() % 8, 0);
+        assert_eq!(**decode(&message).unwrap().arrow(), schema);
+        assert!(decode(&message[..20]).is_err());
+    }
+
+    #[test]
+    fn columns_are_found_by_exact_name_first() {
+        let names = ["amount", "V14", "v17"].map(|name| Field::new(name, DataType::Float64, true));
+        let input = InputSchema::new(Arc::new(Schema::new(names.to_vec())));
+        assert_eq!(input.find("v14").unwrap().name(), "V14");
+        assert_eq!(input.find("AMOUNT").unwrap().name(), "amount");
+        assert!(input.find("v1").is_none());
+    }
+}

@@ -227,3 +227,70 @@ fn difference(name: &str, wanted: &[Value], found: &[Value]) -> String {
     }
     text
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::{Batch, BindError, InputSchema, Kind, Output, Plan, RuleError, Transform, arrow::DataType};
+
+    #[derive(serde::Deserialize, schemars::JsonSchema)]
+    struct Config {
+        add: i64,
+    }
+
+    struct Adds(i64);
+
+    impl Transform for Adds {
+        type Config = Config;
+        const ASSETS: &'static [crate::AssetWant] = &[crate::AssetWant::optional("bonus", "More to add.")];
+        fn new(config: Config, input: &InputSchema) -> Result<(Self, Plan), BindError> {
+            let bonus = crate::Asset::open("bonus").map_or(0, |asset| asset.size().cast_signed());
+            let plan = Plan::new(input).require("n", Kind::I64);
+            Ok((Self(config.add + bonus), plan.route("out", |columns| columns.computed("sum", DataType::Int64))))
+        }
+        fn process(&mut self, batch: &Batch, output: &mut Output) -> Result<(), RuleError> {
+            let values = batch.i64("n")?;
+            let sums: Vec<i64> = values.values().iter().map(|n| n + self.0).collect();
+            (0..batch.rows()).filter(|&row| sums[row] == 13).for_each(|row| output.reject_final(row, "unlucky", "13"));
+            output.emit_all("out").column(&sums).send()
+        }
+    }
+    crate::export!(Adds);
+
+    #[test]
+    fn a_case_is_written_checked_and_its_differences_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = |update| run_in::<Adds>(folder.path(), update).map_err(|error| error.to_string());
+        assert!(run(false).unwrap_err().contains("holds no case"));
+
+        let case = folder.path().join("one");
+        fs::create_dir_all(case.join("assets")).unwrap();
+        assert!(run(false).unwrap_err().contains("no input.jsonl"));
+        fs::write(case.join("input.jsonl"), "{\"n\":1}\n{\"n\":null}\n{\"n\":2}\n").unwrap();
+        fs::write(case.join("config.toml"), "add = 8\n").unwrap();
+        fs::write(case.join("assets/bonus.txt"), "xxx").unwrap();
+        assert!(run(false).unwrap_err().contains("no folder expected/"));
+
+        run(true).unwrap();
+        let expected = |file| fs::read_to_string(case.join("expected").join(file)).unwrap();
+        assert_eq!(expected("out.jsonl"), "{\"sum\":12}\n");
+        assert_eq!(
+            expected("rejects.jsonl"),
+            "{\"row\":1,\"code\":\"required_missing\"}\n{\"row\":2,\"code\":\"unlucky\",\"message\":\"13\",\"retryable\":false}\n"
+        );
+        run(false).unwrap();
+
+        fs::write(case.join("expected/out.jsonl"), "{\"sum\":12.0}\n{\"sum\":5}\n").unwrap();
+        fs::write(case.join("expected/nope.jsonl"), "{}\n").unwrap();
+        let told = run(false).unwrap_err();
+        for part in [
+            "out: 2 of 2 rows differ",
+            "row 0, sum: expected 12.0, found 12",
+            "row 1 is missing: {\"sum\":5}",
+            "expected/nope: no such route",
+        ] {
+            assert!(told.contains(part), "{part:?} is not in {told}");
+        }
+    }
+}

@@ -1,6 +1,8 @@
 //! Arrow arrays to flat buffers and back: what the host does at the boundary. What the rule hands over is validated by Arrow itself,
 //! as the host does it.
 
+use std::sync::Arc;
+
 use arrow_array::cast::AsArray as _;
 use arrow_array::{Array, ArrayRef, make_array};
 use arrow_buffer::Buffer;
@@ -37,7 +39,10 @@ pub(super) fn lower(array: &dyn Array, nodes: &mut Vec<Node>, buffers: &mut Vec<
         Layout::List(_) => {
             let (offsets, range) = offsets(&data);
             buffers.push(offsets);
-            let child = make_array(data.child_data()[0].slice(range.start, range.len()));
+            let child: ArrayRef = match array.as_map_opt() {
+                Some(map) => Arc::new(map.entries().slice(range.start, range.len())),
+                None => array.as_list::<i32>().values().slice(range.start, range.len()),
+            };
             lower(&child, nodes, buffers)?;
         }
         Layout::Struct(_) => {
@@ -118,6 +123,111 @@ impl Lift {
         match (self.nodes.next(), self.buffers.next()) {
             (None, None) => Ok(()),
             _ => Err("more nodes or buffers than the route computes".to_owned()),
+        }
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use arrow_array::UInt32Array;
+    use arrow_array::builder::{
+        BinaryBuilder, BooleanBuilder, FixedSizeBinaryBuilder, Int16Builder, ListBuilder, MapBuilder, StringBuilder,
+    };
+    use arrow_array::{Decimal128Array, Float64Array, NullArray, StructArray};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::array::Reader;
+    use crate::column::Column;
+    use crate::layout::{AsColumn as _, Flat, Gathered};
+
+    /// An array of each layout, from one list of values.
+    fn arrays(values: &[Option<(i16, String)>]) -> Vec<ArrayRef> {
+        let numbers = || values.iter().map(|value| value.as_ref().map(|(number, _)| *number));
+        let texts = || values.iter().map(|value| value.as_ref().map(|(_, text)| text.as_str()));
+        let booleans: BooleanBuilder = extend(numbers().map(|n| n.map(|n| n % 2 == 0)), BooleanBuilder::new());
+        let mut fixed = FixedSizeBinaryBuilder::new(3);
+        let mut list = ListBuilder::new(StringBuilder::new());
+        let mut map = MapBuilder::new(None, StringBuilder::new(), Int16Builder::new());
+        for (number, text) in numbers().zip(texts()) {
+            match number {
+                Some(number) => fixed.append_value([number.to_le_bytes()[0]; 3]).unwrap(),
+                None => fixed.append_null(),
+            }
+            for at in 0..number.unwrap_or(0).rem_euclid(4) {
+                list.values().append_option(if at == 1 { None } else { text });
+                map.keys().append_value(format!("k{at}"));
+                map.values().append_option(number.filter(|_| at != 2));
+            }
+            list.append(number.is_some());
+            map.append(number.is_some()).unwrap();
+        }
+        let floats: ArrayRef = Arc::new(numbers().map(|n| n.map(f64::from)).collect::<Float64Array>());
+        let strings: ArrayRef = Arc::new(texts().collect::<arrow_array::StringArray>());
+        let nulls = booleans.validity_slice().map(<[u8]>::to_vec);
+        let nulls = nulls.map(|bits| {
+            arrow_buffer::NullBuffer::new(arrow_buffer::BooleanBuffer::new(Buffer::from_vec(bits), 0, values.len()))
+        });
+        let fields = vec![Field::new("f", DataType::Float64, true), Field::new("s", DataType::Utf8, true)];
+        let record = StructArray::new(fields.into(), vec![Arc::clone(&floats), Arc::clone(&strings)], nulls);
+        let binary = extend(texts().map(|text| text.map(str::as_bytes)), BinaryBuilder::new());
+        vec![
+            floats,
+            strings,
+            Arc::new({ booleans }.finish()),
+            Arc::new(fixed.finish()),
+            Arc::new(list.finish()),
+            Arc::new(map.finish()),
+            Arc::new(record),
+            Arc::new({ binary }.finish()),
+            Arc::new(numbers().map(|n| n.map(i128::from)).collect::<Decimal128Array>()),
+            Arc::new(NullArray::new(values.len())),
+        ]
+    }
+
+    fn extend<T, B: Extend<Option<T>>>(values: impl Iterator<Item = Option<T>>, mut builder: B) -> B {
+        builder.extend(values);
+        builder
+    }
+
+    proptest! {
+        /// Down to the guest, read there, rows picked, back up: what Arrow's own `take` gives.
+        #[test]
+        fn what_crosses_both_ways_is_what_it_was(
+            values in prop::collection::vec(prop::option::of((any::<i16>(), ".{0,9}")), 1..40),
+            picks in prop::collection::vec(any::<prop::sample::Index>(), 0..60),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            for whole in arrays(&values) {
+                // A slice, so that offsets and bit positions do not begin at 0.
+                let cut = cut.index(whole.len());
+                let array = whole.slice(cut, whole.len() - cut);
+                let (mut nodes, mut buffers) = (vec![], vec![]);
+                lower(&array, &mut nodes, &mut buffers).unwrap();
+                let mut reader = Reader::new(nodes, buffers);
+                let read = reader.array(array.data_type()).unwrap();
+                reader.finish().unwrap();
+                let column = Column::new(&read);
+                let field = Field::new("x", array.data_type().clone(), true);
+                let lift = |flat: &Flat<'_>, rows| {
+                    let buffers = flat.buffers.iter().map(|buffer| buffer.to_vec()).collect();
+                    let mut lift = Lift::new(flat.nodes.clone(), buffers);
+                    let lifted = lift.column(&field, rows).unwrap();
+                    lift.finish().unwrap();
+                    lifted
+                };
+                let mut lent = Flat::default();
+                column.lower(&mut lent);
+                prop_assert_eq!(&lift(&lent, array.len()), &array);
+
+                let picks: Vec<u32> = picks.iter().map(|pick| u32::try_from(pick.index(array.len())).unwrap()).collect();
+                let expected = arrow_select::take::take(&array, &UInt32Array::from(picks.clone()), None).unwrap();
+                let gathered = Gathered::pick(&column, &picks);
+                let mut flat = Flat::default();
+                gathered.lower(&mut flat);
+                prop_assert_eq!(&lift(&flat, picks.len()), &expected);
+            }
         }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow_array::{Array, ArrayRef, RecordBatch, UInt32Array};
+use arrow_buffer::NullBuffer;
 use arrow_schema::{Schema, SchemaRef};
 use serde_json::Value;
 
@@ -32,7 +33,8 @@ pub(super) struct Run<'h, T> {
     input: &'h RecordBatch,
     /// The columns that the plan reads.
     read: Vec<ArrayRef>,
-    required: Vec<bool>,
+    /// For each that is required, where it is null.
+    missing: Vec<Option<NullBuffer>>,
     names: Vec<String>,
     routes: Vec<(String, SchemaRef, SchemaRef, Vec<Resolved>)>,
     outcome: Outcome,
@@ -42,13 +44,14 @@ pub(super) struct Run<'h, T> {
 
 impl<'h, T: Module> Run<'h, T> {
     pub(super) fn new(harness: &'h Harness<T>, input: &'h RecordBatch, bound: &Bound<T>) -> Result<Self, HarnessError> {
-        let (mut read, mut required, mut names) = (vec![], vec![], vec![]);
+        let (mut read, mut missing, mut names) = (vec![], vec![], vec![]);
         for column in bound.inputs() {
             let own = harness.record.iter().find(|(source, _)| *source == column.source).map(|(_, values)| values);
             let values = if column.source == plan::Source::Column { input.column_by_name(&column.name) } else { own };
             let values = values.cloned();
-            read.push(values.unwrap_or_else(|| arrow_array::new_null_array(&column.data_type, input.num_rows())));
-            required.push(column.required);
+            let values = values.unwrap_or_else(|| arrow_array::new_null_array(&column.data_type, input.num_rows()));
+            missing.push(if column.required { values.logical_nulls() } else { None });
+            read.push(values);
             names.push(column.name.clone());
         }
         if let Some(short) = read.iter().position(|values| values.len() != input.num_rows()) {
@@ -70,7 +73,7 @@ impl<'h, T: Module> Run<'h, T> {
             outcome.schemas.insert(route.name.clone(), Arc::clone(&schema));
             routes.push((route.name.clone(), schema, Arc::clone(&route.computed), columns));
         }
-        Ok(Self { harness, input, read, required, names, routes, outcome, seen: BTreeSet::new() })
+        Ok(Self { harness, input, read, missing, names, routes, outcome, seen: BTreeSet::new() })
     }
 
     /// One batch, of these records.
@@ -78,7 +81,8 @@ impl<'h, T: Module> Run<'h, T> {
         let mut rows: Vec<u32> = Vec::with_capacity(records.len());
         let mut rejects = Rejects::new();
         for &record in records {
-            let missing = (0..self.read.len()).find(|&at| self.required[at] && self.read[at].is_null(record));
+            let null = |nulls: &Option<NullBuffer>| nulls.as_ref().is_some_and(|nulls| nulls.is_null(record));
+            let missing = self.missing.iter().position(null);
             match missing {
                 None => rows.push(narrow(record)?),
                 Some(at) => {
