@@ -1,7 +1,7 @@
 //! `forebay init`: a commented config to begin with.
 
 use std::io::{ErrorKind, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::json;
@@ -34,6 +34,9 @@ pub(super) fn init(global: &Global, args: &InitArgs) -> anyhow::Result<Exit> {
             .with_hint("give a folder that this user may write to")
     };
     std::fs::create_dir_all(folder).map_err(|error| cannot(&folder.display().to_string(), &error))?;
+    // Here is where nobody needs to be told of.
+    let here = folder.as_os_str() == ".";
+    let folder = if here { Path::new("") } else { folder };
     let file = folder.join(config::FILE_NAME);
     let shown = file.display().to_string();
     let written = std::fs::File::create_new(&file).and_then(|mut file| {
@@ -51,8 +54,9 @@ pub(super) fn init(global: &Global, args: &InitArgs) -> anyhow::Result<Exit> {
     if global.json() {
         show::object(&json!({ "config": shown }))?;
     } else {
+        let config = if here { String::new() } else { format!(" -c {shown}") };
         show::line(&format!(
-            "wrote {shown}\nnext: put CSV or JSON lines into {}, then `forebay run --once -c {shown}`",
+            "wrote {shown}\nnext: put CSV or JSON lines into {}, then `forebay run --once{config}`",
             folder.join("inbox").display()
         ))?;
     }

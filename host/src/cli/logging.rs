@@ -8,17 +8,15 @@ use super::{Exit, Failure, Global, LogFormat, exit};
 
 /// Starts logging. `run` says how loud by its config's `host.log`; other verbs warn only.
 pub(super) fn start(global: &Global, filter: Option<&str>) -> anyhow::Result<()> {
-    let filter = match (global.quiet, global.verbose, filter) {
-        (true, _, _) => "error",
-        (false, 0, Some(filter)) => filter,
-        (false, 0, None) => "warn",
-        (false, 1, None) => "info",
-        // Libraries at debug drown what forebay itself says.
-        (false, 1, Some(_)) | (false, 2, None) => "info,forebay=debug",
-        (false, 2, Some(_)) => "debug",
-        (false, _, _) => "trace",
+    let filter = match (global.quiet, global.verbose) {
+        (true, _) => own("error"),
+        (false, 0) => own(filter.unwrap_or("warn")),
+        (false, 1) if filter.is_none() => own("info"),
+        (false, 1) => own("debug"),
+        (false, 2) => own("trace"),
+        (false, _) => "trace".to_owned(),
     };
-    let filter = EnvFilter::try_new(filter)
+    let filter = EnvFilter::try_new(&filter)
         .map_err(|error| Failure::new(Exit::Usage, format!("{filter:?} is not a log filter: {error}")))?;
     let human = match global.log_format {
         LogFormat::Human => true,
@@ -44,4 +42,24 @@ pub(super) fn start(global: &Global, filter: Option<&str>) -> anyhow::Result<()>
         tracing::error!(place, thread, message, "panicked: this is a bug of forebay, please report it");
     }));
     Ok(())
+}
+
+/// A level alone is forebay's own: libraries, which have much to say, warn only.
+fn own(filter: &str) -> String {
+    match filter.parse::<tracing::Level>() {
+        Ok(level) => format!("{},forebay={level}", level.min(tracing::Level::WARN)),
+        Err(_) => filter.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_level_alone_is_forebays_own() {
+        assert_eq!(own("info"), "WARN,forebay=INFO");
+        assert_eq!(own("error"), "ERROR,forebay=ERROR");
+        assert_eq!(own("info,sqlx=debug"), "info,sqlx=debug");
+    }
 }

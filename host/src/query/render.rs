@@ -10,7 +10,7 @@ use arrow::json::WriterBuilder as JsonWriterBuilder;
 use arrow::json::writer::LineDelimited;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use clap::ValueEnum;
-use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use comfy_table::{CellAlignment, ContentArrangement, Table, TableComponent, presets};
 
 /// How an answer is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -98,7 +98,8 @@ fn table(schema: &Schema, batches: &[RecordBatch]) -> anyhow::Result<String> {
     let options = options();
     let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_style(TableComponent::HeaderLines, '─').set_style(TableComponent::MiddleHeaderIntersections, '─');
     table.set_header(schema.fields().iter().map(|field| field.name().as_str()));
     for (column, field) in table.column_iter_mut().zip(schema.fields()) {
         if field.data_type().is_numeric() {

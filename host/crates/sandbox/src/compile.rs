@@ -166,7 +166,8 @@ fn child(arguments: impl IntoIterator<Item = OsString>) -> Result<(), String> {
     let engine = engine::compiler(true).map_err(|error| error.to_string())?;
     let key = Key { digest: Digest::of(&wasm), settings: engine::settings_hash(&engine) };
     let artefact = Artefact::compile(&engine, &wasm).map_err(|error| format!("{error:#}"))?;
-    write_whole(Path::new(target), &artefact.seal(&key)).map_err(|error| format!("the target cannot be written: {error}"))
+    write_whole(Path::new(target), &artefact.seal(&key))
+        .map_err(|error| format!("the target cannot be written: {error}"))
 }
 
 /// A system that refuses a bound still compiles: the parent's clock holds.

@@ -57,7 +57,8 @@ fn panic_message(state: &GuestState) -> Option<String> {
     Some(format!("panicked at {place} {}", message.join("\n").trim_end()))
 }
 
-/// The guest's frames, innermost first, with what was inlined into them.
+/// The guest's frames, innermost first, with what was inlined into them; Rust's own that panicked for the guest are left
+/// out.
 fn backtrace(error: &wasmtime::Error) -> Vec<String> {
     let Some(trace) = error.downcast_ref::<WasmBacktrace>() else { return Vec::new() };
     let mut lines = Vec::new();
@@ -73,29 +74,30 @@ fn backtrace(error: &wasmtime::Error) -> Vec<String> {
             });
         }
     }
+    let own = lines.iter().position(|line| !is_machinery(line)).unwrap_or(0);
+    lines.drain(..own);
     lines.truncate(FRAMES);
     lines
 }
 
-/// A failure as one text: the message, and the first of the guest's own functions that it happened in.
+/// A failure as one text: the message, and the function that it happened in.
 pub(crate) fn told(error: TransformError) -> String {
     let TransformError { failure: _, message, backtrace } = error;
-    match backtrace.iter().find(|frame| !is_machinery(frame)) {
+    match backtrace.first() {
         Some(frame) => format!("{message} (in {frame})"),
         None => message,
     }
 }
 
-/// Rust's own frames, which stand before the function that panicked.
+/// Frames of std between a panic and the trap that it ends in.
 fn is_machinery(frame: &str) -> bool {
     let frame = frame.trim_start_matches('<');
-    ["std::", "core::", "alloc::", "__rust", "rust_", "abort"].iter().any(|start| frame.starts_with(start))
+    ["std::", "core::", "alloc::", "__rustc::", "rust_", "abort"].iter().any(|start| frame.starts_with(start))
 }
 
-/// Symbols come demangled from debug info; the hash that ends them says nothing to people.
+/// Without the hash that ends it: it says nothing to people.
 fn demangled(name: &str) -> String {
-    let hash = name.rsplit_once("::h").filter(|(_, hash)| hash.len() == 16 && hash.bytes().all(|b| b.is_ascii_hexdigit()));
-    hash.map_or(name, |(name, _)| name).to_owned()
+    format!("{:#}", rustc_demangle::demangle(name))
 }
 
 /// The end of a path: where the module was built says nothing here.
@@ -110,8 +112,9 @@ mod tests {
 
     #[test]
     fn names_and_paths_are_short() {
-        assert_eq!(demangled("evil::behave::recurse::h0123456789abcdef"), "evil::behave::recurse");
-        assert_eq!(demangled("evil::hash"), "evil::hash");
+        assert_eq!(demangled("_ZN4evil6behave9check_row17h9f8b4c736babf1f1E"), "evil::behave::check_row");
+        assert_eq!(demangled("_RNvNtCshXfaRvt2tfW_3std7process5abort"), "std::process::abort");
+        assert_eq!(demangled("process"), "process");
         assert_eq!(short_path("/home/ann/rules/fraud/src/lib.rs"), "rules/fraud/src/lib.rs");
         assert_eq!(short_path("src/lib.rs"), "src/lib.rs");
     }

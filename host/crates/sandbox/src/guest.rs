@@ -6,8 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use forebay_model::ports::{Assets, BatchInput, SegmentContext, TransformError, TransformFailure, TransformOutput};
 use forebay_model::plan::Plan;
+use forebay_model::ports::{Assets, BatchInput, SegmentContext, TransformError, TransformFailure, TransformOutput};
 use wasmtime::Store;
 
 use crate::abi::v0_1::{ExportIndexes, Exports};
@@ -55,7 +55,11 @@ impl Guest {
         let exports = exports.map_err(|error| {
             let TransformError { failure: _, message, backtrace } =
                 explain(&error, store.data(), "instantiating", limits.bind_time());
-            TransformError { failure: TransformFailure::Instance, message: format!("no instance: {message}"), backtrace }
+            TransformError {
+                failure: TransformFailure::Instance,
+                message: format!("no instance: {message}"),
+                backtrace,
+            }
         })?;
         Ok(Self { store, exports })
     }

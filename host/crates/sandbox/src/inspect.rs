@@ -1,8 +1,8 @@
 //! What a file is that calls itself a module, and whether a component is one that may run here.
 
 use wasmtime::Engine;
-use wasmtime::component::types::ComponentItem;
 use wasmtime::component::Component;
+use wasmtime::component::types::ComponentItem;
 
 use crate::abi::{PACKAGE, SUPPORTED};
 use crate::error::{SandboxError, ShortDigest};
@@ -22,9 +22,10 @@ pub(crate) fn check_bytes(digest: ShortDigest, wasm: &[u8]) -> Result<(), Sandbo
     match (wasm.get(..4), wasm.get(4..8)) {
         (None, _) if wasm.is_empty() => other("is empty", "was it still being copied? put it beside, then rename it"),
         (Some(MAGIC), Some(COMPONENT)) => Ok(()),
-        (Some(MAGIC), Some(CORE)) => {
-            other("is a core module, not a component", "build it for the target wasm32-wasip2, not wasm32-unknown-unknown or wasm32-wasip1")
-        }
+        (Some(MAGIC), Some(CORE)) => other(
+            "is a core module, not a component",
+            "build it for the target wasm32-wasip2, not wasm32-unknown-unknown or wasm32-wasip1",
+        ),
         (Some(MAGIC), Some(_)) => other("is of a version of Wasm that is not known here", build),
         (Some(MAGIC), None) => other("ends after its first bytes", "copy it again"),
         _ if wasm.trim_ascii_start().starts_with(b"(component") || wasm.trim_ascii_start().starts_with(b"(module") => {

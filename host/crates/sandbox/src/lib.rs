@@ -12,7 +12,8 @@
 //!
 //! [`Sandbox`] is the port's [`forebay_model::ports::ModuleLoader`]. Inside: `inspect` looks at what a file is, `compile` and
 //! `artefact` make and keep machine code, `engine` fixes how it runs, `guest` is one instance, `abi` holds one file for each
-//! version of the WIT, `wasi` is what Rust's `std` imports, `lower` and `lift` are Arrow's way in and out, `schema` and `plan`
+//! version of the WIT, `wasi` is what Rust's `std` imports, `layout` is the WIT's
+//! table of types, `lower` and `lift` are Arrow's way in and out, `schema` and `plan`
 //! check what `bind` answers, `failure` explains what went wrong. This crate knows Wasm and nothing of pipelines.
 
 mod abi;
@@ -24,6 +25,7 @@ mod error;
 mod failure;
 mod guest;
 mod inspect;
+mod layout;
 mod lift;
 mod limits;
 mod lower;

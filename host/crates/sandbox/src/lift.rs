@@ -9,31 +9,15 @@ use std::slice::Iter;
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::Decimal128Type;
 use arrow_array::{Array, ArrayRef, ListArray, MapArray, StructArray, make_array};
 use arrow_buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow_data::ArrayData;
 use arrow_schema::{DataType, Field, FieldRef, Fields, TimeUnit};
 
-use crate::lower::{Node, fixed_width};
+use crate::layout::{Layout, layout};
+use crate::lower::Node;
 
-/// How many nodes and buffers columns of these types have.
-pub(crate) fn shape(fields: &Fields) -> (usize, usize) {
-    fields.iter().map(|field| shape_of(field.data_type())).fold((0, 0), |(nodes, buffers), of| (nodes + of.0, buffers + of.1))
-}
-
-fn shape_of(data_type: &DataType) -> (usize, usize) {
-    let with = |buffers: usize, (nodes, more): (usize, usize)| (nodes + 1, buffers + more);
-    match data_type {
-        DataType::Null => (1, 0),
-        DataType::Utf8 | DataType::Binary => (1, 3),
-        DataType::List(child) | DataType::Map(child, _) => with(2, shape_of(child.data_type())),
-        DataType::Struct(children) => with(1, shape(children)),
-        _ => (1, 2),
-    }
-}
-
-/// The columns, each of `rows` values. `nodes` and `buffers` are as many as [`shape`] says. An error names the column, and
+/// The columns, each of `rows` values. `nodes` and `buffers` are as many as [`crate::layout::shape`] says. An error names the column, and
 /// what is wrong where: `computed column 2 (reason): offsets descend at 17`. It never shows a value.
 pub(crate) fn lift(fields: &Fields, rows: usize, nodes: &[Node], buffers: &[&[u8]]) -> Result<Vec<ArrayRef>, String> {
     let mut reader = Reader { nodes: nodes.iter(), buffers: buffers.iter() };
@@ -66,36 +50,35 @@ impl Reader<'_> {
             return Err(format!("has {} values where {length} are due", node.length));
         }
         let data_type = field.data_type();
-        if matches!(data_type, DataType::Null) {
-            if node.null_count != node.length {
-                return Err(format!("claims {} nulls, and all of its {length} values are", node.null_count));
+        let layout = layout(data_type).ok_or_else(|| format!("{data_type} does not cross the boundary"))?;
+        let nulls = if layout == Layout::Null { None } else { self.nulls(node, length)? };
+        match layout {
+            Layout::Null if node.null_count != node.length => {
+                Err(format!("claims {} nulls, and all of its {length} values are", node.null_count))
             }
-            return build(data_type, length, None, vec![]);
-        }
-        let nulls = self.nulls(node, length)?;
-        match data_type {
-            DataType::Utf8 | DataType::Binary => self.bytes(data_type, length, nulls),
-            DataType::List(child) => {
+            Layout::Null => build(data_type, length, None, vec![]),
+            Layout::Bits => {
+                let bits = self.exactly(length.div_ceil(8), "values")?;
+                build(data_type, length, nulls, vec![bits])
+            }
+            Layout::Fixed(width) => self.fixed(data_type, width, length, nulls),
+            Layout::Bytes => self.bytes(data_type, length, nulls),
+            Layout::List(child) => {
                 let (offsets, values) = self.list(child, length)?;
                 arrow(ListArray::try_new(Arc::clone(child), offsets, values, nulls))
             }
-            DataType::Map(entries, sorted) => {
+            Layout::Map(entries, sorted) => {
                 let (offsets, values) = self.list(entries, length)?;
                 let values = values.as_struct_opt().ok_or("its entries are no struct")?.clone();
-                arrow(MapArray::try_new(Arc::clone(entries), offsets, values, nulls, *sorted))
+                arrow(MapArray::try_new(Arc::clone(entries), offsets, values, nulls, sorted))
             }
-            DataType::Struct(children) => {
+            Layout::Struct(children) => {
                 let mut columns = Vec::with_capacity(children.len());
                 for child in children {
                     columns.push(self.nested(child, length)?);
                 }
                 arrow(StructArray::try_new_with_length(children.clone(), columns, nulls, length))
             }
-            DataType::Boolean => {
-                let bits = self.exactly(length.div_ceil(8), "values")?;
-                build(data_type, length, nulls, vec![bits])
-            }
-            other => self.fixed(other, length, nulls),
         }
     }
 
@@ -166,38 +149,32 @@ impl Reader<'_> {
             .map_err(|reason| bad_text(&offsets, &text).unwrap_or(reason))
     }
 
-    fn fixed(&mut self, data_type: &DataType, length: usize, nulls: Option<NullBuffer>) -> Result<ArrayRef, String> {
-        let width = fixed_width(data_type).ok_or_else(|| format!("{data_type} does not cross the boundary"))?;
+    fn fixed(
+        &mut self,
+        data_type: &DataType,
+        width: usize,
+        length: usize,
+        nulls: Option<NullBuffer>,
+    ) -> Result<ArrayRef, String> {
         let wanted = length.checked_mul(width).ok_or("is too long")?;
         let values = self.exactly(wanted, "values")?;
-        let array = build(data_type, length, nulls, vec![values])?;
-        match data_type {
-            DataType::Decimal128(precision, _) => {
-                let values = array.as_primitive_opt::<Decimal128Type>().ok_or("is no decimal")?;
-                let most = 10_i128.checked_pow(u32::from(*precision)).unwrap_or(i128::MAX);
-                let fits = |value: &i128| -most < *value && *value < most;
-                check(&array, values.values(), fits, || format!("a decimal has more than {precision} digits"))?;
-            }
-            DataType::Time32(unit) => {
-                let values = array.to_data();
-                let values = ScalarBuffer::<i32>::new(first_buffer(&values)?, 0, length);
-                let day = 0..i32::try_from(day(*unit)).unwrap_or(i32::MAX);
-                check(&array, &values, |value| day.contains(value), not_a_time)?;
-            }
-            DataType::Time64(unit) => {
-                let values = array.to_data();
-                let values = ScalarBuffer::<i64>::new(first_buffer(&values)?, 0, length);
-                let day = 0..day(*unit);
-                check(&array, &values, |value| day.contains(value), not_a_time)?;
-            }
-            _ => {}
+        let array = build(data_type, length, nulls, vec![values.clone()])?;
+        if let DataType::Decimal128(precision, _) = data_type {
+            let most = 10_i128.checked_pow(u32::from(*precision)).unwrap_or(i128::MAX);
+            let values = ScalarBuffer::<i128>::new(values, 0, length);
+            let fits = |value: &i128| -most < *value && *value < most;
+            check(&array, &values, fits, || format!("a decimal has more than {precision} digits"))?;
+        } else if let DataType::Time32(unit) = data_type {
+            let day = 0..i32::try_from(day(*unit)).unwrap_or(i32::MAX);
+            let values = ScalarBuffer::<i32>::new(values, 0, length);
+            check(&array, &values, |value| day.contains(value), not_a_time)?;
+        } else if let DataType::Time64(unit) = data_type {
+            let day = 0..day(*unit);
+            let values = ScalarBuffer::<i64>::new(values, 0, length);
+            check(&array, &values, |value| day.contains(value), not_a_time)?;
         }
         Ok(array)
     }
-}
-
-fn first_buffer(data: &ArrayData) -> Result<Buffer, String> {
-    data.buffers().first().cloned().ok_or_else(|| "a buffer is missing".into())
 }
 
 fn not_a_time() -> String {

@@ -152,7 +152,7 @@ impl Limits {
             ("handles", wide(handles), 16, 1 << 20),
             ("module_mib", *module_mib, 1, 1 << 12),
             ("compile_seconds", *compile_seconds, 1, DAY_MS / 1000),
-            ("compile_memory_mib", *compile_memory_mib, 256, 1 << 20),
+            ("compile_memory_mib", *compile_memory_mib, 64, 1 << 20),
         ];
         for (name, value, least, most) in ranges {
             if !(least..=most).contains(&value) {

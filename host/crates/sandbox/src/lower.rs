@@ -6,7 +6,8 @@
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef};
 use arrow_buffer::{Buffer, OffsetBuffer};
-use arrow_schema::DataType;
+
+use crate::layout::{Layout, layout};
 
 /// One array: its length, and how many of its values are null.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +23,7 @@ pub(crate) struct Flat {
     pub(crate) buffers: Vec<Buffer>,
 }
 
-/// Flattens columns of the types that [`crate::schema::check_crosses`] lets pass. An error is the sandbox's own fault.
+/// Flattens columns of the types that [`crate::layout::check_crosses`] lets pass. An error is the sandbox's own fault.
 pub(crate) fn lower(columns: &[ArrayRef]) -> Result<Flat, String> {
     let mut flat = Flat::default();
     for column in columns {
@@ -35,49 +36,47 @@ impl Flat {
     fn push(&mut self, array: &dyn Array) -> Result<(), String> {
         let data_type = array.data_type();
         let foreign = || format!("{data_type} does not cross the boundary");
-        self.node(array)?;
-        match data_type {
-            DataType::Null => {}
-            DataType::Boolean => self.buffers.push(array.as_boolean_opt().ok_or_else(foreign)?.values().sliced()),
-            DataType::Utf8 => {
-                let text = array.as_string_opt::<i32>().ok_or_else(foreign)?;
-                let (first, length) = self.offsets(text.offsets());
-                self.buffers.push(text.values().slice_with_length(first, length));
+        let layout = layout(data_type).ok_or_else(foreign)?;
+        self.node(array, layout)?;
+        match layout {
+            Layout::Null => {}
+            Layout::Bits => self.buffers.push(array.as_boolean_opt().ok_or_else(foreign)?.values().sliced()),
+            Layout::Fixed(width) => {
+                let data = array.to_data();
+                let values = data.buffers().first().ok_or_else(foreign)?;
+                self.buffers.push(values.slice_with_length(data.offset() * width, data.len() * width));
             }
-            DataType::Binary => {
-                let binary = array.as_binary_opt::<i32>().ok_or_else(foreign)?;
-                let (first, length) = self.offsets(binary.offsets());
-                self.buffers.push(binary.values().slice_with_length(first, length));
+            Layout::Bytes => {
+                let text = array.as_string_opt::<i32>().map(|text| (text.offsets(), text.values()));
+                let binary = || array.as_binary_opt::<i32>().map(|binary| (binary.offsets(), binary.values()));
+                let (offsets, values) = text.or_else(binary).ok_or_else(foreign)?;
+                let (first, length) = self.offsets(offsets);
+                self.buffers.push(values.slice_with_length(first, length));
             }
-            DataType::List(_) => {
+            Layout::List(_) => {
                 let list = array.as_list_opt::<i32>().ok_or_else(foreign)?;
                 let (first, length) = self.offsets(list.offsets());
                 self.push(&list.values().slice(first, length))?;
             }
-            DataType::Map(_, _) => {
+            Layout::Map(_, _) => {
                 let map = array.as_map_opt().ok_or_else(foreign)?;
                 let (first, length) = self.offsets(map.offsets());
                 self.push(&map.entries().slice(first, length))?;
             }
-            DataType::Struct(_) => {
+            Layout::Struct(_) => {
                 for child in array.as_struct_opt().ok_or_else(foreign)?.columns() {
                     self.push(child)?;
                 }
-            }
-            other => {
-                let width = fixed_width(other).ok_or_else(foreign)?;
-                let data = array.to_data();
-                let values = data.buffers().first().ok_or_else(foreign)?;
-                self.buffers.push(values.slice_with_length(data.offset() * width, data.len() * width));
             }
         }
         Ok(())
     }
 
     /// The array's node and its validity.
-    fn node(&mut self, array: &dyn Array) -> Result<(), String> {
-        let length = u32::try_from(array.len()).map_err(|_| format!("an array of {} values is too long", array.len()))?;
-        if matches!(array.data_type(), DataType::Null) {
+    fn node(&mut self, array: &dyn Array, layout: Layout<'_>) -> Result<(), String> {
+        let length =
+            u32::try_from(array.len()).map_err(|_| format!("an array of {} values is too long", array.len()))?;
+        if layout == Layout::Null {
             self.nodes.push(Node { length, null_count: length });
             return Ok(());
         }
@@ -99,13 +98,5 @@ impl Flat {
         // An `OffsetBuffer` is never negative and never descends.
         let place = |offset: i32| usize::try_from(offset).unwrap_or(0);
         (place(first), place(last - first))
-    }
-}
-
-/// Bytes of a value, where all have as many.
-pub(crate) fn fixed_width(data_type: &DataType) -> Option<usize> {
-    match data_type {
-        DataType::FixedSizeBinary(width) => usize::try_from(*width).ok(),
-        other => other.primitive_width(),
     }
 }

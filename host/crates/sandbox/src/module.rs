@@ -85,7 +85,10 @@ struct Shared {
 
 impl fmt::Debug for Sandbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sandbox").field("limits", &self.limits).field("cache", &self.shared.cache).finish_non_exhaustive()
+        f.debug_struct("Sandbox")
+            .field("limits", &self.limits)
+            .field("cache", &self.shared.cache)
+            .finish_non_exhaustive()
     }
 }
 
@@ -272,7 +275,12 @@ impl LoadedModule {
         self.compiled.description.name.as_str()
     }
 
-    fn bind_module(&self, input: &SchemaRef, config: &serde_json::Value, assets: &Assets) -> Result<Bound, SandboxError> {
+    fn bind_module(
+        &self,
+        input: &SchemaRef,
+        config: &serde_json::Value,
+        assets: &Assets,
+    ) -> Result<Bound, SandboxError> {
         let module = || self.name().to_owned();
         if !config.is_object() {
             return Err(SandboxError::Given {

@@ -88,7 +88,8 @@ impl Console {
             }
         }
         if self.dropped_lines > 0 {
-            let text = format!("{} more lines of this call were dropped (limits.log_lines, log_kib)", self.dropped_lines);
+            let text =
+                format!("{} more lines of this call were dropped (limits.log_lines, log_kib)", self.dropped_lines);
             self.log.line(&self.module, LogLevel::Warn, &text);
             self.dropped_lines = 0;
         }
@@ -202,7 +203,12 @@ mod tests {
         let lines = said(|console| (0..10).for_each(|line| console.log(LogLevel::Info, &format!("{line}\n{line}"))));
         assert_eq!(
             lines,
-            ["m Info 0", "m Info 0", "m Info 1", "m Warn 17 more lines of this call were dropped (limits.log_lines, log_kib)"]
+            [
+                "m Info 0",
+                "m Info 0",
+                "m Info 1",
+                "m Warn 17 more lines of this call were dropped (limits.log_lines, log_kib)"
+            ]
         );
         let long = said(|console| console.log(LogLevel::Info, &"é".repeat(4000)));
         assert!(long[0].ends_with('…') && long[0].len() <= 1024 + "m Info ".len(), "{}", long[0].len());

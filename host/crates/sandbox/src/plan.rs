@@ -13,6 +13,7 @@ use forebay_model::plan::{InputColumn, InputSource, OutputColumn, Plan, RoutePla
 
 use crate::abi::{Draft, DraftRoute};
 use crate::error::SandboxError;
+use crate::layout::check_crosses;
 use crate::limits::Limits;
 use crate::schema;
 
@@ -30,7 +31,7 @@ pub(crate) fn check(module: &str, draft: Draft, input: &Schema, limits: &Limits)
 /// Whether the schema's columns can cross to a guest: a plan may read any of them.
 pub(crate) fn check_input(module: &str, input: &Schema) -> Result<(), SandboxError> {
     for field in input.fields() {
-        if let Err(foreign) = schema::check_crosses(field.data_type()) {
+        if let Err(foreign) = check_crosses(field.data_type()) {
             return Err(SandboxError::Given {
                 module: module.to_owned(),
                 reason: format!("column {:?} is of type {foreign}, which no module can be given", field.name()),
@@ -66,7 +67,10 @@ fn build(draft: Draft, input: &Schema, limits: &Limits) -> Result<Plan, Problem>
     let plan = Plan { inputs, routes: checked, reusable };
     for route in 0..plan.routes.len() {
         plan.resolve(route, input).map_err(|reason| {
-            (format!("plans what does not fit: {reason}"), "pass columns of the input, each under a name of its own".into())
+            (
+                format!("plans what does not fit: {reason}"),
+                "pass columns of the input, each under a name of its own".into(),
+            )
         })?;
     }
     Ok(plan)

@@ -27,52 +27,6 @@ pub(crate) fn encode(schema: &Schema) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-/// Whether values of this type can cross the boundary; else the type, perhaps nested, that cannot.
-pub(crate) fn check_crosses(data_type: &DataType) -> Result<(), &DataType> {
-    match data_type {
-        DataType::Null
-        | DataType::Boolean
-        | DataType::Int8
-        | DataType::Int16
-        | DataType::Int32
-        | DataType::Int64
-        | DataType::UInt8
-        | DataType::UInt16
-        | DataType::UInt32
-        | DataType::UInt64
-        | DataType::Float32
-        | DataType::Float64
-        | DataType::Decimal128(_, _)
-        | DataType::Date32
-        | DataType::Time32(_)
-        | DataType::Time64(_)
-        | DataType::Timestamp(_, _)
-        | DataType::Duration(_)
-        | DataType::FixedSizeBinary(_)
-        | DataType::Utf8
-        | DataType::Binary => Ok(()),
-        DataType::List(child) | DataType::Map(child, _) => check_crosses(child.data_type()),
-        DataType::Struct(children) => children.iter().try_for_each(|child| check_crosses(child.data_type())),
-        DataType::Float16
-        | DataType::Date64
-        | DataType::Interval(_)
-        | DataType::LargeBinary
-        | DataType::BinaryView
-        | DataType::LargeUtf8
-        | DataType::Utf8View
-        | DataType::ListView(_)
-        | DataType::FixedSizeList(_, _)
-        | DataType::LargeList(_)
-        | DataType::LargeListView(_)
-        | DataType::Union(_, _)
-        | DataType::Dictionary(_, _)
-        | DataType::Decimal32(_, _)
-        | DataType::Decimal64(_, _)
-        | DataType::Decimal256(_, _)
-        | DataType::RunEndEncoded(_, _) => Err(data_type),
-    }
-}
-
 /// The schema in a guest's message; empty bytes are a schema without fields. Errors name the field: `payment.amount: …`.
 pub(crate) fn decode(bytes: &[u8], limits: &Limits) -> Result<SchemaRef, String> {
     if bytes.is_empty() {
@@ -81,7 +35,8 @@ pub(crate) fn decode(bytes: &[u8], limits: &Limits) -> Result<SchemaRef, String>
     if bytes.len() > SCHEMA_BYTES {
         return Err(format!("the schema message has {} bytes, more than {SCHEMA_BYTES}", bytes.len()));
     }
-    let body = message(bytes).ok_or("it is no encapsulated Arrow IPC message (ff ff ff ff, its length, the message)")?;
+    let body =
+        message(bytes).ok_or("it is no encapsulated Arrow IPC message (ff ff ff ff, its length, the message)")?;
     let message = root_as_message(body).map_err(|error| format!("its flatbuffer is not valid: {error}"))?;
     let schema = message.header_as_schema().ok_or("the message is not a schema")?;
     if schema.endianness() != Endianness::Little {
@@ -216,7 +171,9 @@ fn timestamp(field: arrow_ipc::Field<'_>) -> Result<DataType, String> {
     let Some(zone) = of.timezone().filter(|zone| !zone.is_empty()) else { return Ok(DataType::Timestamp(unit, None)) };
     if zone.len() > ZONE_BYTES || zone.parse::<arrow_array::timezone::Tz>().is_err() {
         let shown: String = zone.chars().take(ZONE_BYTES).collect();
-        return Err(format!("{shown:?} is not a time zone; use \"UTC\", an offset such as \"+02:00\", or an IANA name"));
+        return Err(format!(
+            "{shown:?} is not a time zone; use \"UTC\", an offset such as \"+02:00\", or an IANA name"
+        ));
     }
     Ok(DataType::Timestamp(unit, Some(zone.into())))
 }
@@ -247,20 +204,19 @@ fn is_entries(entries: &FieldRef) -> bool {
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
+    use crate::layout::check_crosses;
 
-    fn round_trip(schema: Schema) -> Result<SchemaRef, String> {
-        decode(&encode(&schema).unwrap(), &Limits::default())
+    fn round_trip(schema: &Schema) -> Result<SchemaRef, String> {
+        decode(&encode(schema).unwrap(), &Limits::default())
     }
 
     fn of(data_type: DataType) -> Schema {
         Schema::new(vec![Field::new("a", data_type, true)])
     }
 
-    pub(crate) fn every_type() -> Vec<DataType> {
-        let pair = Fields::from(vec![
-            Field::new("keys", DataType::Utf8, false),
-            Field::new("values", DataType::Int32, true),
-        ]);
+    fn every_type() -> Vec<DataType> {
+        let pair =
+            Fields::from(vec![Field::new("keys", DataType::Utf8, false), Field::new("values", DataType::Int32, true)]);
         let units = [TimeUnit::Second, TimeUnit::Millisecond, TimeUnit::Microsecond, TimeUnit::Nanosecond];
         let mut types = vec![
             DataType::Null,
@@ -303,10 +259,10 @@ mod tests {
     fn every_type_of_the_table_comes_back() {
         for data_type in every_type() {
             assert_eq!(check_crosses(&data_type), Ok(()));
-            assert_eq!(*round_trip(of(data_type.clone())).unwrap(), of(data_type));
+            assert_eq!(*round_trip(&of(data_type.clone())).unwrap(), of(data_type));
         }
         let names = Schema::new(vec![Field::new("a", DataType::Int8, false), Field::new("ä b", DataType::Utf8, true)]);
-        assert_eq!(*round_trip(names.clone()).unwrap(), names);
+        assert_eq!(*round_trip(&names).unwrap(), names);
     }
 
     #[test]
@@ -323,7 +279,7 @@ mod tests {
             (DataType::FixedSizeList(Arc::new(Field::new("item", DataType::Int8, true)), 2), "a: FixedSizeList of"),
             (DataType::List(Arc::new(Field::new("item", DataType::Float16, true))), "a.item: FloatingPoint of"),
         ] {
-            let error = round_trip(of(data_type)).unwrap_err();
+            let error = round_trip(&of(data_type)).unwrap_err();
             assert!(error.starts_with(message), "{error}");
         }
     }
@@ -334,16 +290,21 @@ mod tests {
         for _ in 0..40 {
             deep = DataType::List(Arc::new(Field::new("i", deep, true)));
         }
-        assert!(round_trip(of(deep)).unwrap_err().contains("limits.depth"));
+        assert!(round_trip(&of(deep)).unwrap_err().contains("limits.depth"));
         let wide = Schema::new((0..5000).map(|i| Field::new(i.to_string(), DataType::Int8, true)).collect::<Vec<_>>());
-        assert!(round_trip(wide).unwrap_err().contains("limits.columns"));
+        assert!(round_trip(&wide).unwrap_err().contains("limits.columns"));
     }
 
     #[test]
     fn noise_is_refused_without_a_panic() {
-        let good = encode(&Schema::new(every_type().into_iter().enumerate().map(|(i, data_type)| {
-            Field::new(i.to_string(), data_type, true)
-        }).collect::<Vec<_>>())).unwrap();
+        let good = encode(&Schema::new(
+            every_type()
+                .into_iter()
+                .enumerate()
+                .map(|(i, data_type)| Field::new(i.to_string(), data_type, true))
+                .collect::<Vec<_>>(),
+        ))
+        .unwrap();
         for length in 0..good.len() {
             let _ = decode(&good[..length], &Limits::default());
         }

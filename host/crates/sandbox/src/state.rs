@@ -7,6 +7,7 @@ use forebay_model::plan::Plan;
 use forebay_model::ports::{Assets, Emission, RowRefusal, Selection, TransformOutput};
 use wasmtime::ResourceLimiter;
 
+use crate::layout::shape;
 use crate::lift;
 use crate::limits::Limits;
 use crate::lower::Node;
@@ -101,7 +102,7 @@ impl Call {
     pub(crate) fn admit(&mut self, emit: &Emit<'_>, limits: &Limits) -> Result<(), String> {
         let count = self.plan.routes.len();
         let route = self.route(emit.route).ok_or_else(|| format!("the plan has {count} routes"))?;
-        let (nodes, buffers) = lift::shape(route.computed.fields());
+        let (nodes, buffers) = shape(route.computed.fields());
         if (emit.nodes.len(), emit.buffers.len()) != (nodes, buffers) {
             let (sent, lists) = (emit.nodes.len(), emit.buffers.len());
             return Err(format!(
@@ -118,7 +119,8 @@ impl Call {
         let buffers: usize = emit.buffers.iter().map(|buffer| buffer.len()).sum();
         let values: usize = emit.nodes.iter().map(|node| ARRAY_BYTES.saturating_add(node.length as usize)).sum();
         let selection = emit.selection.map_or(0, |rows| rows.len().saturating_mul(4));
-        self.output_bytes = [buffers, values, selection, ARRAY_BYTES].into_iter().fold(self.output_bytes, usize::saturating_add);
+        self.output_bytes =
+            [buffers, values, selection, ARRAY_BYTES].into_iter().fold(self.output_bytes, usize::saturating_add);
         self.emitted_rows = self.emitted_rows.saturating_add(u64::from(selected));
         self.emits += 1;
         if self.output_bytes > limits.output_bytes() {
@@ -275,9 +277,8 @@ impl ResourceLimiter for MemoryGuard {
     fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
         if desired > self.table_elements {
             let most = self.table_elements;
-            self.refused = Some(format!(
-                "asked for a table of {desired} elements, the cap is {most} (limits.table_elements)"
-            ));
+            self.refused =
+                Some(format!("asked for a table of {desired} elements, the cap is {most} (limits.table_elements)"));
             return Ok(false);
         }
         Ok(true)

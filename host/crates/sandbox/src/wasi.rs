@@ -38,7 +38,7 @@ const INTERFACES: [&str; 20] = [
     "filesystem/types",
 ];
 /// What a stream says it takes at once.
-const STREAM_ROOM: u64 = 64 << 10;
+const STREAM_ROOM: u32 = 64 << 10;
 /// Most random bytes of a call.
 const RANDOM_BYTES: u64 = 1 << 20;
 const STDOUT: u32 = 1;
@@ -130,8 +130,7 @@ fn terminals(linker: &mut Linker<GuestState>) -> Linked {
     for (name, function) in
         [("cli/terminal-stdout", "get-terminal-stdout"), ("cli/terminal-stderr", "get-terminal-stderr")]
     {
-        instance(linker, name)?
-            .func_wrap(function, |_: Context<'_>, ()| Ok((None::<Resource<TerminalOutput>>,)))?;
+        instance(linker, name)?.func_wrap(function, |_: Context<'_>, ()| Ok((None::<Resource<TerminalOutput>>,)))?;
     }
     Ok(())
 }
@@ -214,7 +213,7 @@ fn io(linker: &mut Linker<GuestState>) -> Linked {
 
 fn output(streams: &mut LinkerInstance<'_, GuestState>) -> Linked {
     streams.func_wrap("[method]output-stream.check-write", |_: Context<'_>, (_,): (Resource<OutputStream>,)| {
-        Ok((Ok::<_, StreamError>(STREAM_ROOM),))
+        Ok((Ok::<_, StreamError>(u64::from(STREAM_ROOM)),))
     })?;
     for name in ["write", "blocking-write-and-flush"] {
         streams.func_wrap(

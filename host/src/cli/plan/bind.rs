@@ -59,6 +59,8 @@ pub(super) struct PlannedRoute {
 pub(super) struct PlannedTable {
     pub(super) table: String,
     pub(super) exists: bool,
+    /// All that it has after a load, forebay's own too.
+    pub(super) columns: u64,
     pub(super) adds: Vec<String>,
     pub(super) widens: Vec<String>,
     pub(super) held: Vec<String>,
@@ -229,7 +231,7 @@ impl Planned {
     /// Adds what becomes of a table; routes that share one say it together.
     async fn table(&mut self, planner: &Planner<'_>, target: &Target, rejects: bool) -> Result<()> {
         let Target { warehouse: _, fit } = target;
-        let TableFit { table, after: _, destinations: _, adds, widens, held, partition_by: _ } = fit;
+        let TableFit { table, after, destinations: _, adds, widens, held, partition_by: _ } = fit;
         let name = table.to_string();
         let held: Vec<_> = held.iter().filter(|change| !change.approved).map(|change| change.column.clone()).collect();
         if let Some(known) = self.tables.iter_mut().find(|known| known.table == name) {
@@ -244,7 +246,7 @@ impl Planned {
             None => false,
         };
         let (adds, widens) = (adds.clone(), widens.clone());
-        self.tables.push(PlannedTable { table: name, exists, adds, widens, held, rejects });
+        self.tables.push(PlannedTable { table: name, exists, columns: after.fields().len() as u64, adds, widens, held, rejects });
         Ok(())
     }
 }

@@ -86,8 +86,8 @@ fn step_json(step: &PlannedStep) -> serde_json::Value {
 }
 
 fn table_json(table: &PlannedTable) -> serde_json::Value {
-    let PlannedTable { table, exists, adds, widens, held, rejects } = table;
-    json!({ "table": table, "exists": exists, "adds": adds, "widens": widens, "held": held, "rejects": rejects })
+    let PlannedTable { table, exists, columns, adds, widens, held, rejects } = table;
+    json!({ "table": table, "exists": exists, "columns": columns, "adds": adds, "widens": widens, "held": held, "rejects": rejects })
 }
 
 fn in_words(config: &Config, planned: &Planned) -> String {
@@ -119,12 +119,12 @@ fn in_words(config: &Config, planned: &Planned) -> String {
             lines.push(format!("      {name} ▶ {leads} ({})", show::count(*columns, "column")));
         }
     }
-    for PlannedTable { table, exists, adds, widens, held, rejects } in tables {
+    for PlannedTable { table, exists, columns, adds, widens, held, rejects } in tables {
         let what = if *rejects { "rejects" } else { "rows" };
         if *exists {
             lines.push(format!("  ▶ {what}: {table}"));
         } else {
-            lines.push(format!("  ▶ {what}: {table}, new, with {}", show::count(adds.len() as u64, "column")));
+            lines.push(format!("  ▶ {what}: {table}, new, with {}", show::count(*columns, "column")));
         }
         if *exists && !adds.is_empty() {
             lines.push(format!("      adds {}", adds.join(", ")));

@@ -23,13 +23,14 @@ pub(super) async fn why(global: &Global, lake: &Lake, what: &str, since: Option<
     for segment in &segments {
         let mut shown = details(lake, &work, segment).await?;
         let modules = modules(lake, &shown).await?;
+        let rejects: Vec<_> = config.pipelines.values().map(|pipeline| pipeline.rejects.to_string()).collect();
         if global.json() {
             if let Value::Object(map) = &mut shown {
                 map.insert("modules".to_owned(), Value::Object(modules));
             }
             show::object(&shown)?;
         } else {
-            show::line(&in_words(&shown, &modules))?;
+            show::line(&in_words(&shown, &modules, &rejects))?;
         }
     }
     Ok(Exit::Ok)
@@ -109,7 +110,7 @@ async fn modules(lake: &Lake, shown: &Value) -> anyhow::Result<Object> {
     Ok(modules)
 }
 
-fn in_words(shown: &Value, modules: &Object) -> String {
+fn in_words(shown: &Value, modules: &Object, rejects: &[String]) -> String {
     let rows = |key: &str| shown.get(key).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_object);
     let mut parts = Vec::new();
     if let Some(landed) = shown.get("segment").and_then(Value::as_object) {
@@ -136,6 +137,8 @@ fn in_words(shown: &Value, modules: &Object) -> String {
         parts.push(format!("refined by {pipeline} revision {}{names}", number(work, "revision")));
         let tables: Vec<_> = rows("tables")
             .filter(|table| text(table, "pipeline") == pipeline)
+            // What was rejected is told by its count.
+            .filter(|table| !rejects.iter().any(|name| name == text(table, "table_name")))
             .map(|table| format!("{} in {}", show::count(number(table, "rows"), "row"), text(table, "table_name")))
             .collect();
         if !tables.is_empty() {

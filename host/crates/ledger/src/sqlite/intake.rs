@@ -128,25 +128,48 @@ async fn listed_parts<'a>(db: &mut SqliteConnection, landing: &'a Landing) -> St
 async fn advance(db: &mut SqliteConnection, landing: &Landing) -> Step<bool> {
     let spans: BTreeSet<&Partition> =
         landing.objects.iter().flat_map(|object| &object.segments).map(|segment| &segment.partition).collect();
-    let mut advanced = false;
+    let standing = next_positions(db, landing).await?;
+    let mut moving = Vec::new();
     for advance in &landing.advances {
-        let stands = next_position(db, &landing.stream, &advance.partition).await?;
-        if !may_advance(&landing.stream, advance, stands, spans.contains(&advance.partition))? {
-            continue;
+        let stands = standing.get(advance.partition.as_str()).copied();
+        if may_advance(&landing.stream, advance, stands, spans.contains(&advance.partition))? {
+            moving.push(advance);
         }
-        advanced = true;
-        sqlx::query(
-            "INSERT INTO partitions (stream, partition, next_position, advanced_at) VALUES (?, ?, ?, ?) \
-             ON CONFLICT DO UPDATE SET next_position = excluded.next_position, advanced_at = excluded.advanced_at",
-        )
-        .bind(landing.stream.as_str())
-        .bind(advance.partition.as_str())
-        .bind(advance.to.to_string())
-        .bind(landing.landed_at.as_micros())
-        .execute(&mut *db)
-        .await?;
     }
-    Ok(advanced)
+    for chunk in moving.chunks(ROWS) {
+        let mut insert =
+            QueryBuilder::<Sqlite>::new("INSERT INTO partitions (stream, partition, next_position, advanced_at) ");
+        insert.push_values(chunk, |mut row, advance| {
+            row.push_bind(landing.stream.as_str())
+                .push_bind(advance.partition.as_str())
+                .push_bind(advance.to.to_string())
+                .push_bind(landing.landed_at.as_micros());
+        });
+        insert.push(
+            " ON CONFLICT DO UPDATE SET next_position = excluded.next_position, advanced_at = excluded.advanced_at",
+        );
+        insert.build().persistent(false).execute(&mut *db).await?;
+    }
+    Ok(!moving.is_empty())
+}
+
+/// Where the partitions of a landing stand.
+async fn next_positions(db: &mut SqliteConnection, landing: &Landing) -> Step<BTreeMap<String, OrderedPosition>> {
+    let partitions: Vec<_> = landing.advances.iter().map(|advance| advance.partition.as_str()).collect();
+    let rows = sqlx::query(
+        "SELECT p.partition, p.next_position FROM json_each(?) j JOIN partitions p \
+         ON p.stream = ? AND p.partition = j.value",
+    )
+    .bind(serde_json::to_string(&partitions)?)
+    .bind(landing.stream.as_str())
+    .fetch_all(db)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            let text: String = row.try_get("next_position")?;
+            Ok((row.try_get("partition")?, text.parse().map_err(|error| rows::unreadable(&error))?))
+        })
+        .collect()
 }
 
 async fn insert_objects(db: &mut SqliteConnection, landing: &Landing, objects: &[&NewObject]) -> Step<()> {

@@ -11,6 +11,8 @@ mod intake;
 mod open;
 mod refine;
 mod rows;
+#[cfg(test)]
+mod tests;
 
 use std::fs::File;
 use std::future::Future;

@@ -114,6 +114,13 @@ async fn check(path: &Path, bytes: u64) -> Step<()> {
         let what = "it is an SQLite file that forebay did not make".to_owned();
         return Err(LedgerError::Damaged { path: path.to_owned(), what }.into());
     }
+    // SQLite takes what is missing of the last page for zeros. While there is a log, the page is read from there.
+    let page: i64 = sqlx::query("PRAGMA page_size").fetch_one(&mut connection).await?.try_get(0)?;
+    let logged = std::fs::metadata(beside(path, "-wal")).is_ok_and(|log| log.len() > 0);
+    if !logged && u64::try_from(page).is_ok_and(|page| page > 0 && bytes % page != 0) {
+        let what = format!("its {bytes} bytes end within a page of {page}: it was cut off");
+        return Err(LedgerError::Damaged { path: path.to_owned(), what }.into());
+    }
     if bytes <= CHECKED_BYTES {
         let found: String = sqlx::query("PRAGMA quick_check(1)").fetch_one(&mut connection).await?.try_get(0)?;
         if found != "ok" {

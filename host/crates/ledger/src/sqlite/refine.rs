@@ -19,7 +19,7 @@ use crate::versions::{self, Standing, Unit, Version};
 const PAGE: usize = 256;
 
 /// Segments to refine: those behind the mark that nothing was made of, and failed ones that are due.
-const CANDIDATES: &str = "SELECT s.number, s.segment, s.stream, s.partition, s.key, s.version, s.source_start, \
+pub(super) const CANDIDATES: &str = "SELECT s.number, s.segment, s.stream, s.partition, s.key, s.version, s.source_start, \
     s.source_end, s.position, s.next_position, s.object, s.content, s.content_start, s.content_end, s.compression, \
     s.preamble, s.bytes, s.records, s.format, s.landed_at, o.sha256, r.attempts, r.loaded_generation, \
     o.key IS NOT NULL AND EXISTS (SELECT 1 FROM objects v WHERE v.stream = o.stream AND v.partition = o.partition \

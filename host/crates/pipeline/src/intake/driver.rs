@@ -144,14 +144,14 @@ impl Driver {
                 _ = shutdown.wait_for(|stop| *stop) => Some(Event::Shutdown),
                 () = self.context.clock.sleep(pause) => Some(Event::Woke),
             },
-            Effect::Land(batch) => Some(Event::Landed(self.land(batch).await)),
+            Effect::Land(batch) => Some(Event::Landed(self.context.land(batch).await)),
             Effect::List(landing) => {
                 (self.context.failpoint)("after_land");
                 let listed = self.context.ledger.land(&landing).await;
                 (self.context.failpoint)("after_list");
                 Some(Event::Listed(listed))
             }
-            Effect::Journal(entry) => Some(Event::Journalled(self.journal(&entry).await)),
+            Effect::Journal(entry) => Some(Event::Journalled(self.context.journal(&entry).await)),
             Effect::Acknowledge(segments) => {
                 (self.context.failpoint)("before_acknowledge");
                 Some(Event::Acknowledged(match &mut self.source {
@@ -192,9 +192,11 @@ impl Driver {
         };
         source.poll().await
     }
+}
 
+impl StreamContext {
     async fn land(&self, batch: RawBatch) -> super::state::LandedBatch {
-        let context = &self.context;
+        let context = self;
         // An object streams through buffers of a few chunks, whatever its size; records are held whole.
         let bytes = match &batch {
             RawBatch::Objects(_) => 8 * 1024 * 1024,
@@ -223,10 +225,10 @@ impl Driver {
 
     async fn journal(&self, entry: &JournalEntry) -> Result<()> {
         if !entry.segments.is_empty() {
-            self.context.zone.journal(entry).await?;
-            (self.context.failpoint)("after_journal");
+            self.zone.journal(entry).await?;
+            (self.failpoint)("after_journal");
         }
-        self.context.ledger.mark_journalled(entry.attempt).await
+        self.ledger.mark_journalled(entry.attempt).await
     }
 }
 

@@ -194,7 +194,7 @@ pub(crate) fn link(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
     linker.instance("forebay:transform/types@0.1.0")?;
     let mut host = linker.instance("forebay:transform/host@0.1.0")?;
     host.func_wrap("emit", |store: Context<'_>, (route, selection, batch): (u32, Selection, BatchOut)| {
-        emit(store, route, selection, &batch)
+        emit(store, route, &selection, &batch)
     })?;
     host.func_wrap(
         "reject",
@@ -233,7 +233,7 @@ pub(crate) fn link(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
     assets(&mut host)
 }
 
-fn emit(mut store: Context<'_>, route: u32, selection: Selection, batch: &BatchOut) -> wasmtime::Result<()> {
+fn emit(mut store: Context<'_>, route: u32, selection: &Selection, batch: &BatchOut) -> wasmtime::Result<()> {
     // More lists than the widest plan has are not even read.
     let most = store.data().limits.columns.saturating_mul(8);
     if batch.nodes.len() > most || batch.buffers.len() > most {
@@ -251,7 +251,7 @@ fn emit(mut store: Context<'_>, route: u32, selection: Selection, batch: &BatchO
     // What `admit` counts is written back after the guest's memory has been let go of.
     let mut call = store.data_mut().call.take().ok_or_else(|| Mistake("emit outside process".into()))?;
     let buffers: Vec<&[u8]> = lists.iter().map(|list| list.as_le_slice(&store)).collect();
-    let selection = match &selection {
+    let selection = match selection {
         Selection::All => None,
         Selection::Rows(rows) => Some(rows.as_le_slice(&store)),
     };
@@ -362,9 +362,7 @@ impl Exports {
     ) -> wasmtime::Result<Result<Draft, Refusal>> {
         let bind = self.bind.typed::<(&[u8], &str), (Result<WitPlan, WitBindError>,)>(&*store)?;
         let (answer,) = bind.call(store, (schema, config))?;
-        Ok(answer
-            .map(Draft::from)
-            .map_err(|WitBindError { message, hint, place }| Refusal { message, hint, place }))
+        Ok(answer.map(Draft::from).map_err(|WitBindError { message, hint, place }| Refusal { message, hint, place }))
     }
 
     /// The inner result is the rule's own.
@@ -387,8 +385,11 @@ impl Exports {
             landed_at: landed_at.as_micros(),
             seed: *seed,
         };
-        let nodes: Vec<WitNode> =
-            flat.nodes.iter().map(|Node { length, null_count }| WitNode { length: *length, null_count: *null_count }).collect();
+        let nodes: Vec<WitNode> = flat
+            .nodes
+            .iter()
+            .map(|Node { length, null_count }| WitNode { length: *length, null_count: *null_count })
+            .collect();
         let buffers: Vec<&[u8]> = flat.buffers.iter().map(|buffer| buffer.as_slice()).collect();
         let rows = u32::try_from(input.rows).map_err(|_| Mistake("the batch has too many rows".into()))?;
         let batch = BatchIn { rows, nodes: &nodes, buffers: &buffers };

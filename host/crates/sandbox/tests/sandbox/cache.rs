@@ -69,4 +69,3 @@ fn a_folder_that_cannot_be_written_costs_only_time() {
     let module = sandbox(&file).load(wasm("evil")).unwrap();
     instance(&bound(&module, "identity")).process(&rows(8)).unwrap();
 }
-

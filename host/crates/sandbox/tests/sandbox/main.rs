@@ -1,7 +1,8 @@
 //! What the sandbox promises, tried with guests that break their word.
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::cast_possible_truncation, reason = "tests")]
 
 mod cache;
+mod compiling;
 mod contained;
 mod load;
 mod plans;

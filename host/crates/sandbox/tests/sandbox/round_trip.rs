@@ -33,10 +33,29 @@ fn columns(rows: usize, null: usize) -> Vec<ArrayRef> {
         ($($of:ty),*) => { vec![$(values::<$of>(rows, |row| here(row).then_some((row % 100) as _))),*] };
     }
     let mut columns: Vec<ArrayRef> = numbers![
-        Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type, UInt32Type, UInt64Type, Float32Type,
-        Float64Type, Date32Type, Time32SecondType, Time32MillisecondType, Time64MicrosecondType, Time64NanosecondType,
-        TimestampSecondType, TimestampMillisecondType, TimestampMicrosecondType, TimestampNanosecondType,
-        DurationSecondType, DurationMillisecondType, DurationMicrosecondType, DurationNanosecondType
+        Int8Type,
+        Int16Type,
+        Int32Type,
+        Int64Type,
+        UInt8Type,
+        UInt16Type,
+        UInt32Type,
+        UInt64Type,
+        Float32Type,
+        Float64Type,
+        Date32Type,
+        Time32SecondType,
+        Time32MillisecondType,
+        Time64MicrosecondType,
+        Time64NanosecondType,
+        TimestampSecondType,
+        TimestampMillisecondType,
+        TimestampMicrosecondType,
+        TimestampNanosecondType,
+        DurationSecondType,
+        DurationMillisecondType,
+        DurationMicrosecondType,
+        DurationNanosecondType
     ];
     let text = |row: usize| here(row).then(|| format!("é{}", "x".repeat(row % 5)));
     columns.push(Arc::new(NullArray::new(rows)));
@@ -46,7 +65,8 @@ fn columns(rows: usize, null: usize) -> Vec<ArrayRef> {
     let decimals: PrimitiveArray<Decimal128Type> =
         (0..rows).map(|row| here(row).then_some(-10_i128.pow(37) * (row % 9) as i128)).collect();
     columns.push(Arc::new(decimals.with_precision_and_scale(38, 10).unwrap()));
-    let zoned = (0..rows).map(|row| here(row).then_some(row as i64)).collect::<PrimitiveArray<TimestampMicrosecondType>>();
+    let zoned =
+        (0..rows).map(|row| here(row).then_some(row as i64)).collect::<PrimitiveArray<TimestampMicrosecondType>>();
     columns.push(Arc::new(zoned.with_timezone("UTC")));
     columns.push(fixed(rows, here));
     columns.push(list(rows, here));

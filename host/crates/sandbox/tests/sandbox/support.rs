@@ -23,7 +23,8 @@ pub(crate) fn wasm(name: &str) -> &'static [u8] {
 
 fn build() -> BTreeMap<String, Vec<u8>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../..");
-    let arguments = "build --quiet -p evil --lib --examples --target wasm32-wasip2 --profile guest --message-format json";
+    let arguments =
+        "build --quiet -p evil --lib --examples --target wasm32-wasip2 --profile guest --message-format json";
     let output = Command::new(env!("CARGO")).args(arguments.split(' ')).current_dir(root).output().expect("cargo runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let mut built = BTreeMap::new();
@@ -37,6 +38,17 @@ fn build() -> BTreeMap<String, Vec<u8>> {
         }
     }
     built
+}
+
+/// The text without the lines and columns of source files, which change with every edit of a guest.
+pub(crate) fn steady(text: &str) -> String {
+    let mut parts = text.split(".rs:");
+    let mut steady = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        steady += ".rs:_";
+        steady += part.trim_start_matches(|c: char| c.is_ascii_digit() || c == ':');
+    }
+    steady
 }
 
 /// Remembers what guests say.

@@ -48,16 +48,37 @@ fn clocks_stand_still_at_the_landing_time() {
 
 #[test]
 fn chance_is_the_segments_and_the_rows() {
-    let first = number("random", &segment(), 0);
-    assert_eq!(number("random", &segment(), 0), first);
-    assert_ne!(number("random", &SegmentContext { seed: 18, ..segment() }, 0), first);
-    assert_ne!(number("random", &segment(), 8192), first);
+    for how in ["random", "random_bytes"] {
+        let first = number(how, &segment(), 0);
+        assert_eq!(number(how, &segment(), 0), first);
+        assert_ne!(number(how, &SegmentContext { seed: 18, ..segment() }, 0), first);
+        assert_ne!(number(how, &segment(), 8192), first);
+    }
+    assert_snapshot!(said("random_greedy"), @"the module asked for more than 1048576 random bytes at once");
+    // std seeds its hash maps once in an instance, at `bind`: the same for all segments.
+    assert_eq!(number("hash_order", &segment(), 0), number("hash_order", &SegmentContext { seed: 18, ..segment() }, 9));
+}
+
+#[test]
+fn chance_does_not_depend_on_the_calls_before() {
+    let config = json!({ "behaviour": "random", "columns": ["id"] });
+    let bound = evil().bind(&Arc::new(schema().project(&[0]).unwrap()), &config, &Assets::default()).unwrap();
+    let mut input = rows(2);
+    input.columns.truncate(1);
+    let mut guest = instance(&bound);
+    let mut draw = || guest.process(&input).unwrap().emissions[0].computed[0].as_primitive::<Int64Type>().value(0);
+    assert_eq!(draw(), draw());
 }
 
 #[test]
 fn the_context_arrives() {
     assert_snapshot!(said("context"), @r#"Context { stream: "payments", segment: "payments/3f9c", partition: "files:inbox", first-position: "a.csv@1[0..9]", rows: RowNumbers::From(0), landed-at: 1767323045678901, seed: 17 }"#);
     assert_eq!(number("first_number", &segment(), u64::from(u32::MAX) + 5), i64::from(u32::MAX) + 5);
+}
+
+#[test]
+fn handles_are_counted() {
+    assert_snapshot!(said("asset_hoard"), @"process: cannot allocate another handle: store handle limit exceeded");
 }
 
 #[test]

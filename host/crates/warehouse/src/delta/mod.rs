@@ -37,6 +37,7 @@ use arrow_schema::{DataType, Field, SchemaRef};
 use arrow_select::concat::concat_batches;
 use async_trait::async_trait;
 use datafusion::catalog::TableProvider;
+use datafusion::error::DataFusionError;
 use datafusion::prelude::SessionContext;
 use deltalake::DeltaTableError;
 use forebay_model::ports::{
@@ -147,15 +148,18 @@ impl DeltaWarehouse {
     /// # Errors
     /// Where the table's log or one of its files cannot be read.
     pub async fn rows(&self, table: &str) -> Result<Option<RecordBatch>> {
-        let Some(provider) = self.provider(table).await? else { return Ok(None) };
-        let reading = |error: datafusion::error::DataFusionError| {
+        let Some(opened) = self.load_table(table).await? else { return Ok(None) };
+        let schema = opened.snapshot().map_err(WarehouseError::delta("read", table))?.snapshot().arrow_schema();
+        let reading = |error: DataFusionError| {
             WarehouseError::delta("read", table)(DeltaTableError::Generic(error.to_string()))
         };
-        let schema = provider.schema();
+        let provider = opened.table_provider().await.map_err(reading)?;
         let frame = SessionContext::new().read_table(provider).map_err(reading)?;
         let batches = Box::pin(frame.collect()).await.map_err(reading)?;
-        let schema = batches.first().map_or(schema, RecordBatch::schema);
-        Ok(Some(concat_batches(&schema, &batches).map_err(WarehouseError::data_file("read", &self.root.join(table)))?))
+        // Queries give text as views.
+        let stored = batches.iter().map(|batch| columns::adapt_batch(batch, &schema)).collect::<Result<Vec<_>, _>>();
+        let rows = stored.and_then(|batches| concat_batches(&schema, &batches));
+        Ok(Some(rows.map_err(WarehouseError::data_file("read", &self.root.join(table)))?))
     }
 
     fn table_path(&self, table: &str) -> Result<PathBuf, WarehouseError> {

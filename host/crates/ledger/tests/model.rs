@@ -1,0 +1,411 @@
+//! The ledger in SQLite gives the same answers as the plain model, whatever is asked in whatever order.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow_schema::{DataType, Field, Schema};
+use async_trait::async_trait;
+use forebay_ledger::{MemoryLedger, OpenMode, SqliteLedger};
+use forebay_model::flow::OnChange;
+use forebay_model::ids::{Digest, ModuleName, PipelineName, SegmentId, StreamName, TableName};
+use forebay_model::load::{Load, LoadGroup, LoadReceipt, RefinedSegment, RejectCount, StagedFile};
+use forebay_model::ports::{
+    Advance, Clock, DeploymentState, HeldChange, Landing, Ledger, ModuleRecord, NewObject, NewSegment, ObjectState,
+    Random, SegmentFailure, WorkItem,
+};
+use forebay_model::position::{OrderedPosition, Position};
+use forebay_model::revision::Revision;
+use forebay_model::segment::{Compression, Partition, SegmentContent, SegmentCounts};
+use forebay_model::{ErrorClass, Timestamp};
+use proptest::prelude::*;
+use uuid::Uuid;
+
+#[derive(Debug)]
+struct Still;
+
+#[async_trait]
+impl Clock for Still {
+    fn now(&self) -> Timestamp {
+        Timestamp::EPOCH
+    }
+    async fn sleep(&self, _duration: Duration) {}
+}
+
+impl Random for Still {
+    fn uuid(&self) -> Uuid {
+        Uuid::from_u128(42)
+    }
+    fn bits(&self) -> u64 {
+        42
+    }
+}
+
+/// A call, by small numbers, so that calls meet one another.
+#[derive(Debug, Clone)]
+enum Call {
+    LandFile { attempt: u8, key: u8, version: u8, start: u8, parts: u8, on_change: OnChange },
+    LandRecords { attempt: u8, partition: u8, from: Option<u8>, records: u8 },
+    Journalled(u8),
+    Work { pipeline: u8, now: u8, skip: u8, limit: u8 },
+    Fail { pipeline: u8, pick: u8, at: u8, retry_after: Option<u8> },
+    RetryFailed(u8),
+    Open { pipeline: u8, number: Option<u8>, from: u8, take: u8, tables: u8, generation: u8 },
+    Reopen { pipeline: u8 },
+    Close { pipeline: u8, number: u8, table: u8 },
+    Evolve { pipeline: u8, from: Option<u8>, columns: u8 },
+    Hold { column: u8, approve: bool },
+    Module { content: u8, path: u8, at: u8 },
+    Deploy { revision: u8, state: u8, record: bool, at: u8 },
+    Ask { what: u8, at: u8, answer: Option<u8> },
+}
+
+fn call() -> impl Strategy<Value = Call> {
+    let on_change = prop_oneof![4 => Just(OnChange::Replace), 1 => Just(OnChange::Append), 1 => Just(OnChange::Tail)];
+    prop_oneof![
+        4 => (0..12_u8, 0..3_u8, 0..3_u8, prop_oneof![4 => Just(0_u8), 1 => Just(1_u8)], 0..4_u8, on_change).prop_map(
+            |(attempt, key, version, start, parts, on_change)| Call::LandFile { attempt, key, version, start, parts, on_change }
+        ),
+        3 => (20..40_u8, 0..2_u8, proptest::option::of(0..6_u8), 0..3_u8)
+            .prop_map(|(attempt, partition, from, records)| Call::LandRecords { attempt, partition, from, records }),
+        1 => (0..40_u8).prop_map(Call::Journalled),
+        3 => (0..2_u8, 0..20_u8, any::<u8>(), 0..8_u8)
+            .prop_map(|(pipeline, now, skip, limit)| Call::Work { pipeline, now, skip, limit }),
+        3 => (0..2_u8, any::<u8>(), 0..10_u8, proptest::option::of(0..10_u8))
+            .prop_map(|(pipeline, pick, at, retry_after)| Call::Fail { pipeline, pick, at, retry_after }),
+        1 => (0..2_u8).prop_map(Call::RetryFailed),
+        5 => (0..2_u8, proptest::option::weighted(0.2, 0..6_u8), 0..6_u8, 1..5_u8, 0..3_u8, prop_oneof![9 => Just(0_u8), 1 => Just(1_u8)])
+            .prop_map(|(pipeline, number, from, take, tables, generation)| Call::Open { pipeline, number, from, take, tables, generation }),
+        1 => (0..2_u8).prop_map(|pipeline| Call::Reopen { pipeline }),
+        5 => (0..2_u8, 0..6_u8, 0..3_u8).prop_map(|(pipeline, number, table)| Call::Close { pipeline, number, table }),
+        1 => (0..2_u8, proptest::option::of(1..3_u8), 0..3_u8)
+            .prop_map(|(pipeline, from, columns)| Call::Evolve { pipeline, from, columns }),
+        1 => (0..3_u8, any::<bool>()).prop_map(|(column, approve)| Call::Hold { column, approve }),
+        1 => (0..3_u8, 0..2_u8, 0..4_u8).prop_map(|(content, path, at)| Call::Module { content, path, at }),
+        2 => (0..3_u8, 0..3_u8, any::<bool>(), 0..4_u8)
+            .prop_map(|(revision, state, record, at)| Call::Deploy { revision, state, record, at }),
+        1 => (0..2_u8, 0..2_u8, proptest::option::of(0..4_u8)).prop_map(|(what, at, answer)| Call::Ask { what, at, answer }),
+    ]
+}
+
+fn stream() -> StreamName {
+    StreamName::new("payments").unwrap()
+}
+
+fn pipeline(number: u8) -> PipelineName {
+    PipelineName::new(format!("p{number}")).unwrap()
+}
+
+fn table(number: u8) -> TableName {
+    format!("lake.t{number}").parse().unwrap()
+}
+
+fn at(time: u8) -> Timestamp {
+    Timestamp::from_micros(i64::from(time))
+}
+
+fn land_file(attempt: u8, key: u8, version: u8, start: u8, parts: u8, on_change: OnChange) -> Landing {
+    let start = u64::from(start) * 10;
+    let (key, version) = (format!("k{key}"), format!("v{version}"));
+    let end = start + u64::from(parts) * 10;
+    let segment = |part: u8| {
+        let range = start + u64::from(part) * 10..start + u64::from(part) * 10 + 10;
+        NewSegment {
+            partition: Partition::new("files:/in"),
+            first: Position::object(key.clone(), version.clone(), range.clone()),
+            next: None,
+            content: SegmentContent::Bytes {
+                range: range.start - start..range.end - start,
+                compression: Compression::None,
+                preamble: None,
+            },
+            bytes: 10,
+            records: None,
+            format: "json".to_owned(),
+        }
+    };
+    Landing {
+        stream: stream(),
+        attempt: Uuid::from_u128(u128::from(attempt)),
+        landed_at: at(attempt),
+        objects: vec![NewObject {
+            name: format!("payments/{attempt}-{key}"),
+            bytes: end - start,
+            digest: Digest::of(format!("{key}{version}{start}{parts}").as_bytes()),
+            source: Some(ObjectState {
+                partition: Partition::new("files:/in"),
+                key: key.clone(),
+                version: version.clone(),
+                range: start..end,
+                identity: String::new(),
+            }),
+            on_change,
+            segments: (0..parts).map(segment).collect(),
+        }],
+        advances: Vec::new(),
+    }
+}
+
+fn land_records(attempt: u8, partition: u8, from: Option<u8>, records: u8) -> Landing {
+    let first = u64::from(from.unwrap_or(0));
+    let next = first + u64::from(records);
+    let partition = Partition::new(format!("kafka:c/t/{partition}"));
+    let segment = NewSegment {
+        partition: partition.clone(),
+        first: Position::Ordered(OrderedPosition::new(first)),
+        next: Some(Position::Ordered(OrderedPosition::new(next))),
+        content: SegmentContent::Envelope { rows: 0..u64::from(records) },
+        bytes: 10,
+        records: Some(u64::from(records)),
+        format: "json".to_owned(),
+    };
+    let object = NewObject {
+        name: format!("payments/{attempt}-records.parquet"),
+        bytes: 100,
+        digest: Digest::of(&[attempt]),
+        source: None,
+        on_change: OnChange::Replace,
+        segments: vec![segment],
+    };
+    Landing {
+        stream: stream(),
+        attempt: Uuid::from_u128(u128::from(attempt)),
+        landed_at: at(attempt),
+        objects: if records == 0 { Vec::new() } else { vec![object] },
+        advances: vec![Advance {
+            partition,
+            from: from.map(|from| OrderedPosition::new(u64::from(from))),
+            to: OrderedPosition::new(next),
+        }],
+    }
+}
+
+fn group(items: &[WorkItem], of: u8, number: u64, tables: u8, generation: u8) -> LoadGroup {
+    let revision = Digest::of(&[of]);
+    let segments: Vec<_> = items
+        .iter()
+        .map(|item| RefinedSegment {
+            segment: item.segment.id.clone(),
+            generation: u32::from(generation) + item.generation,
+            counts: SegmentCounts { records: 3, loaded: 2, filtered: 0, rejected: 1, rescued: 1 },
+            rejects: vec![RejectCount { stage: "decode".to_owned(), code: "malformed".to_owned(), records: 1 }],
+            replaces: item.segment.replaces.clone(),
+        })
+        .collect();
+    let file = |segment: &RefinedSegment| StagedFile {
+        path: "part.parquet".to_owned(),
+        bytes: 7,
+        rows: 2,
+        segment: segment.segment.clone(),
+        partition_values: BTreeMap::new(),
+        statistics: String::new(),
+    };
+    let load = |name: u8| Load {
+        ledger: Uuid::from_u128(42),
+        pipeline: pipeline(of),
+        number,
+        id: Uuid::from_u128(u128::from(number)),
+        table: table(name),
+        revision,
+        schema_version: 1,
+        begun_at: at(1),
+        schema: Arc::new(Schema::empty()),
+        partition_by: Vec::new(),
+        files: segments.iter().skip(usize::from(name)).map(file).collect(),
+        removes: Vec::new(),
+    };
+    LoadGroup {
+        pipeline: pipeline(of),
+        number,
+        revision,
+        schema_version: 1,
+        begun_at: at(1),
+        loads: (0..tables).map(load).collect(),
+        segments,
+    }
+}
+
+fn revision(number: u8) -> Revision {
+    Revision {
+        pipeline: pipeline(0),
+        stream: stream(),
+        decoder: serde_json::json!({ "number": number }),
+        steps: Vec::new(),
+        routes: BTreeMap::new(),
+        rejects: table(9),
+    }
+}
+
+/// An answer as text, so that all calls can be compared alike: of an error its class.
+fn shown<T: std::fmt::Debug>(answer: forebay_model::Result<T>) -> String {
+    match answer {
+        Ok(answer) => format!("{answer:?}"),
+        Err(error) => format!("error of class {}", error.class()),
+    }
+}
+
+/// All segments, in the order of the documented table.
+async fn segments(ledger: &dyn Ledger) -> Vec<SegmentId> {
+    let batch = ledger.read_table("segments").await.unwrap();
+    let column = batch.column_by_name("segment").unwrap();
+    let column = column.as_any().downcast_ref::<arrow_array::StringArray>().unwrap();
+    column.iter().flatten().map(SegmentId::from_text).collect()
+}
+
+async fn answer(ledger: &dyn Ledger, call: &Call, groups: &mut Vec<LoadGroup>) -> String {
+    match *call {
+        Call::LandFile { attempt, key, version, start, parts, on_change } => {
+            shown(ledger.land(&land_file(attempt, key, version, start, parts, on_change)).await)
+        }
+        Call::LandRecords { attempt, partition, from, records } => {
+            shown(ledger.land(&land_records(attempt, partition, from, records)).await)
+        }
+        Call::Journalled(attempt) => shown(ledger.mark_journalled(Uuid::from_u128(u128::from(attempt))).await),
+        Call::Work { pipeline: of, now, skip, limit } => {
+            let all = segments(ledger).await;
+            let skip: Vec<_> =
+                all.into_iter().enumerate().filter(|(n, _)| skip >> (n % 8) & 1 == 1 && n % 3 == 0).map(|(_, id)| id).collect();
+            shown(ledger.work(&pipeline(of), &stream(), at(now), &skip, u32::from(limit)).await)
+        }
+        Call::Fail { pipeline: of, pick, at: failed_at, retry_after } => {
+            let all = segments(ledger).await;
+            if all.is_empty() {
+                return String::new();
+            }
+            let failure = SegmentFailure {
+                segment: all[usize::from(pick) % all.len()].clone(),
+                generation: 0,
+                revision: Digest::of(b"r"),
+                class: ErrorClass::Operator,
+                message: "it failed".to_owned(),
+                hint: None,
+                at: at(failed_at),
+                retry_at: retry_after.map(|after| at(failed_at + after)),
+            };
+            shown(ledger.fail(&pipeline(of), &failure).await)
+        }
+        Call::RetryFailed(of) => shown(ledger.retry_failed(&pipeline(of)).await),
+        Call::Open { pipeline: of, number, from, take, tables, generation } => {
+            let work = ledger.work(&pipeline(of), &stream(), at(30), &[], 20).await.unwrap();
+            let items: Vec<_> = work.into_iter().skip(usize::from(from)).take(usize::from(take)).collect();
+            let last = ledger.last_number(&pipeline(of)).await.unwrap();
+            let group = group(&items, of, number.map_or(last + 1, u64::from), tables, generation);
+            let answer = shown(ledger.open_group(&group).await);
+            groups.push(group);
+            answer
+        }
+        Call::Reopen { pipeline: of } => match groups.iter().rev().find(|group| group.pipeline == pipeline(of)) {
+            Some(group) => shown(ledger.open_group(group).await),
+            None => String::new(),
+        },
+        Call::Close { pipeline: of, number, table: name } => {
+            let receipt = LoadReceipt { table_version: 3, rows_added: 1, rows_removed: 2, committed_now: true };
+            shown(ledger.close_load(&pipeline(of), u64::from(number), &table(name), &receipt, at(9)).await)
+        }
+        Call::Evolve { pipeline: of, from, columns } => {
+            let fields: Vec<_> = (0..columns).map(|n| Field::new(format!("c{n}"), DataType::Utf8, true)).collect();
+            let schema = Arc::new(Schema::new(fields));
+            shown(ledger.evolve_schema(&pipeline(of), from.map(u32::from), &schema, at(1)).await)
+        }
+        Call::Hold { column, approve: true } => shown(ledger.approve_change(&table(0), &format!("c{column}")).await),
+        Call::Hold { column, approve: false } => {
+            let change = HeldChange {
+                table: table(0),
+                column: format!("c{column}"),
+                data_type: "Utf8".to_owned(),
+                reason: "hold".to_owned(),
+                first_seen: at(column),
+                approved: false,
+            };
+            shown(ledger.hold_changes(&[change]).await)
+        }
+        Call::Module { content, path, at: time } => module(ledger, content, path, time).await,
+        Call::Deploy { revision: number, state, record, at: time } => {
+            let state = [DeploymentState::Active, DeploymentState::Retired, DeploymentState::Refused][usize::from(state)];
+            let recorded =
+                if record { shown(ledger.record_revision(&revision(number), at(time)).await) } else { String::new() };
+            recorded + &shown(ledger.deploy(&pipeline(0), revision(number).id(), state, "reason", at(time)).await)
+        }
+        Call::Ask { what, at: time, answer: Some(request) } => {
+            shown(ledger.answer(u64::from(request), &serde_json::json!({ "what": what }), at(time)).await)
+        }
+        Call::Ask { what, at: time, answer: None } => {
+            shown(ledger.ask(&format!("what {what}"), &serde_json::json!(null), at(time)).await)
+        }
+    }
+}
+
+async fn module(ledger: &dyn Ledger, content: u8, path: u8, time: u8) -> String {
+    let (name, digest) = (ModuleName::new("fraud").unwrap(), Digest::of(&[content]));
+    let record = ModuleRecord {
+        digest,
+        name: name.clone(),
+        version: "1".to_owned(),
+        bytes: 1,
+        origin: format!("folder:{path}"),
+        at: at(time),
+    };
+    let recorded = shown(ledger.record_module(&record).await);
+    let seen = shown(ledger.seen_in_folder(&format!("{path}.wasm"), digest, at(time)).await);
+    let activated = if path == 0 { shown(ledger.activate_module(&name, digest, at(time)).await) } else { String::new() };
+    format!("{recorded}{seen}{activated}")
+}
+
+/// Everything that can be read.
+async fn all(ledger: &dyn Ledger) -> Vec<String> {
+    let mut seen = Vec::new();
+    for name in ledger.table_names() {
+        let batch = ledger.read_table(name).await.unwrap();
+        seen.push(format!("{name}: {:?}", batch.columns()));
+    }
+    for id in segments(ledger).await {
+        seen.push(shown(ledger.segment(&id).await));
+    }
+    let keys = ["k0", "k1", "k2", "none"].map(str::to_owned);
+    seen.push(shown(ledger.latest_objects(&stream(), &Partition::new("files:/in"), &keys).await));
+    seen.push(shown(ledger.unjournalled(&stream()).await));
+    seen.push(shown(ledger.held_changes().await));
+    seen.push(shown(ledger.asked().await));
+    seen.push(shown(ledger.active_module(&ModuleName::new("fraud").unwrap()).await));
+    let ids = segments(ledger).await;
+    for of in 0..2 {
+        let name = pipeline(of);
+        seen.push(shown(ledger.open_groups(&name).await));
+        seen.push(shown(ledger.work(&name, &stream(), at(30), &[], 100).await));
+        seen.push(shown(ledger.tables_of(&name, &ids[..ids.len() / 2]).await));
+        seen.push(shown(ledger.schema(&name).await));
+        seen.push(shown(ledger.active(&name).await));
+    }
+    seen
+}
+
+async fn compare(calls: Vec<Call>) -> Result<(), TestCaseError> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("forebay.db");
+    let mut sqlite = SqliteLedger::open(&path, OpenMode::Create, &Still, &Still).await.unwrap();
+    let mut memory = MemoryLedger::new(&Still);
+    let (mut of_sqlite, mut of_memory) = (Vec::new(), Vec::new());
+    for (place, call) in calls.iter().enumerate() {
+        let expected = answer(&memory, call, &mut of_memory).await;
+        let given = answer(&sqlite, call, &mut of_sqlite).await;
+        prop_assert_eq!(given, expected, "call {}: {:?}", place, call);
+        if place % 16 == 15 {
+            // Both are killed and started again.
+            sqlite = SqliteLedger::open(&path, OpenMode::Create, &Still, &Still).await.unwrap();
+            memory = MemoryLedger::restore(memory.snapshot());
+        }
+    }
+    for (given, expected) in all(&sqlite).await.into_iter().zip(all(&memory).await) {
+        prop_assert_eq!(given, expected);
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn sqlite_and_the_model_give_the_same_answers(calls in proptest::collection::vec(call(), 1..50)) {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(compare(calls))?;
+    }
+}
