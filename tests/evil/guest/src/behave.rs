@@ -136,7 +136,9 @@ pub fn process(behaviour: &str, context: &Context, mut batch: RecordBatch) -> Re
                 host::emit(0, &selected, &RecordBatch { rows: 1 << 19, nodes: vec![], buffers: vec![] });
             }
         }
-        "pass_rows" => host::emit(0, &Selection::Rows(vec![2, 0, 0]), &RecordBatch { rows: 3, nodes: vec![], buffers: vec![] }),
+        "pass_rows" => {
+            host::emit(0, &Selection::Rows(vec![2, 0, 0]), &RecordBatch { rows: 3, nodes: vec![], buffers: vec![] })
+        }
         "selection_beyond" => {
             host::emit(0, &Selection::Rows(vec![0, rows]), &RecordBatch { rows: 2, nodes: vec![], buffers: vec![] });
         }

@@ -76,7 +76,8 @@ impl Guest for Evil {
     fn process(context: Context, batch: RecordBatch) -> Result<(), String> {
         CALLS.with_borrow_mut(|calls| *calls += 1);
         // What to do may differ from the plan to make: `{"behaviour": "passes", "do": "pass_rows"}`.
-        let of = |config: &Value| config["do"].as_str().or(config["behaviour"].as_str()).unwrap_or("identity").to_owned();
+        let of =
+            |config: &Value| config["do"].as_str().or(config["behaviour"].as_str()).unwrap_or("identity").to_owned();
         let behaviour = CONFIG.with_borrow(of);
         behave::process(&behaviour, &context, batch)
     }

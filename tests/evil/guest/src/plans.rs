@@ -3,8 +3,8 @@
 
 use serde_json::Value;
 
-use crate::bindings::forebay::transform::types::{InputColumn, InputSource, OutputColumn, PassColumn, Route};
 use crate::bindings::Plan;
+use crate::bindings::forebay::transform::types::{InputColumn, InputSource, OutputColumn, PassColumn, Route};
 
 pub fn plan(behaviour: &str, config: &Value, schema: Vec<u8>) -> Plan {
     let columns: Vec<&str> =
@@ -43,9 +43,7 @@ pub fn plan(behaviour: &str, config: &Value, schema: Vec<u8>) -> Plan {
                 ("position", InputSource::RecordPosition),
                 ("object", InputSource::RecordObject),
             ];
-            plan.inputs = own
-                .map(|(name, source)| InputColumn { name: name.into(), source, required: false })
-                .to_vec();
+            plan.inputs = own.map(|(name, source)| InputColumn { name: name.into(), source, required: false }).to_vec();
         }
         "plan_unknown_pass" => plan.routes[0]
             .columns
