@@ -222,6 +222,52 @@ async fn a_file_is_taken_when_it_has_not_changed_for_the_settle_time() {
 }
 
 #[tokio::test]
+async fn a_change_that_nobody_told_of_is_seen_when_the_file_is_opened() {
+    let mut inbox = Inbox::new(false, |config| config.settle_milliseconds = 5000);
+    inbox.write("quiet", "1");
+    inbox.source.look(true).await.unwrap();
+    inbox.clock.advance(SECOND * 6);
+    inbox.append("quiet", "2");
+    let changed = inbox.clock.now();
+    let mut all = Vec::new();
+    while all.is_empty() {
+        all = inbox.land().await;
+    }
+    assert_eq!(all, [given("quiet", 0, "12")]);
+    assert!(inbox.clock.now().since(changed) >= SECOND * 5, "it had to settle again");
+}
+
+#[tokio::test]
+async fn a_file_that_changes_while_it_is_in_line_settles_again() {
+    let mut inbox = Inbox::new(false, |config| {
+        config.settle_milliseconds = 5000;
+        config.max_batch_objects = 1;
+    });
+    // More than are asked for at once, so that the last ones stay in line.
+    for n in 0..600 {
+        inbox.write(&format!("{n:03}"), "x");
+    }
+    inbox.source.look(true).await.unwrap();
+    inbox.clock.advance(SECOND * 6);
+    assert_eq!(inbox.batch().await.len(), 1);
+    let last = inbox.source.queue.first(1000).pop().expect("some are in line");
+    inbox.append(&last, "y");
+    let changed = inbox.clock.now();
+    inbox.source.noticed.paths.insert(inbox.dir.path().canonicalize().unwrap().join(&*last));
+    loop {
+        let objects = inbox.batch().await;
+        let due = inbox.clock.now().since(changed) >= SECOND * 5;
+        if objects.iter().any(|object| object.key == *last) {
+            assert!(due, "it was taken before it had settled again");
+            return;
+        }
+        for object in objects {
+            assert!(inbox.land_one(object).await.2.is_ok());
+        }
+    }
+}
+
+#[tokio::test]
 async fn with_once_an_old_file_is_taken_at_once_and_a_young_one_is_waited_for() {
     let mut inbox = Inbox::new(true, |config| config.settle_milliseconds = 3000);
     inbox.write("old", "1");
@@ -549,6 +595,22 @@ async fn rotation_loses_nothing_and_doubles_nothing() {
             assert_eq!(inbox.land().await, []);
         }
     }
+}
+
+#[tokio::test]
+async fn a_rotated_file_is_written_down_before_its_former_name_is_taken_again() {
+    let mut inbox = Inbox::new(true, tail);
+    inbox.write("app.log", "a1\n");
+    inbox.land().await;
+    fs::rename(inbox.path("app.log"), inbox.path("app.log.1")).unwrap();
+    inbox.write("app.log", "b1\n");
+    let keys = |objects: &[RawObject]| objects.iter().map(|object| object.key.clone()).collect::<Vec<_>>();
+    let first = inbox.batch().await;
+    assert_eq!(keys(&first), ["app.log.1"], "if only the new file landed, the old one would be taken for a new one");
+    for object in first {
+        assert_eq!(inbox.land_one(object).await, given("app.log.1", 3, ""));
+    }
+    assert_eq!(keys(&inbox.batch().await), ["app.log"]);
 }
 
 #[tokio::test]
