@@ -1,0 +1,45 @@
+# forebay: `make help` lists the targets.
+#
+# One profile and one feature set serve demo, tests and checks, so that none of them builds a dependency a second time.
+# CARGO_TARGET_DIR moves everything that is built out of the clone; LOCKED=--locked refuses to change Cargo.lock.
+
+SHELL := /usr/bin/env bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+LOCKED ?=
+CARGO := cargo
+GUESTS := $(CARGO) build $(LOCKED) --profile guest --target wasm32-wasip2
+RULES := -p fraud -p normalize -p keep
+
+.PHONY: help setup build guests demo test check fmt bench
+
+help: ## what can be made
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' \
+	| while IFS='|' read -r name what; do printf '  make %-8s %s\n' "$$name" "$$what"; done
+
+setup: ## install what building needs and is missing
+	@scripts/setup
+
+build: setup ## the host: target/debug/forebay
+	$(CARGO) build $(LOCKED) --workspace --bin forebay
+
+guests: setup ## the rules of transforms/ as Wasm modules: target/wasm32-wasip2/guest/*.wasm
+	$(GUESTS) $(RULES)
+
+demo: build ## real card payments through a fraud rule into a table, in demo/
+	$(GUESTS) -p fraud
+	@scripts/demo
+
+test: guests ## everything that needs nothing but Rust
+	$(CARGO) test $(LOCKED) --workspace
+
+check: setup ## format, lints, docs, unused and duplicate dependencies, licences
+	@scripts/check $(LOCKED)
+
+fmt: ## format the code
+	$(CARGO) fmt --all
+
+bench: setup ## speed, as ratios to a native floor in the same run (minutes; builds with optimisation)
+	$(CARGO) bench $(LOCKED) --workspace --benches
