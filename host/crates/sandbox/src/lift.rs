@@ -232,3 +232,91 @@ fn bad_text(offsets: &[i32], bytes: &[u8]) -> Option<String> {
     };
     offsets.windows(2).position(bad).map(|row| format!("not UTF-8 at {row}"))
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use proptest::prelude::{Strategy, any, prop, proptest};
+
+    use super::*;
+    use crate::layout::shape;
+
+    fn one(data_type: DataType, nullable: bool) -> Fields {
+        Fields::from(vec![Field::new("c", data_type, nullable)])
+    }
+
+    fn node(length: u32, null_count: u32) -> Node {
+        Node { length, null_count }
+    }
+
+    fn refused(fields: &Fields, nodes: &[Node], buffers: &[&[u8]]) -> String {
+        let rows = nodes[0].length as usize;
+        assert_eq!((nodes.len(), buffers.len()), shape(fields));
+        lift(fields, rows, nodes, buffers).unwrap_err()
+    }
+
+    #[test]
+    fn values_must_be_in_the_range_of_their_type() {
+        let values = [9_i128, 99, 100].map(i128::to_le_bytes).concat();
+        let fields = one(DataType::Decimal128(2, 1), true);
+        let text = "computed column 0 (c): a decimal has more than 2 digits at 2";
+        assert_eq!(refused(&fields, &[node(3, 0)], &[&[], &values]), text);
+        // A null is whatever it likes.
+        lift(&fields, 3, &[node(3, 1)], &[&[0b011], &values]).unwrap();
+
+        let text = "computed column 0 (c): a time of day is not within a day at 1";
+        let seconds = [86_399_i32, 86_400].map(i32::to_le_bytes).concat();
+        assert_eq!(refused(&one(DataType::Time32(TimeUnit::Second), true), &[node(2, 0)], &[&[], &seconds]), text);
+        let nanos = [86_400_000_000_000_i64 - 1, -1].map(i64::to_le_bytes).concat();
+        assert_eq!(refused(&one(DataType::Time64(TimeUnit::Nanosecond), true), &[node(2, 0)], &[&[], &nanos]), text);
+    }
+
+    #[test]
+    fn nested_columns_are_named_to_the_leaf() {
+        let item = Arc::new(Field::new("item", DataType::Int8, false));
+        let fields = one(DataType::List(item), true);
+        let offsets = [0_i32, 1, 3].map(i32::to_le_bytes).concat();
+        let text = "computed column 0 (c): .item: has 2 values where 3 are due";
+        assert_eq!(refused(&fields, &[node(2, 0), node(2, 0)], &[&[], &offsets, &[], &[1, 2]]), text);
+        let said = refused(&fields, &[node(2, 0), node(3, 1)], &[&[], &offsets, &[0b101], &[1, 2, 3]]);
+        assert!(said.contains("cannot contain nulls"), "{said}");
+        assert_eq!(
+            refused(&one(DataType::Null, true), &[node(2, 1)], &[]),
+            "computed column 0 (c): claims 1 nulls, and all of its 2 values are"
+        );
+    }
+
+    fn hostile() -> impl Strategy<Value = (Vec<Node>, Vec<Vec<u8>>)> {
+        let nodes = prop::collection::vec((0_u32..5, 0_u32..3).prop_map(|(length, nulls)| node(length, nulls)), 0..12);
+        let offset = prop::collection::vec(0_i32..4, 0..6)
+            .prop_map(|offsets| offsets.into_iter().flat_map(i32::to_le_bytes).collect::<Vec<u8>>());
+        let noise = prop::collection::vec(any::<u8>(), 0..20);
+        let buffer = prop::strategy::Union::new([offset.boxed(), noise.boxed(), prop::strategy::Just(vec![]).boxed()]);
+        (nodes, prop::collection::vec(buffer, 0..24))
+    }
+
+    proptest! {
+        /// Whatever comes, it is an error or a column that Arrow's own full validation takes.
+        #[test]
+        fn hostile_buffers_never_panic((nodes, buffers) in hostile(), rows in 0_usize..5) {
+            let pair = Fields::from(vec![Field::new("keys", DataType::Utf8, false), Field::new("values", DataType::Int8, true)]);
+            let entries = Arc::new(Field::new("entries", DataType::Struct(pair.clone()), false));
+            let types = [
+                DataType::Null,
+                DataType::Boolean,
+                DataType::Int32,
+                DataType::Utf8,
+                DataType::Decimal128(3, 1),
+                DataType::List(Arc::new(Field::new("item", DataType::Utf8, true))),
+                DataType::Struct(pair),
+                DataType::Map(entries, false),
+            ];
+            let buffers: Vec<&[u8]> = buffers.iter().map(Vec::as_slice).collect();
+            for data_type in types {
+                for column in lift(&one(data_type, true), rows, &nodes, &buffers).into_iter().flatten() {
+                    column.to_data().validate_full().unwrap();
+                }
+            }
+        }
+    }
+}

@@ -1,5 +1,6 @@
 //! What a guest sees of the world outside: the segment, its assets, and nothing else.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
@@ -89,12 +90,13 @@ fn assets_are_read_in_parts() {
     assert_snapshot!(instance(&bound).process(&rows(1)).unwrap_err(), @"notes: none");
 }
 
-fn lines(behaviour: &str) -> Vec<String> {
+/// What the evil module says; it is compiled once for a folder.
+fn lines(folder: &Path, behaviour: &str) -> Vec<String> {
     let lines = Arc::new(Lines::default());
     let log: Arc<dyn GuestLog> = Arc::clone(&lines) as _;
     let limits = Limits { log_lines: 3, ..Limits::default() };
-    let folder = std::env::temp_dir().join("forebay-sandbox-tests");
-    let sandbox = Sandbox::new(SandboxOptions { limits, log, cache_dir: Some(folder), ..Default::default() }).unwrap();
+    let sandbox =
+        Sandbox::new(SandboxOptions { limits, log, cache_dir: Some(folder.into()), ..Default::default() }).unwrap();
     let module = sandbox.load(wasm("evil")).unwrap();
     let bound = module.bind(&schema(), &config(behaviour), &Assets::default()).unwrap();
     drop(instance(&bound).process(&rows(8)));
@@ -104,6 +106,8 @@ fn lines(behaviour: &str) -> Vec<String> {
 
 #[test]
 fn what_a_guest_says_is_lines_in_the_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let lines = |behaviour| lines(folder.path(), behaviour);
     assert_snapshot!(lines("prints").join("\n"), @"
     evil Info no newline until now
     evil Warn to stderr
