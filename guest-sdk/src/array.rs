@@ -100,6 +100,7 @@ impl Reader {
     }
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "Arrow's types: all others have no children, or were refused")]
 fn child_types(data_type: &DataType) -> impl Iterator<Item = &DataType> {
     let (item, fields) = match data_type {
         DataType::List(item) | DataType::Map(item, _) => (Some(item), None),

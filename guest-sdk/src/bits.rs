@@ -16,7 +16,7 @@ pub(crate) fn count(bitmap: &[u8], length: usize) -> usize {
     let whole = &bitmap[..length / 8];
     let ones: usize = whole.iter().map(|byte| byte.count_ones() as usize).sum();
     match bitmap.get(length / 8) {
-        Some(last) if length % 8 > 0 => ones + (last & ((1 << (length % 8)) - 1)).count_ones() as usize,
+        Some(last) if !length.is_multiple_of(8) => ones + (last & ((1 << (length % 8)) - 1)).count_ones() as usize,
         _ => ones,
     }
 }

@@ -85,6 +85,7 @@ impl Layout {
     ///
     /// # Errors
     /// The type, as text, where it does not cross the boundary.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "Arrow's types: all others do not cross the boundary")]
     pub fn of(data_type: &DataType) -> Result<Self, String> {
         use DataType as T;
         if let Some(element) = element_of(data_type) {
@@ -110,6 +111,7 @@ impl Layout {
     }
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "Arrow's types: all others have no fixed width")]
 fn element_of(data_type: &DataType) -> Option<Element> {
     use DataType as T;
     Some(match data_type {

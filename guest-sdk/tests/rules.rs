@@ -217,7 +217,9 @@ mod writing {
             // An input column can be handed back as a computed one, and its memory is lent too.
             let n2 = batch.column("n").ok_or("no n")?;
             output.emit_all("out").column(&tags).column(&points).column(&odd).column(&at).column(&n2).send()?;
-            let backwards: Vec<u32> = (0..batch.rows() as u32).rev().chain([0]).collect();
+            let mut backwards: Vec<u32> = (0..).take(batch.rows()).collect();
+            backwards.reverse();
+            backwards.push(0);
             let emit = output.emit_rows("out", &backwards).pick(&tags).pick(&points).pick(&odd);
             emit.pick(&at).pick(&n2).send()
         }

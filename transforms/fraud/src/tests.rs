@@ -56,7 +56,7 @@ fn blocked_countries_come_from_the_asset_or_the_config() -> Result<(), HarnessEr
     assert_eq!(flagged(harness().asset("blocked", "DE # for a test\n"))?, ["a"]);
     assert_eq!(flagged(harness().config(json!({"blocked_countries": ["KP"]})))?, ["a", "b"]);
     let both = harness().asset("blocked", "DE").config(json!({"blocked_countries": ["KP"]}));
-    let Err(HarnessError::Bind(error)) = both.run() else { panic!("both must be refused") };
+    let Err(HarnessError::Bind(error)) = both.run() else { unreachable!("both must be refused") };
     assert_eq!(error.get_place(), Some("config.blocked_countries"));
     Ok(())
 }
@@ -71,7 +71,7 @@ fn columns_are_found_by_case_and_by_config() -> Result<(), HarnessError> {
     let columns = json!({"columns": {"v14": "V17", "v17": "V14"}});
     assert!(Harness::<Fraud>::new().input_csv(rows).config(columns).run()?.rows("flagged").is_empty());
     let unknown = Harness::<Fraud>::new().input_csv(rows).config(json!({"columns": {"v15": "V15"}})).run();
-    let Err(HarnessError::Bind(error)) = unknown else { panic!("v15 must be refused") };
+    let Err(HarnessError::Bind(error)) = unknown else { unreachable!("v15 must be refused") };
     assert_eq!(error.get_place(), Some("config.columns.v15"));
     Ok(())
 }
@@ -80,7 +80,7 @@ fn columns_are_found_by_case_and_by_config() -> Result<(), HarnessError> {
 fn a_column_that_is_text_does_not_bind() {
     let rows = r#"{"v14": "low", "v17": 1, "amount": 1}"#;
     let Err(HarnessError::Bind(error)) = Harness::<Fraud>::new().input_json(rows).run() else {
-        panic!("text must be refused")
+        unreachable!("text must be refused")
     };
     assert_eq!(error.get_place(), Some("v14"));
 }

@@ -61,7 +61,7 @@ enum OnNull {
 #[derive(Debug)]
 enum Condition {
     Text(String),
-    Contains(Finder),
+    Contains(Box<Finder>),
     Bool(bool),
     Integer(i128),
     Number(f64),
@@ -119,7 +119,7 @@ impl Transform for Keep {
             Equals::Number(value) => Condition::Number(value),
             Equals::Text(value) => Condition::Text(value),
         });
-        let contains = contains.map(|text| Condition::Contains(Finder::new(&text)));
+        let contains = contains.map(|text| Condition::Contains(Box::new(Finder::new(&text))));
         let given = [
             ("equals", equals),
             ("above", above.map(Condition::Above)),

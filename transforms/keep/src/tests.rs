@@ -81,7 +81,7 @@ fn what_does_not_fit_the_column_does_not_bind() {
         (json!({"above": 1}), "config"),
     ] {
         let error = kept(config.clone()).err();
-        let Some(HarnessError::Bind(error)) = error else { panic!("{config} gave {error:?}") };
+        let Some(HarnessError::Bind(error)) = error else { unreachable!("{config} gave {error:?}") };
         assert_eq!(error.get_place(), Some(place), "{config}: {error}");
     }
 }

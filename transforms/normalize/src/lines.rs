@@ -36,19 +36,15 @@ impl<'a> Lines<'a> {
 
 /// The fields of an item, but for those that have never had a value; none where the input has no items at all.
 pub(crate) fn item_fields<'a>(input: &'a InputSchema, items: &str) -> Result<Vec<&'a Field>, BindError> {
-    let fields = match input.data_type(items) {
-        None | Some(DataType::Null) => return Ok(vec![]),
-        Some(DataType::List(item)) => match item.data_type() {
-            DataType::Null => return Ok(vec![]),
-            DataType::Struct(fields) => Some(fields),
-            _ => None,
-        },
-        Some(_) => None,
-    };
-    let fields = fields.ok_or_else(|| {
-        BindError::new(format!("column {items:?} is not a list of structs"))
+    let found = input.data_type(items).unwrap_or(&DataType::Null);
+    let item = if let DataType::List(item) = found { item.data_type() } else { found };
+    match (found, item) {
+        (_, DataType::Null) => Ok(vec![]),
+        (DataType::List(_), DataType::Struct(fields)) => {
+            Ok(fields.iter().map(AsRef::as_ref).filter(|field| *field.data_type() != DataType::Null).collect())
+        }
+        _ => Err(BindError::new(format!("column {items:?} is not a list of structs"))
             .place("config.items")
-            .hint(format!("name the column that holds the items; the input has {}", input.names()))
-    })?;
-    Ok(fields.iter().map(AsRef::as_ref).filter(|field| *field.data_type() != DataType::Null).collect())
+            .hint(format!("name the column that holds the items; the input has {}", input.names()))),
+    }
 }

@@ -90,7 +90,7 @@ fn what_is_no_list_of_structs_does_not_bind() {
         (json!({"numbers": ["items"]}), "items"),
     ] {
         let error = harness(config.clone()).run().err();
-        let Some(HarnessError::Bind(error)) = error else { panic!("{config} gave {error:?}") };
+        let Some(HarnessError::Bind(error)) = error else { unreachable!("{config} gave {error:?}") };
         assert_eq!(error.get_place(), Some(place), "{config}: {error}");
     }
 }
