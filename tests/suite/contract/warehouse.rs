@@ -93,8 +93,20 @@ impl World {
             };
             sums.insert(field.name().clone(), sum.into());
         }
-        let columns: Vec<String> = rows.schema().fields().iter().map(|field| field.name().clone()).collect();
-        let expected = serde_json::json!({ "rows": rows.num_rows(), "sums": sums, "columns": columns });
+        let mut counts = serde_json::Map::new();
+        for (field, column) in rows.schema().fields().iter().zip(rows.columns()) {
+            counts.insert(field.name().clone(), (column.len() - column.null_count()).into());
+        }
+        let mut points = Vec::new();
+        for (segment, count) in self.segments(table).await {
+            points.push(serde_json::json!({ "column": SEGMENT, "value": segment, "rows": count }));
+        }
+        let ids = numbers(&rows, "id");
+        if let Some(last) = ids.last() {
+            let count = ids.iter().filter(|id| *id == last).count();
+            points.push(serde_json::json!({ "column": "id", "value": last, "rows": count }));
+        }
+        let expected = serde_json::json!({ "rows": rows.num_rows(), "counts": counts, "sums": sums, "points": points });
         std::fs::write(root.join(table).join("expected.json"), expected.to_string()).unwrap();
     }
 
