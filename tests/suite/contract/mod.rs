@@ -1,6 +1,6 @@
 //! One suite for each port. The documentation of the port's trait is the contract; each test names the sentence it holds.
 
-mod support;
+pub(crate) mod support;
 
 mod landing;
 mod ledger;

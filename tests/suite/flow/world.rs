@@ -1,0 +1,374 @@
+//! A host made of models.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow_array::{Array, RecordBatch};
+use arrow_schema::{Schema, SchemaRef};
+use forebay_format::Formats;
+use forebay_landing::MemoryZone;
+use forebay_ledger::MemoryLedger;
+use forebay_model::plan::{InputColumn, InputSource, OutputColumn, Plan, RoutePlan};
+use forebay_model::ports::{
+    Assets, BatchInput, BoundTransform, Clock, Description, Emission, Format, LandingZone as _, Ledger, Module,
+    Random, SegmentContext, Selection, SplitRule, TransformError, TransformFailure, TransformInstance, TransformOutput,
+    Warehouse,
+};
+use forebay_model::revision::{RouteTarget, Step};
+use forebay_model::schema::SchemaChanges;
+use forebay_model::{Compression, Digest, Error, PipelineName, Result, Revision, StreamName, TableName};
+use forebay_pipeline::budget::Budget;
+use forebay_pipeline::decoding::Decoding;
+use forebay_pipeline::intake::driver::StreamContext;
+use forebay_pipeline::metrics::{PipelineMetrics, StreamMetrics};
+use forebay_pipeline::refine::bind::Materials;
+use forebay_pipeline::refine::driver::{PipelineContext, PipelineHandle};
+use forebay_pipeline::refine::protocol::{Event, RefineSettings, Report};
+use forebay_pipeline::refine::segment::Workplace;
+use forebay_pipeline::workers::Workers;
+use forebay_sources::{MemorySource, MemoryUpstream};
+use forebay_warehouse::MemoryWarehouse;
+
+use crate::contract::support::{CountingRandom, SteeredClock};
+
+/// What a rule in plain Rust does with a batch.
+pub(crate) type Rule = fn(&BatchInput) -> Result<TransformOutput, TransformError>;
+
+/// A module in plain Rust: the columns it requires, its routes (all columns passed), and what it does.
+#[derive(Debug, Clone)]
+pub(crate) struct NativeRule {
+    pub(crate) requires: &'static [&'static str],
+    pub(crate) routes: &'static [&'static str],
+    pub(crate) rule: Rule,
+}
+
+#[derive(Debug)]
+struct NativeModule(NativeRule, Description);
+
+#[derive(Debug)]
+struct NativeBound(Rule, Plan, SchemaRef);
+
+struct NativeInstance(Rule);
+
+impl Module for NativeModule {
+    fn digest(&self) -> Digest {
+        Digest::of(b"native")
+    }
+
+    fn description(&self) -> &Description {
+        &self.1
+    }
+
+    fn bind(&self, input: &SchemaRef, _: &serde_json::Value, _: &Assets) -> Result<Arc<dyn BoundTransform>> {
+        let NativeRule { requires, routes, rule } = &self.0;
+        let inputs = requires
+            .iter()
+            .map(|name| InputColumn { name: (*name).to_owned(), source: InputSource::Column, required: true })
+            .collect();
+        let routes = routes
+            .iter()
+            .map(|name| RoutePlan {
+                name: (*name).to_owned(),
+                columns: vec![OutputColumn::PassOthers { except: vec![] }],
+                computed: Arc::new(Schema::empty()),
+            })
+            .collect();
+        Ok(Arc::new(NativeBound(*rule, Plan { inputs, routes, reusable: false }, Arc::clone(input))))
+    }
+}
+
+impl BoundTransform for NativeBound {
+    fn plan(&self) -> &Plan {
+        &self.1
+    }
+
+    fn input(&self) -> &SchemaRef {
+        &self.2
+    }
+
+    fn instance(&self, _: &SegmentContext) -> Result<Box<dyn TransformInstance>, TransformError> {
+        Ok(Box::new(NativeInstance(self.0)))
+    }
+}
+
+impl TransformInstance for NativeInstance {
+    fn process(&mut self, input: &BatchInput) -> Result<TransformOutput, TransformError> {
+        (self.0)(input)
+    }
+}
+
+/// An emission of all rows to a route.
+pub(crate) fn all(route: usize) -> Emission {
+    Emission { route, selection: Selection::All, computed: vec![] }
+}
+
+/// An emission of some rows to a route.
+pub(crate) fn some(route: usize, rows: Vec<u32>) -> Emission {
+    Emission { route, selection: Selection::Rows(rows.into()), computed: vec![] }
+}
+
+/// A trap.
+pub(crate) fn trap(message: &str) -> TransformError {
+    TransformError { failure: TransformFailure::Trap, message: message.to_owned(), backtrace: vec![] }
+}
+
+#[derive(Debug)]
+struct JsonLines(Formats);
+
+impl Decoding for JsonLines {
+    fn detect(&self, _: &str, _: &[u8]) -> String {
+        "json".to_owned()
+    }
+
+    fn split_rule(&self, _: &str) -> SplitRule {
+        // Small parts, so that a test's object is many segments.
+        SplitRule::Lines { target: 64 * 1024 }
+    }
+
+    fn format(&self, name: &str) -> Result<Arc<dyn Format>> {
+        Ok(self.0.get(name)?)
+    }
+
+    fn decompress(&self, reader: Box<dyn Read + Send>, compression: Compression) -> Result<Box<dyn Read + Send>> {
+        Ok(forebay_format::decompress(reader, compression)?)
+    }
+
+    fn settings(&self) -> serde_json::Value {
+        self.0.settings()
+    }
+}
+
+/// What outlives a process, and how one is started on it.
+pub(crate) struct World {
+    pub(crate) upstream: MemoryUpstream,
+    pub(crate) clock: Arc<SteeredClock>,
+    pub(crate) random: Arc<CountingRandom>,
+    pub(crate) ledger: Arc<MemoryLedger>,
+    pub(crate) zone: Arc<MemoryZone>,
+    pub(crate) lake: MemoryWarehouse,
+    pub(crate) rule: Option<NativeRule>,
+    pub(crate) changes: SchemaChanges,
+    pub(crate) widen_max_bytes: u64,
+}
+
+/// What a run told.
+#[derive(Default)]
+pub(crate) struct Told(std::sync::Mutex<Vec<String>>);
+
+impl Told {
+    pub(crate) fn lines(&self) -> Vec<String> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+impl forebay_pipeline::refine::driver::Listener for Told {
+    fn report(&self, _: &PipelineName, report: &Report) {
+        let line = match report {
+            Report::SegmentFailed(failure) => format!("failed: {}", failure.message),
+            Report::NotBound { error, .. } => format!("not bound: {error}"),
+            Report::Retrying { what, error, .. } => format!("again: {what}: {error}"),
+            Report::Serving { .. } | Report::Loaded { .. } | Report::Waiting(_) => return,
+        };
+        self.0.lock().unwrap().push(line);
+    }
+}
+
+struct Quiet(PipelineHandle);
+
+impl forebay_pipeline::intake::driver::Listener for Quiet {
+    fn report(&self, _: &StreamName, _: &forebay_pipeline::intake::state::Report) {
+        self.0.send(Event::Landed);
+    }
+}
+
+impl World {
+    pub(crate) fn new(rule: Option<NativeRule>) -> Self {
+        let clock = Arc::new(SteeredClock::new());
+        let random = Arc::new(CountingRandom::new(1));
+        Self {
+            upstream: MemoryUpstream::default(),
+            ledger: Arc::new(MemoryLedger::new(random.as_ref())),
+            zone: Arc::new(MemoryZone::new(clock.clone())),
+            clock,
+            random,
+            lake: MemoryWarehouse::new(),
+            rule,
+            changes: SchemaChanges::Apply,
+            widen_max_bytes: u64::MAX,
+        }
+    }
+
+    pub(crate) fn pipeline() -> PipelineName {
+        PipelineName::new("rule").unwrap()
+    }
+
+    fn stream() -> StreamName {
+        StreamName::new("events").unwrap()
+    }
+
+    /// Each route leads to a table of its name; `out` where there is no rule.
+    fn revision(&self) -> Revision {
+        let table = |name: &str| -> TableName { format!("lake.{name}").parse().unwrap() };
+        let routes = self.rule.as_ref().map_or(&["out"][..], |rule| rule.routes);
+        let target = |name: &str| RouteTarget::Table {
+            table: table(name),
+            partition_by: vec![],
+            schema_changes: self.changes,
+        };
+        let step = Step {
+            name: "rule".to_owned(),
+            module: forebay_model::ids::ModuleName::new("rule").unwrap(),
+            digest: Digest::of(b"native"),
+            config: serde_json::json!({}),
+            assets: BTreeMap::new(),
+        };
+        Revision {
+            pipeline: Self::pipeline(),
+            stream: Self::stream(),
+            decoder: serde_json::json!({}),
+            steps: self.rule.iter().map(|_| step.clone()).collect(),
+            routes: routes.iter().map(|name| ((*name).to_owned(), target(name))).collect(),
+            rejects: table("rejects"),
+        }
+    }
+
+    /// Lands and refines everything that is there, as `run --once` does. Ends with what the pipeline ended with.
+    pub(crate) fn run(&self) -> (Result<()>, Vec<String>) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let told = Arc::new(Told::default());
+        let result = runtime.block_on(self.run_once(Arc::clone(&told)));
+        (result, told.lines())
+    }
+
+    /// [`World::run`], where nothing is to go wrong.
+    pub(crate) fn run_well(&self) {
+        let (result, told) = self.run();
+        result.unwrap();
+        assert_eq!(told, Vec::<String>::new());
+    }
+
+    async fn run_once(&self, told: Arc<Told>) -> Result<()> {
+        let clock: Arc<dyn Clock> = self.clock.clone();
+        let random: Arc<dyn Random> = self.random.clone();
+        let ledger: Arc<dyn Ledger> = self.ledger.clone();
+        let decoding: Arc<dyn Decoding> = Arc::new(JsonLines(Formats::from_config(&serde_json::json!("json"))?));
+        let lake: Arc<dyn Warehouse> = Arc::new(self.lake.clone());
+        let warehouses = Arc::new(BTreeMap::from([(forebay_model::ids::WarehouseName::new("lake")?, lake)]));
+        let workers = Workers::start(2)?;
+        let budget = Budget::new(256 << 20, 2);
+        let context = PipelineContext {
+            pipeline: Self::pipeline(),
+            stream: Self::stream(),
+            ledger: Arc::clone(&ledger),
+            place: Workplace {
+                zone: self.zone.clone(),
+                decoding: Arc::clone(&decoding),
+                metrics: Arc::new(PipelineMetrics::default()),
+            },
+            warehouses,
+            workers,
+            budget: budget.clone(),
+            clock: Arc::clone(&clock),
+            random: Arc::clone(&random),
+            widen_max_bytes: self.widen_max_bytes,
+            failpoint: |_| {},
+        };
+        let settings = RefineSettings {
+            workers: 2,
+            group_segments: 4,
+            group_bytes: 1 << 30,
+            group_age: Duration::from_secs(3600),
+            poll: Duration::from_millis(10),
+            once: true,
+        };
+        let (handle, pipeline) = PipelineHandle::start(context, settings, told);
+        let pipeline = tokio::spawn(pipeline);
+        let revision = self.revision();
+        let record = ledger.record_revision(&revision, clock.now()).await?;
+        let describe = |rule: &NativeRule| -> Arc<dyn Module> {
+            let description = Description {
+                name: forebay_model::ids::ModuleName::new("rule").unwrap(),
+                version: "0".to_owned(),
+                doc: String::new(),
+                config_schema: serde_json::json!({}),
+                assets: vec![],
+            };
+            Arc::new(NativeModule(rule.clone(), description))
+        };
+        let modules: Vec<_> = self.rule.iter().map(describe).collect();
+        let assets: Vec<Assets> = modules.iter().map(|_| Assets::default()).collect();
+        handle.deploy(Arc::new(Materials { revision, number: record.number, modules, assets }));
+        let upstream = self.upstream.clone();
+        let stream = StreamContext {
+            stream: Self::stream(),
+            source: Arc::new(move |progress| Ok(Box::new(MemorySource::open(upstream.clone(), progress, 8)))),
+            ledger,
+            zone: self.zone.clone(),
+            decoding,
+            naming: forebay_landing::naming::object_name,
+            budget,
+            clock,
+            random,
+            metrics: Arc::new(StreamMetrics::default()),
+            failpoint: |_| {},
+        };
+        let (_stop, stopped) = tokio::sync::watch::channel(false);
+        let landed = forebay_pipeline::intake::driver::run(stream, true, stopped, Arc::new(Quiet(handle.clone()))).await;
+        handle.send(Event::CaughtUp);
+        let refined = tokio::time::timeout(Duration::from_secs(60), pipeline).await;
+        refined.map_err(|_| Error::bug("the pipeline does not end"))?.map_err(|error| Error::bug(error.to_string()))??;
+        landed
+    }
+
+    /// The rows of a table; none where there is no table.
+    pub(crate) fn rows(&self, table: &str) -> Vec<serde_json::Map<String, serde_json::Value>> {
+        let Some(batch) = self.lake.rows(table).unwrap() else { return vec![] };
+        json_rows(&batch)
+    }
+
+    /// A column of a table, as JSON, sorted by its text.
+    pub(crate) fn column(&self, table: &str, column: &str) -> Vec<serde_json::Value> {
+        let mut values: Vec<_> =
+            self.rows(table).iter().map(|row| row.get(column).cloned().unwrap_or_default()).collect();
+        values.sort_by_key(|value| (value.as_f64().map(|n| n as i64), value.to_string()));
+        values
+    }
+
+    /// A ledger table's column, as JSON.
+    pub(crate) fn ledger_column(&self, table: &str, column: &str) -> Vec<serde_json::Value> {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let batch = runtime.block_on(self.ledger.read_table(table)).unwrap();
+        json_rows(&batch).iter().map(|row| row.get(column).cloned().unwrap_or_default()).collect()
+    }
+
+    /// Objects of the zone that the ledger does not list.
+    pub(crate) fn orphans(&self) -> Vec<String> {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let names: Vec<_> = self.zone.list("").await.unwrap().into_iter().map(|entry| entry.name).collect();
+            let listed = self.ledger.objects_listed(&names).await.unwrap();
+            names.into_iter().zip(listed).filter(|(_, listed)| !listed).map(|(name, _)| name).collect()
+        })
+    }
+}
+
+fn json_rows(batch: &RecordBatch) -> Vec<serde_json::Map<String, serde_json::Value>> {
+    let options = arrow_json::EncoderOptions::default().with_explicit_nulls(true);
+    let schema = batch.schema();
+    let mut rows = vec![serde_json::Map::new(); batch.num_rows()];
+    for (field, column) in schema.fields().iter().zip(batch.columns()) {
+        let mut encoder = arrow_json::writer::make_encoder(field, column.as_ref(), &options).unwrap();
+        for (index, row) in rows.iter_mut().enumerate() {
+            let mut text = Vec::new();
+            if column.is_null(index) {
+                text.extend_from_slice(b"null");
+            } else {
+                encoder.encode(index, &mut text);
+            }
+            row.insert(field.name().clone(), serde_json::from_slice(&text).unwrap());
+        }
+    }
+    rows
+}
