@@ -41,7 +41,9 @@ enum Rule {
 enum Header {
     None,
     /// Looking for its end; whether only blank lines have passed so far.
-    Sought { blank: bool },
+    Sought {
+        blank: bool,
+    },
     Found(Range<u64>),
 }
 

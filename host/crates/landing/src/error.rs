@@ -105,17 +105,18 @@ impl LandingError {
     /// What to do next, where it is known.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
-        use std::io::ErrorKind::{QuotaExceeded, PermissionDenied, ReadOnlyFilesystem, StorageFull};
+        use std::io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
         match self {
             Self::Missing { .. } | Self::Torn { .. } | Self::Envelope { .. } => Some(
-                "restore the object from a backup of the landing zone; nothing but forebay may change what lies there".to_owned(),
+                "restore the object from a backup of the landing zone; nothing but forebay may change what lies there"
+                    .to_owned(),
             ),
             Self::Unreadable { path, .. } => {
                 Some(format!("restore {} from a backup of the landing zone", path.display()))
             }
-            Self::Claimed { .. } => Some(
-                "set ledger.url to the ledger that landed here, or landing.url to a new folder".to_owned(),
-            ),
+            Self::Claimed { .. } => {
+                Some("set ledger.url to the ledger that landed here, or landing.url to a new folder".to_owned())
+            }
             Self::File { path, source, .. } => {
                 let path = path.display();
                 Some(if matches!(source.kind(), StorageFull | QuotaExceeded) {

@@ -26,13 +26,7 @@ pub(crate) struct Watch {
 
 impl Watch {
     pub(crate) fn new(compression: Compression, split: SplitRule) -> Self {
-        Self {
-            hash: Sha256::new(),
-            cutter: Cutter::new(split, compression),
-            compression,
-            start: Vec::new(),
-            bytes: 0,
-        }
+        Self { hash: Sha256::new(), cutter: Cutter::new(split, compression), compression, start: Vec::new(), bytes: 0 }
     }
 
     /// The next bytes.
@@ -98,7 +92,8 @@ mod tests {
         gzip.write_all(&text).unwrap();
         let gzip = gzip.finish().unwrap();
         let zstd = zstd::encode_all(text.as_slice(), 1).unwrap();
-        for (bytes, compression) in [(&text, Compression::None), (&gzip, Compression::Gzip), (&zstd, Compression::Zstd)] {
+        for (bytes, compression) in [(&text, Compression::None), (&gzip, Compression::Gzip), (&zstd, Compression::Zstd)]
+        {
             let object = landed(bytes, compression);
             assert_eq!(object.head, &text[..HEAD], "{compression:?}");
             assert_eq!(object.digest, Digest::of(bytes));

@@ -29,7 +29,8 @@ pub(crate) fn read_entry(path: &Path, bytes: &[u8]) -> Result<JournalEntry> {
 
 /// Likewise the identity.
 pub(crate) fn write_identity(identity: &ZoneIdentity) -> Result<Vec<u8>> {
-    serde_json::to_vec(identity).map_err(|error| LandingError::Invariant(format!("the zone's identity as JSON: {error}")))
+    serde_json::to_vec(identity)
+        .map_err(|error| LandingError::Invariant(format!("the zone's identity as JSON: {error}")))
 }
 
 /// Likewise the identity.

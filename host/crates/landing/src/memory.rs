@@ -12,9 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 use forebay_model::flow::RawRecords;
-use forebay_model::ports::{
-    Clock, JournalEntry, LandedObject, LandingZone, ObjectEntry, SplitRule, ZoneIdentity,
-};
+use forebay_model::ports::{Clock, JournalEntry, LandedObject, LandingZone, ObjectEntry, SplitRule, ZoneIdentity};
 use forebay_model::segment::Compression;
 use forebay_model::{Result, StreamName, Timestamp};
 use futures::StreamExt;

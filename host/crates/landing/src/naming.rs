@@ -20,10 +20,8 @@ const PART: usize = 255;
 #[must_use]
 pub fn object_name(stream: &StreamName, landed_at: Timestamp, attempt: Uuid, ordinal: u32, key: &str) -> String {
     let base = key.rsplit('/').find(|part| !part.is_empty()).unwrap_or_default();
-    let safe: Vec<char> = base
-        .chars()
-        .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_') { c } else { '_' })
-        .collect();
+    let safe: Vec<char> =
+        base.chars().map(|c| if c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_') { c } else { '_' }).collect();
     let safe: String = safe.iter().skip(safe.len().saturating_sub(BASE_NAME)).collect();
     let safe = if safe.is_empty() { "object".to_owned() } else { safe };
     format!("{}{attempt}-{ordinal}-{safe}", folder(stream, landed_at))
@@ -91,7 +89,9 @@ mod tests {
 
     #[test]
     fn names_never_lead_out_of_the_zone() {
-        for bad in ["", "/etc/passwd", "a/../b", "..", "a//b", "a/", "./a", "a\0b", "a\\b", "_forebay/zone.json", "_forebay"] {
+        for bad in
+            ["", "/etc/passwd", "a/../b", "..", "a//b", "a/", "./a", "a\0b", "a\\b", "_forebay/zone.json", "_forebay"]
+        {
             assert!(check(bad).is_err(), "{bad:?} must be refused");
         }
         assert!(check(&"x".repeat(256)).is_err());

@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
+use arrow_schema::SchemaRef;
 use forebay_model::ids::{Generation, PipelineName, SegmentId, StreamName, TableName};
 use forebay_model::load::{Load, LoadGroup, RefinedSegment};
 use forebay_model::ports::{Advance, Landing, NewObject, NewSegment, ObjectState};
 use forebay_model::position::{OrderedPosition, Position};
-use forebay_model::segment::{LandedSegment, Partition, SegmentContent};
-use arrow_schema::SchemaRef;
 use forebay_model::revision::{Revision, RevisionId};
 use forebay_model::schema::{SchemaVersion, StreamSchema};
+use forebay_model::segment::{LandedSegment, Partition, SegmentContent};
 use uuid::Uuid;
 
 use crate::error::{LedgerError, Result};
@@ -166,7 +166,10 @@ pub(crate) fn group(ledger: Uuid, group: &LoadGroup) -> Result<()> {
             && load.revision == *revision
             && load.schema_version == *schema_version;
         if !fits {
-            return broken(format!("{name}: its load of {} names another ledger, pipeline, number, revision or schema", load.table));
+            return broken(format!(
+                "{name}: its load of {} names another ledger, pipeline, number, revision or schema",
+                load.table
+            ));
         }
         if !tables.insert(&load.table) {
             return broken(format!("{name}: table {} is loaded twice", load.table));
@@ -175,7 +178,10 @@ pub(crate) fn group(ledger: Uuid, group: &LoadGroup) -> Result<()> {
             signed("size", file.bytes)?;
             signed("count", file.rows)?;
             if !ids.contains(&file.segment) {
-                return broken(format!("{name}: file {} is of segment {}, which is not of the group", file.path, file.segment));
+                return broken(format!(
+                    "{name}: file {} is of segment {}, which is not of the group",
+                    file.path, file.segment
+                ));
             }
         }
     }

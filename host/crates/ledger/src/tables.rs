@@ -179,26 +179,12 @@ pub(crate) const TABLES: &[Table] = &[
     },
     Table {
         name: "load_segments",
-        columns: &[
-            text("pipeline"),
-            int("number"),
-            text("table_name"),
-            text("segment"),
-            int("files"),
-            int("rows"),
-        ],
+        columns: &[text("pipeline"), int("number"), text("table_name"), text("segment"), int("files"), int("rows")],
         order: "pipeline, number, table_name, segment",
     },
     Table {
         name: "reject_counts",
-        columns: &[
-            text("pipeline"),
-            text("segment"),
-            int("generation"),
-            text("stage"),
-            text("code"),
-            int("records"),
-        ],
+        columns: &[text("pipeline"), text("segment"), int("generation"), text("stage"), text("code"), int("records")],
         order: "pipeline, segment, generation, stage, code",
     },
     Table {
@@ -235,11 +221,7 @@ pub(crate) const TABLES: &[Table] = &[
         ],
         order: "name, sha256",
     },
-    Table {
-        name: "module_files",
-        columns: &[text("path"), text("sha256"), time("seen_at")],
-        order: "path",
-    },
+    Table { name: "module_files", columns: &[text("path"), text("sha256"), time("seen_at")], order: "path" },
     Table {
         name: "revisions",
         columns: &[text("pipeline"), int("revision"), text("revision_id"), text("body"), time("created_at")],
@@ -376,5 +358,27 @@ impl From<Timestamp> for Cell {
 impl<T: Into<Cell>> From<Option<T>> for Cell {
     fn from(value: Option<T>) -> Self {
         value.map_or(Self::Null, Into::into)
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::expect_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_table_and_column_is_documented_and_nothing_else() {
+        let page = include_str!("../../../../docs/ledger.md");
+        let sections: Vec<_> = page.split("\n### ").skip(1).collect();
+        assert_eq!(sections.len(), TABLES.len());
+        for table in TABLES {
+            let section = sections.iter().find(|section| section.lines().next() == Some(table.name));
+            let section = section.expect(table.name);
+            for column in table.columns {
+                assert!(section.contains(&format!("`{}`", column.name)), "{}.{}", table.name, column.name);
+                let computed = section.contains(&format!("`{}` †", column.name));
+                assert_eq!(computed, column.sql.is_some(), "{}.{} is computed by the query", table.name, column.name);
+            }
+        }
     }
 }

@@ -134,8 +134,11 @@ mod tests {
 
     #[test]
     fn only_the_newest_of_waiting_versions_is_work() {
-        let history =
-            [version(true, &[("a", Standing::New)]), version(true, &[("b", Standing::New)]), version(true, &[("c", Standing::New)])];
+        let history = [
+            version(true, &[("a", Standing::New)]),
+            version(true, &[("b", Standing::New)]),
+            version(true, &[("c", Standing::New)]),
+        ];
         assert_eq!(plan_of(&history, &[]), ["c>a+b"]);
         assert_eq!(plan_of(&history, &["c"]), [""; 0], "c is being refined and will replace the others");
         assert_eq!(plan_of(&history, &["a"]), [""; 0], "a is being refined: c waits, and b would be removed at once");
@@ -154,8 +157,10 @@ mod tests {
     #[test]
     fn the_segments_of_a_version_that_replaces_come_together_or_not_at_all() {
         let failed = Standing::Failed(None);
-        let mut history =
-            vec![version(true, &[("a", Standing::Loaded)]), version(true, &[("b", Standing::New), ("c", Standing::New)])];
+        let mut history = vec![
+            version(true, &[("a", Standing::Loaded)]),
+            version(true, &[("b", Standing::New), ("c", Standing::New)]),
+        ];
         assert_eq!(plan_of(&history, &[]), ["b+c>a"]);
         assert_eq!(plan_of(&history, &["c"]), [""; 0]);
         history[1].segments[1].1 = failed;

@@ -44,7 +44,10 @@ pub(super) async fn what_fails_half_way_leaves_nothing(zone: &dyn LandingZone) {
     let chunks = vec![Ok(Bytes::from_static(b"half")), Err(Error::retry("the file changed").with_hint("wait"))];
     let failing = futures::stream::iter(chunks).boxed();
     let error = zone.put("s/a", failing, Compression::None, LINES).await.unwrap_err();
-    assert_eq!((error.class(), error.to_string().as_str(), error.hint()), (ErrorClass::Retry, "the file changed", Some("wait")));
+    assert_eq!(
+        (error.class(), error.to_string().as_str(), error.hint()),
+        (ErrorClass::Retry, "the file changed", Some("wait"))
+    );
     // And one that nobody waits for any more.
     let endless = futures::stream::iter([Ok(Bytes::from_static(b"half"))]).chain(futures::stream::pending()).boxed();
     let given_up = zone.put("s/b", endless, Compression::None, LINES);
@@ -118,9 +121,8 @@ pub(super) async fn objects_are_listed_by_prefix(zone: &dyn LandingZone) {
     for name in ["b/dt=1/x", "a/dt=1/y", "a/dt=1/x", "a/dt=2/z", "ab"] {
         put(zone, name, name.as_bytes()).await;
     }
-    let names = async |prefix: &str| {
-        zone.list(prefix).await.unwrap().into_iter().map(|entry| entry.name).collect::<Vec<_>>()
-    };
+    let names =
+        async |prefix: &str| zone.list(prefix).await.unwrap().into_iter().map(|entry| entry.name).collect::<Vec<_>>();
     assert_eq!(names("").await, ["a/dt=1/x", "a/dt=1/y", "a/dt=2/z", "ab", "b/dt=1/x"]);
     assert_eq!(names("a/").await, ["a/dt=1/x", "a/dt=1/y", "a/dt=2/z"]);
     assert_eq!(names("a/dt=1/").await, ["a/dt=1/x", "a/dt=1/y"]);

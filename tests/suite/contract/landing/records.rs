@@ -1,6 +1,6 @@
-use arrow_array::{Array, RecordBatch};
 use arrow_array::cast::AsArray;
 use arrow_array::types::TimestampMicrosecondType;
+use arrow_array::{Array, RecordBatch};
 use bytes::Bytes;
 use forebay_landing::envelope;
 use forebay_model::flow::{RawRecord, RawRecords, RecordSpan};
@@ -53,8 +53,7 @@ fn records(batches: &[RecordBatch]) -> Vec<RawRecord> {
                 key: bytes(column("key").as_binary(), row),
                 value: bytes(column("value").as_binary(), row),
                 headers: (0..names.len()).map(|n| (names.value(n).to_owned(), bytes(values, n))).collect(),
-                timestamp: timestamp.is_valid(row)
-                    .then(|| Timestamp::from_micros(timestamp.value(row))),
+                timestamp: timestamp.is_valid(row).then(|| Timestamp::from_micros(timestamp.value(row))),
             });
         }
     }
@@ -90,7 +89,10 @@ pub(super) async fn a_span_is_a_range_of_rows(zone: &dyn LandingZone) {
     assert_eq!(object.cuts, [3, 3, 5]);
     assert_eq!(object.preamble, None);
     let positions = |range| {
-        records(&rows(zone, "clicks/b.parquet", range)).iter().map(|record| record.position.to_string()).collect::<Vec<_>>()
+        records(&rows(zone, "clicks/b.parquet", range))
+            .iter()
+            .map(|record| record.position.to_string())
+            .collect::<Vec<_>>()
     };
     assert_eq!(positions(0..3), ["10", "11", "12"]);
     assert_eq!(positions(3..3), [""; 0]);
@@ -109,7 +111,10 @@ pub(super) async fn large_spans_are_read_in_batches(zone: &dyn LandingZone) {
     assert!(batches.iter().all(|batch| batch.num_rows() <= envelope::BATCH_ROWS));
     let read = records(&batches);
     assert_eq!(read.len(), 20_001);
-    assert_eq!((read[0].position, read[19_999].position), (OrderedPosition::new(130_000), OrderedPosition::new(149_999)));
+    assert_eq!(
+        (read[0].position, read[19_999].position),
+        (OrderedPosition::new(130_000), OrderedPosition::new(149_999))
+    );
     assert_eq!(read[20_000].position, OrderedPosition::new(0));
 }
 
@@ -129,7 +134,9 @@ pub(super) async fn rows_that_are_not_there_are_an_error(zone: &dyn LandingZone)
     // Half an envelope, and what is none.
     let mut bytes = Vec::new();
     std::io::Read::read_to_end(&mut zone.open("clicks/e.parquet", 0..object.bytes).unwrap(), &mut bytes).unwrap();
-    for (name, part) in [("clicks/half", &bytes[..bytes.len() / 2]), ("clicks/text", &b"text"[..]), ("clicks/nothing", &[])] {
+    for (name, part) in
+        [("clicks/half", &bytes[..bytes.len() / 2]), ("clicks/text", &b"text"[..]), ("clicks/nothing", &[])]
+    {
         let whole = forebay_model::ports::SplitRule::Whole;
         zone.put(name, super::body(&[part]), forebay_model::Compression::None, whole).await.unwrap();
         let error = zone.open_records(name, 0..1).err().unwrap();

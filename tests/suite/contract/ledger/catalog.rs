@@ -16,7 +16,10 @@ use super::support::*;
 
 fn schema(columns: &[&str]) -> SchemaRef {
     Arc::new(Schema::new(
-        columns.iter().map(|name| Field::new(*name, DataType::Timestamp(TimeUnit::Microsecond, None), true)).collect::<Vec<_>>(),
+        columns
+            .iter()
+            .map(|name| Field::new(*name, DataType::Timestamp(TimeUnit::Microsecond, None), true))
+            .collect::<Vec<_>>(),
     ))
 }
 
@@ -96,7 +99,9 @@ pub(super) async fn modules_and_files_are_remembered(ledger: &dyn Ledger) {
     ledger.activate_module(&name, Digest::of(b"two"), at(3)).await.unwrap();
     assert_eq!(ledger.active_module(&name).await.unwrap(), Some(Digest::of(b"two")));
 
-    let seen = async |content: &[u8], seconds| ledger.seen_in_folder("modules/fraud.wasm", Digest::of(content), at(seconds)).await.unwrap();
+    let seen = async |content: &[u8], seconds| {
+        ledger.seen_in_folder("modules/fraud.wasm", Digest::of(content), at(seconds)).await.unwrap()
+    };
     assert!(!seen(b"one", 1).await);
     assert!(!seen(b"one", 1).await, "the same call once more: its first answer may have been lost");
     assert!(seen(b"one", 2).await);
@@ -185,7 +190,9 @@ pub(super) async fn the_documented_tables_have_their_rows(ledger: &dyn Ledger) {
     assert_eq!(landed_at.as_primitive::<TimestampMicrosecondType>().value(2), at(2).as_micros());
     assert_eq!(segments.column_by_name("sha256").unwrap().as_string::<i32>().value(0), a[0].digest.to_string());
     let loads = ledger.read_table("loads").await.unwrap();
-    for (column, expected) in [("number", 1), ("revision", 1), ("rows", 5), ("files", 1), ("bytes", 50), ("table_version", 4)] {
+    for (column, expected) in
+        [("number", 1), ("revision", 1), ("rows", 5), ("files", 1), ("bytes", 50), ("table_version", 4)]
+    {
         assert_eq!(loads.column_by_name(column).unwrap().as_primitive::<Int64Type>().value(0), expected, "{column}");
     }
     let expected = [

@@ -41,10 +41,7 @@ pub(super) async fn a_repeated_landing_gives_the_same_answer(ledger: &dyn Ledger
     assert_eq!(first, again, "also when the partition has moved on since");
     assert_eq!(first.0.listed[0].replaces.len(), 2);
     assert_eq!(work_ids(ledger, 9).await.len(), 5);
-    assert_eq!(
-        ledger.next_position(&stream(), &Partition::new("p0")).await.unwrap(),
-        Some(OrderedPosition::new(20))
-    );
+    assert_eq!(ledger.next_position(&stream(), &Partition::new("p0")).await.unwrap(), Some(OrderedPosition::new(20)));
 }
 
 pub(super) async fn another_attempt_at_the_same_part_is_known(ledger: &dyn Ledger) {

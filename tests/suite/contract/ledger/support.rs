@@ -124,7 +124,13 @@ pub(crate) fn records(number: u128, spans: &[(&str, Option<u64>, u64, u64)]) -> 
 }
 
 /// Lands a file and gives its segments.
-pub(crate) async fn land_file(ledger: &dyn Ledger, number: u128, key: &str, version: &str, bytes: u64) -> Vec<SegmentId> {
+pub(crate) async fn land_file(
+    ledger: &dyn Ledger,
+    number: u128,
+    key: &str,
+    version: &str,
+    bytes: u64,
+) -> Vec<SegmentId> {
     let outcome = ledger.land(&file_landing(number, key, version, OnChange::Replace, bytes)).await.unwrap();
     outcome.listed.into_iter().map(|segment| segment.id).collect()
 }

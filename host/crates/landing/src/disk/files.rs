@@ -106,6 +106,8 @@ impl Files {
             let _ = std::fs::remove_file(&path);
             return Err(error);
         }
+        // The name holds it now.
+        drop(temporary);
         Ok(true)
     }
 
@@ -124,9 +126,8 @@ impl Files {
 
     /// Makes a folder of the zone and those above it, durably.
     fn folder(&self, name: &Path) -> Result<()> {
-        let known = |durable: &Mutex<BTreeSet<PathBuf>>| {
-            durable.lock().unwrap_or_else(PoisonError::into_inner).contains(name)
-        };
+        let known =
+            |durable: &Mutex<BTreeSet<PathBuf>>| durable.lock().unwrap_or_else(PoisonError::into_inner).contains(name);
         if name.as_os_str().is_empty() || known(&self.durable) {
             return Ok(());
         }

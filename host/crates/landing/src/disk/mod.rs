@@ -12,9 +12,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use forebay_model::flow::RawRecords;
-use forebay_model::ports::{
-    JournalEntry, LandedObject, LandingZone, ObjectEntry, Random, SplitRule, ZoneIdentity,
-};
+use forebay_model::ports::{JournalEntry, LandedObject, LandingZone, ObjectEntry, Random, SplitRule, ZoneIdentity};
 use forebay_model::segment::Compression;
 use forebay_model::{Result, StreamName, Timestamp};
 use futures::stream::BoxStream;

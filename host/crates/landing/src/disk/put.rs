@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use bytes::Bytes;
+use forebay_model::StreamName;
 use forebay_model::flow::RawRecords;
 use forebay_model::ports::{LandedObject, SplitRule};
 use forebay_model::segment::Compression;
-use forebay_model::StreamName;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use tokio::sync::mpsc::{self, Receiver};

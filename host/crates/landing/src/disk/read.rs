@@ -111,11 +111,7 @@ pub(super) fn list(root: &Path, prefix: &str) -> Result<Vec<ObjectEntry>> {
                 }
             } else if found.is_file() && name.starts_with(prefix) {
                 let modified = found.modified().map_err(failed(&path, "looking at"))?;
-                objects.push(ObjectEntry {
-                    name,
-                    bytes: found.len(),
-                    modified_at: Timestamp::from_system(modified),
-                });
+                objects.push(ObjectEntry { name, bytes: found.len(), modified_at: Timestamp::from_system(modified) });
             }
         }
     }

@@ -150,8 +150,8 @@ pub(crate) struct Encoder<W: Write + Send> {
 
 impl<W: Write + Send> Encoder<W> {
     pub(crate) fn new(name: &str, stream: &StreamName, sink: W) -> Result<Self> {
-        let writer = ArrowWriter::try_new(sink, file_schema(), Some(properties(stream)))
-            .map_err(|error| failed(name, error))?;
+        let writer =
+            ArrowWriter::try_new(sink, file_schema(), Some(properties(stream))).map_err(|error| failed(name, error))?;
         Ok(Self { name: name.to_owned(), writer })
     }
 
@@ -183,9 +183,8 @@ fn failed(name: &str, error: parquet::errors::ParquetError) -> LandingError {
 
 fn properties(stream: &StreamName) -> WriterProperties {
     let column = |name: &str| ColumnPath::from(name.to_owned());
-    let nested = |leaf: &str| {
-        ColumnPath::new(vec![record_column::HEADERS.to_owned(), "entries".to_owned(), leaf.to_owned()])
-    };
+    let nested =
+        |leaf: &str| ColumnPath::new(vec![record_column::HEADERS.to_owned(), "entries".to_owned(), leaf.to_owned()]);
     let metadata = |key: &str, value: &str| KeyValue::new(key.to_owned(), value.to_owned());
     WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))

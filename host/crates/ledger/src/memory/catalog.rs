@@ -32,10 +32,7 @@ impl State {
 
     pub(super) fn hold_changes(&mut self, changes: &[HeldChange]) {
         for change in changes {
-            let held = self
-                .held
-                .entry((change.table.clone(), change.column.clone()))
-                .or_insert_with(|| change.clone());
+            let held = self.held.entry((change.table.clone(), change.column.clone())).or_insert_with(|| change.clone());
             held.data_type.clone_from(&change.data_type);
             held.reason.clone_from(&change.reason);
         }

@@ -177,8 +177,7 @@ impl State {
         }
         self.write_segments(group);
         let loads = group.loads.iter().map(|load| (load.table.clone(), (load.clone(), None))).collect();
-        self.groups
-            .insert((pipeline.clone(), group.number), Group { group: group.clone(), loads, done: false });
+        self.groups.insert((pipeline.clone(), group.number), Group { group: group.clone(), loads, done: false });
         self.finish(pipeline, group.number);
         Ok(())
     }
@@ -210,17 +209,16 @@ impl State {
             }
         }
         for replaced in group.segments.iter().flat_map(|segment| &segment.replaces) {
-            let refinement =
-                self.refinements.entry((group.pipeline.clone(), replaced.clone())).or_insert(Refinement {
-                    standing: Standing::Superseded,
-                    generation: None,
-                    loaded_generation: None,
-                    load_number: None,
-                    revision: None,
-                    counts: None,
-                    attempts: 0,
-                    failure: None,
-                });
+            let refinement = self.refinements.entry((group.pipeline.clone(), replaced.clone())).or_insert(Refinement {
+                standing: Standing::Superseded,
+                generation: None,
+                loaded_generation: None,
+                load_number: None,
+                revision: None,
+                counts: None,
+                attempts: 0,
+                failure: None,
+            });
             refinement.standing = Standing::Superseded;
             refinement.attempts = 0;
             refinement.failure = None;
@@ -270,12 +268,7 @@ impl State {
             .iter()
             .filter(|((of, _), group)| of == pipeline && !group.done)
             .map(|(_, group)| LoadGroup {
-                loads: group
-                    .loads
-                    .values()
-                    .filter(|(_, done)| done.is_none())
-                    .map(|(load, _)| load.clone())
-                    .collect(),
+                loads: group.loads.values().filter(|(_, done)| done.is_none()).map(|(load, _)| load.clone()).collect(),
                 ..group.group.clone()
             })
             .collect()

@@ -1,14 +1,16 @@
 use std::collections::BTreeMap;
 
+use forebay_model::flow::OnChange;
 use forebay_model::ids::{Digest, Generation, ModuleName, PipelineName, SegmentId, StreamName, TableName};
 use forebay_model::load::{Load, LoadGroup, LoadReceipt};
-use forebay_model::ports::{DeploymentState, HeldChange, Landing, ModuleRecord, ObjectState, RevisionRecord, SegmentFailure};
+use forebay_model::ports::{
+    DeploymentState, HeldChange, Landing, ModuleRecord, ObjectState, RevisionRecord, SegmentFailure,
+};
 use forebay_model::position::OrderedPosition;
 use forebay_model::revision::RevisionId;
 use forebay_model::schema::StreamSchema;
 use forebay_model::segment::{LandedSegment, Partition, SegmentCounts};
 use forebay_model::time::Timestamp;
-use forebay_model::flow::OnChange;
 use uuid::Uuid;
 
 use crate::versions::Standing;

@@ -28,9 +28,12 @@ impl State {
     /// The rows of a documented table.
     pub(super) fn rows(&self, table: &str) -> Result<Vec<Vec<Cell>>> {
         Ok(match table {
-            "segments" => {
-                self.segments.iter().enumerate().map(|(place, segment)| segment_row(place, segment)).collect::<Result<_>>()?
-            }
+            "segments" => self
+                .segments
+                .iter()
+                .enumerate()
+                .map(|(place, segment)| segment_row(place, segment))
+                .collect::<Result<_>>()?,
             "objects" => self.object_rows(),
             "partitions" => self
                 .partitions
@@ -114,8 +117,16 @@ impl State {
 
     fn refinement_rows(&self) -> Vec<Vec<Cell>> {
         let row = |((pipeline, segment), refinement): (&(PipelineName, _), &Refinement)| {
-            let Refinement { standing, generation, loaded_generation: _, load_number, revision, counts, attempts, failure } =
-                refinement;
+            let Refinement {
+                standing,
+                generation,
+                loaded_generation: _,
+                load_number,
+                revision,
+                counts,
+                attempts,
+                failure,
+            } = refinement;
             let failure = failure.as_ref();
             let retry_at = match standing {
                 Standing::Failed(retry_at) => *retry_at,
@@ -194,12 +205,7 @@ impl State {
         let mut rows = Vec::new();
         for (pipeline, versions) in &self.schemas {
             for (schema, at) in versions {
-                rows.push(vec![
-                    pipeline.as_str().into(),
-                    schema.version.into(),
-                    json(&schema.schema)?,
-                    (*at).into(),
-                ]);
+                rows.push(vec![pipeline.as_str().into(), schema.version.into(), json(&schema.schema)?, (*at).into()]);
             }
         }
         Ok(rows)

@@ -108,12 +108,7 @@ pub(super) async fn record_module(db: &mut SqliteConnection, module: &ModuleReco
     Ok(())
 }
 
-pub(super) async fn seen_in_folder(
-    db: &mut SqliteConnection,
-    path: &str,
-    digest: Digest,
-    at: Timestamp,
-) -> Step<bool> {
+pub(super) async fn seen_in_folder(db: &mut SqliteConnection, path: &str, digest: Digest, at: Timestamp) -> Step<bool> {
     let row = sqlx::query("SELECT sha256, seen_at FROM module_files WHERE path = ?")
         .bind(path)
         .fetch_optional(&mut *db)
@@ -137,10 +132,8 @@ pub(super) async fn seen_in_folder(
 }
 
 pub(super) async fn active_module(db: &mut SqliteConnection, name: &ModuleName) -> Step<Option<Digest>> {
-    let row = sqlx::query("SELECT sha256 FROM _active_modules WHERE name = ?")
-        .bind(name.as_str())
-        .fetch_optional(db)
-        .await?;
+    let row =
+        sqlx::query("SELECT sha256 FROM _active_modules WHERE name = ?").bind(name.as_str()).fetch_optional(db).await?;
     row.map(|row| rows::digest(&row, "sha256")).transpose()
 }
 
@@ -331,10 +324,9 @@ pub(super) async fn ask(
 }
 
 pub(super) async fn asked(db: &mut SqliteConnection) -> Step<Vec<(u64, String, serde_json::Value)>> {
-    let rows =
-        sqlx::query("SELECT number, what, arguments FROM requests WHERE answered_at IS NULL ORDER BY number")
-            .fetch_all(db)
-            .await?;
+    let rows = sqlx::query("SELECT number, what, arguments FROM requests WHERE answered_at IS NULL ORDER BY number")
+        .fetch_all(db)
+        .await?;
     rows.iter()
         .map(|row| {
             let arguments: String = row.try_get("arguments")?;

@@ -54,7 +54,11 @@ impl Fault {
             Some(BUSY | LOCKED | INTERRUPT | IO_ERROR) => ErrorClass::Retry,
             Some(PERMISSION | READ_ONLY | FULL | CANNOT_OPEN | AUTHORISATION) => ErrorClass::Operator,
             Some(_) => ErrorClass::Bug,
-            None if matches!(error, sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed) => {
+            None if matches!(
+                error,
+                sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed
+            ) =>
+            {
                 ErrorClass::Retry
             }
             None if matches!(error, sqlx::Error::Io(_)) => ErrorClass::Operator,

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
+use forebay_model::flow::OnChange;
 use forebay_model::ids::{SegmentId, StreamName};
 use forebay_model::ports::{JournalEntry, LandOutcome, Landing, NewObject, NewSegment, ObjectState};
 use forebay_model::position::{OrderedPosition, Position};
 use forebay_model::segment::{LandedSegment, Partition, SegmentContent};
-use forebay_model::flow::OnChange;
 use serde_json::json;
 use sqlx::sqlite::{Sqlite, SqliteConnection};
 use sqlx::{QueryBuilder, Row};

@@ -25,8 +25,8 @@ use forebay_model::Result;
 use forebay_model::ids::{Digest, ModuleName, PipelineName, SegmentId, StreamName, TableName};
 use forebay_model::load::{LoadGroup, LoadReceipt};
 use forebay_model::ports::{
-    Clock, Deployment, DeploymentState, HeldChange, HostLease, JournalEntry, LandOutcome, Landing, Ledger, ModuleRecord,
-    ObjectState, Random, RevisionRecord, SegmentFailure, WorkItem,
+    Clock, Deployment, DeploymentState, HeldChange, HostLease, JournalEntry, LandOutcome, Landing, Ledger,
+    ModuleRecord, ObjectState, Random, RevisionRecord, SegmentFailure, WorkItem,
 };
 use forebay_model::position::OrderedPosition;
 use forebay_model::revision::{Revision, RevisionId};

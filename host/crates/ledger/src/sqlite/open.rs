@@ -117,7 +117,7 @@ async fn check(path: &Path, bytes: u64) -> Step<()> {
     // SQLite takes what is missing of the last page for zeros. While there is a log, the page is read from there.
     let page: i64 = sqlx::query("PRAGMA page_size").fetch_one(&mut connection).await?.try_get(0)?;
     let logged = std::fs::metadata(beside(path, "-wal")).is_ok_and(|log| log.len() > 0);
-    if !logged && u64::try_from(page).is_ok_and(|page| page > 0 && bytes % page != 0) {
+    if !logged && u64::try_from(page).is_ok_and(|page| page > 0 && !bytes.is_multiple_of(page)) {
         let what = format!("its {bytes} bytes end within a page of {page}: it was cut off");
         return Err(LedgerError::Damaged { path: path.to_owned(), what }.into());
     }
@@ -201,10 +201,9 @@ async fn connect(path: &Path, mode: OpenMode) -> Step<Opened> {
         }
     };
     let id: String = sqlx::query("SELECT id FROM _ledger").fetch_one(&readers).await?.try_get(0)?;
-    let id = id.parse().map_err(|_| LedgerError::Damaged {
-        path: path.to_owned(),
-        what: "its id is not a UUID".to_owned(),
-    })?;
+    let id = id
+        .parse()
+        .map_err(|_| LedgerError::Damaged { path: path.to_owned(), what: "its id is not a UUID".to_owned() })?;
     Ok(Opened { id, writer, readers })
 }
 

@@ -96,7 +96,8 @@ fn item(row: &SqliteRow) -> Step<WorkItem> {
     let loaded: Option<i64> = row.try_get("loaded_generation")?;
     Ok(WorkItem {
         segment: rows::segment(row)?,
-        generation: loaded.map_or(Ok(0), |_| rows::small(row, "loaded_generation").map(|last| last.saturating_add(1)))?,
+        generation: loaded
+            .map_or(Ok(0), |_| rows::small(row, "loaded_generation").map(|last| last.saturating_add(1)))?,
         attempts: attempts.map_or(Ok(0), |_| rows::small(row, "attempts"))?,
     })
 }

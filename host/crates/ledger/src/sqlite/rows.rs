@@ -33,9 +33,9 @@ pub(super) fn unreadable(error: &Error) -> LedgerError {
 
 /// The one word that serde gives a plain enum.
 pub(super) fn word<T: Serialize>(value: &T) -> Step<String> {
-    match serde_json::to_value(value)? {
-        serde_json::Value::String(word) => Ok(word),
-        other => Err(LedgerError::invariant(format!("{other} is not a word")).into()),
+    match serde_json::to_value(value)?.as_str() {
+        Some(word) => Ok(word.to_owned()),
+        None => Err(LedgerError::invariant("a state is not one word").into()),
     }
 }
 

@@ -151,7 +151,10 @@ async fn damage_is_told_with_the_file_and_what_to_do() {
         ("truncated", truncated),
         ("truncated within a page", &whole[..whole.len() - 100]),
         ("empty", b""),
-        ("text", b"this is not a database, whatever it is called; it has more bytes than a header has, to be sure of it"),
+        (
+            "text",
+            b"this is not a database, whatever it is called; it has more bytes than a header has, to be sure of it",
+        ),
         ("half a header", &whole[..50]),
         ("scrambled", &scrambled),
     ];
