@@ -1,0 +1,75 @@
+//! Promise 2: the process dies between any two steps, and after the next start nothing is lost and nothing doubled.
+
+use super::support::{Place, payments, texts};
+
+/// The named points of `run`, in the order of a record's way.
+const POINTS: [&str; 9] = [
+    "after_land",
+    "after_list",
+    "after_journal",
+    "before_acknowledge",
+    "before_open_group",
+    "after_open_group",
+    "before_commit",
+    "after_commit",
+    "before_close_load",
+];
+
+fn whole(place: &Place, records: i64) {
+    let count = |sql: &str| place.number(sql);
+    assert_eq!(count("SELECT count(*) FROM lake.payments"), records);
+    assert_eq!(count("SELECT count(DISTINCT id) FROM lake.payments"), records);
+    assert_eq!(count("SELECT count(*) FROM lake.flagged_payments"), records / 10);
+    assert_eq!(count("SELECT sum(records - loaded - filtered - rejected) FROM ledger.refinements WHERE state = 'loaded'"), 0);
+    assert_eq!(count("SELECT count(*) FROM ledger.loads WHERE state <> 'done'"), 0);
+}
+
+#[test]
+fn a_death_between_any_two_steps_loses_and_doubles_nothing() {
+    for point in POINTS {
+        let place = Place::new();
+        place.write("inbox/a.jsonl", &payments(0..500));
+        place.write("inbox/b.jsonl", &payments(500..1_000));
+        let output = place.command(&["run", "--once"]).env("FOREBAY_FAILPOINT", point).output().unwrap();
+        assert!(!output.status.success(), "{point} was not reached:\n{}", texts(&output).1);
+        place.write("inbox/c.jsonl", &payments(1_000..1_200));
+        place.run_well(&["run", "--once"]);
+        whole(&place, 1_200);
+        place.run_well(&["run", "--once"]);
+        whole(&place, 1_200);
+        // What the ledger lists is journalled in the zone, whoever died in between.
+        let journalled = std::fs::read_dir(place.path("landing/_forebay/journal")).unwrap().count();
+        assert!(journalled >= 2, "{point}: {journalled} journal entries");
+    }
+}
+
+#[test]
+fn a_replaced_file_is_replaced_once_whenever_the_process_dies() {
+    for point in ["after_list", "after_open_group", "before_commit", "after_commit", "before_close_load"] {
+        let place = Place::new();
+        place.write("inbox/a.jsonl", &payments(0..500));
+        place.run_well(&["run", "--once"]);
+        place.write("inbox/a.jsonl", &payments(200..1_200));
+        let output = place.command(&["run", "--once"]).env("FOREBAY_FAILPOINT", point).output().unwrap();
+        assert!(!output.status.success(), "{point} was not reached");
+        place.run_well(&["run", "--once"]);
+        whole(&place, 1_000);
+        assert_eq!(place.number("SELECT min(id) FROM lake.payments"), 200);
+    }
+}
+
+#[test]
+fn a_kill_while_files_arrive_loses_and_doubles_nothing() {
+    let place = Place::new();
+    for round in 0..5_u32 {
+        let running = place.start();
+        for part in 0..4 {
+            let first = (round * 4 + part) * 100;
+            place.write(&format!("inbox/{first}.jsonl"), &payments(first..first + 100));
+            std::thread::sleep(std::time::Duration::from_millis(u64::from(40 + 60 * round)));
+        }
+        running.kill();
+    }
+    place.run_well(&["run", "--once"]);
+    whole(&place, 2_000);
+}

@@ -1,0 +1,195 @@
+//! A folder with a config, and the binary to run in it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Where this test binary was built: `<target>/<profile>/deps/suite-…`.
+fn profile_folder() -> PathBuf {
+    let exe = std::env::current_exe().unwrap();
+    exe.parent().and_then(Path::parent).unwrap().to_owned()
+}
+
+fn cargo(arguments: &[&str]) {
+    let target = profile_folder().parent().unwrap().to_owned();
+    let status = Command::new(env!("CARGO"))
+        .args(arguments)
+        .arg("--target-dir")
+        .arg(target)
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+        .status()
+        .unwrap();
+    assert!(status.success(), "cargo {arguments:?} failed");
+}
+
+/// The binary: `cargo test --workspace` has built it; a single test builds it itself.
+pub(crate) fn forebay() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        let binary = profile_folder().join("forebay");
+        if std::env::var_os("FOREBAY_TESTS_BUILT").is_none() && !binary.exists() {
+            cargo(&["build", "--quiet", "-p", "forebay"]);
+        }
+        binary
+    })
+}
+
+/// The fraud rule in Wasm.
+pub(crate) fn fraud_wasm() -> &'static Path {
+    static MODULE: OnceLock<PathBuf> = OnceLock::new();
+    MODULE.get_or_init(|| {
+        cargo(&["build", "--quiet", "--profile", "guest", "--target", "wasm32-wasip2", "-p", "fraud"]);
+        profile_folder().parent().unwrap().join("wasm32-wasip2/guest/fraud.wasm")
+    })
+}
+
+pub(crate) const CONFIG: &str = r#"
+[landing]
+url = "landing"
+
+[ledger]
+url = "sqlite:forebay.db"
+
+[modules]
+watch = "modules"
+
+[warehouses.lake]
+type = "delta"
+url = "warehouse"
+
+[streams.payments]
+source = { type = "files", url = "inbox", settle_milliseconds = 1, scan_seconds = 1 }
+format = "auto"
+
+[pipelines.fraud]
+from = "payments"
+
+[[pipelines.fraud.steps]]
+module = "fraud"
+config = { v14_below = -8.0 }
+
+[pipelines.fraud.routes]
+scored = "lake.payments"
+flagged = "lake.flagged_payments"
+"#;
+
+/// A folder with the config, the rule and an inbox.
+pub(crate) struct Place {
+    folder: TempDir,
+}
+
+impl Place {
+    pub(crate) fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let place = Self { folder };
+        std::fs::create_dir(place.path("inbox")).unwrap();
+        std::fs::create_dir(place.path("modules")).unwrap();
+        std::fs::copy(fraud_wasm(), place.path("modules/fraud.wasm")).unwrap();
+        place.write("forebay.toml", CONFIG);
+        place
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Writes a file as a careful producer does: under another name first.
+    pub(crate) fn write(&self, name: &str, text: &str) {
+        let partial = self.path(&format!("{name}.part"));
+        std::fs::write(&partial, text).unwrap();
+        std::fs::rename(partial, self.path(name)).unwrap();
+    }
+
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(forebay());
+        command.args(arguments).current_dir(self.folder.path()).env("RUST_BACKTRACE", "0").stdin(Stdio::null());
+        command
+    }
+
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// Runs, and fails with what it wrote where it does not exit with 0.
+    pub(crate) fn run_well(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        let (out, err) = texts(&output);
+        assert!(output.status.success(), "forebay {arguments:?} ended with {}:\n{out}\n{err}", output.status);
+        out
+    }
+
+    /// The answer to a query, row by row.
+    pub(crate) fn query(&self, sql: &str) -> Vec<Value> {
+        let out = self.run_well(&["query", sql, "--format", "jsonl"]);
+        out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// The one number that a query answers with.
+    pub(crate) fn number(&self, sql: &str) -> i64 {
+        let rows = self.query(sql);
+        rows[0].as_object().and_then(|row| row.values().next()).and_then(Value::as_i64).unwrap()
+    }
+
+    /// Starts `forebay run`, its log going to `log`.
+    pub(crate) fn start(&self) -> Running {
+        let log = std::fs::File::create(self.path("log")).unwrap();
+        let child = self.command(&["run"]).stderr(log).stdout(Stdio::null()).spawn().unwrap();
+        Running(child)
+    }
+
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.path("log")).unwrap_or_default()
+    }
+
+    /// Waits until something holds, looking every tenth of a second.
+    pub(crate) fn until(&self, what: &str, mut holds: impl FnMut() -> bool) {
+        let began = Instant::now();
+        while !holds() {
+            assert!(began.elapsed() < Duration::from_secs(60), "not within a minute: {what}\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+}
+
+/// A host that runs; killed when dropped.
+pub(crate) struct Running(Child);
+
+impl Running {
+    /// SIGTERM, and how it ended.
+    pub(crate) fn stop(mut self) -> std::process::ExitStatus {
+        let pid = self.0.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        self.0.wait().unwrap()
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+pub(crate) fn texts(output: &Output) -> (String, String) {
+    (String::from_utf8_lossy(&output.stdout).into_owned(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+/// Payments as JSON lines; every tenth is one that the rule flags at its default threshold.
+pub(crate) fn payments(range: std::ops::Range<u32>) -> String {
+    range
+        .map(|n| {
+            let v14 = if n % 10 == 0 { -9.5 } else { -0.5 };
+            format!("{{\"id\":{n},\"Time\":{n},\"V14\":{v14},\"V17\":0.25,\"Amount\":{}.5,\"Class\":0}}\n", n % 100)
+        })
+        .collect()
+}
