@@ -33,12 +33,7 @@ pub(crate) struct Csv {
 }
 
 impl Csv {
-    pub(crate) fn new(
-        name: &'static str,
-        settings: Arc<CsvSettings>,
-        common: Arc<Common>,
-        pool: Arc<Pool>,
-    ) -> Self {
+    pub(crate) fn new(name: &'static str, settings: Arc<CsvSettings>, common: Arc<Common>, pool: Arc<Pool>) -> Self {
         Self { name, settings, common, pool }
     }
 
@@ -262,6 +257,8 @@ impl Rows for CsvRows {
 
     fn row(&mut self, table: &mut Table, text: &[u8], range: Range<usize>) -> Result<(), Refusal> {
         let record = text.get(range).unwrap_or_default();
+        // A message may bring the end of its line along.
+        let record = record.strip_suffix(b"\n").map_or(record, |line| line.strip_suffix(b"\r").unwrap_or(line));
         let nulls = Arc::clone(&self.fields.settings);
         let (text, fields) = self.fields.split(record)?;
         if self.targets.is_empty() {

@@ -436,8 +436,14 @@ mod tests {
     fn strings_agree_with_serde_json() {
         let long = format!("\"{}\\n{}\"", "x".repeat(40), "ä€😀".repeat(9));
         for json in [
-            r#""""#, r#""a""#, r#""0123456789abcde""#, r#""0123456789abcdef""#, r#""\"\\\/\b\f\n\r\t""#,
-            r#""\u0041\u00e4\u20ac\ud83d\ude00""#, r#""0123456789abcde\u0000z""#, &long,
+            r#""""#,
+            r#""a""#,
+            r#""0123456789abcde""#,
+            r#""0123456789abcdef""#,
+            r#""\"\\\/\b\f\n\r\t""#,
+            r#""\u0041\u00e4\u20ac\ud83d\ude00""#,
+            r#""0123456789abcde\u0000z""#,
+            &long,
         ] {
             let right: String = serde_json::from_str(json).unwrap();
             assert_eq!(text_of(json), Ok((right.into_bytes(), true)), "{json}");

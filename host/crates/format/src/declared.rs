@@ -136,8 +136,21 @@ mod tests {
     #[test]
     fn what_is_no_type_is_refused() {
         for bad in [
-            "", "int", "int64x", "list", "list<>", "list<int64", "struct<>", "struct<a>", "struct<a: int8, A: int8>",
-            "decimal", "decimal(39,0)", "decimal(2,3)", "decimal(1)", "string string", "struct<: int8>",
+            "",
+            "int",
+            "int64x",
+            "list",
+            "list<>",
+            "list<int64",
+            "struct<>",
+            "struct<a>",
+            "struct<a: int8, A: int8>",
+            "decimal",
+            "decimal(39,0)",
+            "decimal(2,3)",
+            "decimal(1)",
+            "string string",
+            "struct<: int8>",
             &format!("{}int8{}", "list<".repeat(40), ">".repeat(40)),
         ] {
             assert!(parse(bad).is_err(), "{bad}");

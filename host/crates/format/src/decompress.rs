@@ -3,7 +3,7 @@
 
 use std::io::{self, Read};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use flate2::read::MultiGzDecoder;
 use forebay_model::Compression;
@@ -15,34 +15,42 @@ use crate::error::FormatError;
 /// # Errors
 /// [`FormatError::Read`] where the decoder cannot be set up. Later errors come from the reader, of kind
 /// [`io::ErrorKind::UnexpectedEof`] where the stream is cut off and [`io::ErrorKind::InvalidData`] where it is damaged.
-pub fn decompress(
-    reader: Box<dyn Read + Send>,
-    compression: Compression,
-) -> Result<Box<dyn Read + Send>, FormatError> {
-    let taken = Arc::new(AtomicU64::new(0));
-    let counted = Counted { reader, taken: Arc::clone(&taken) };
+pub fn decompress(reader: Box<dyn Read + Send>, compression: Compression) -> Result<Box<dyn Read + Send>, FormatError> {
+    let below = Arc::new(Below::default());
+    let watched = Watched { reader, below: Arc::clone(&below) };
     let (name, reader): (_, Box<dyn Read + Send>) = match compression {
-        Compression::None => return Ok(counted.reader),
-        Compression::Gzip => ("gzip", Box::new(MultiGzDecoder::new(counted))),
+        Compression::None => return Ok(watched.reader),
+        Compression::Gzip => ("gzip", Box::new(MultiGzDecoder::new(watched))),
         Compression::Zstd => {
             let decoder =
-                zstd::stream::read::Decoder::new(counted).map_err(|source| FormatError::Read { offset: 0, source })?;
+                zstd::stream::read::Decoder::new(watched).map_err(|source| FormatError::Read { offset: 0, source })?;
             ("zstd", Box::new(decoder))
         }
     };
-    Ok(Box::new(Named { reader, name, taken, given: 0 }))
+    Ok(Box::new(Named { reader, name, below, given: 0 }))
 }
 
-/// Counts what the decoder takes.
-struct Counted {
+/// What is known of the reader below the decoder.
+#[derive(Default)]
+struct Below {
+    /// Bytes that it gave.
+    taken: AtomicU64,
+    /// Its last read failed: the error is not the stream's.
+    failed: AtomicBool,
+}
+
+/// Watches what the decoder takes.
+struct Watched {
     reader: Box<dyn Read + Send>,
-    taken: Arc<AtomicU64>,
+    below: Arc<Below>,
 }
 
-impl Read for Counted {
+impl Read for Watched {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let count = self.reader.read(buf)?;
-        self.taken.fetch_add(count as u64, Ordering::Relaxed);
+        let result = self.reader.read(buf);
+        self.below.failed.store(result.is_err(), Ordering::Relaxed);
+        let count = result?;
+        self.below.taken.fetch_add(count as u64, Ordering::Relaxed);
         Ok(count)
     }
 }
@@ -51,41 +59,32 @@ impl Read for Counted {
 struct Named {
     reader: Box<dyn Read + Send>,
     name: &'static str,
-    taken: Arc<AtomicU64>,
+    below: Arc<Below>,
     given: u64,
 }
 
 impl Read for Named {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        match self.reader.read(buf) {
+        let error = match self.reader.read(buf) {
             Ok(count) => {
                 self.given += count as u64;
-                Ok(count)
+                return Ok(count);
             }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Err(error),
-            // An error of the reader below (a failing disk, forebay's own) is not the stream's fault.
-            Err(error) if error.get_ref().is_some_and(|inner| inner.is::<forebay_model::Error>()) => Err(error),
-            Err(error) => {
-                let what = match error.kind() {
-                    io::ErrorKind::UnexpectedEof => "is cut off",
-                    _ => "is damaged",
-                };
-                let kind = match error.kind() {
-                    // zstd reports damage as `Other`.
-                    io::ErrorKind::Other => io::ErrorKind::InvalidData,
-                    kind => kind,
-                };
-                Err(io::Error::new(
-                    kind,
-                    format!(
-                        "the {} stream {what} after {} compressed bytes ({} bytes of text): {error}",
-                        self.name,
-                        self.taken.load(Ordering::Relaxed),
-                        self.given,
-                    ),
-                ))
-            }
+            Err(error) => error,
+        };
+        if self.below.failed.load(Ordering::Relaxed) {
+            return Err(error);
         }
+        // Whatever kind the decoder gives it: what is not cut off is damaged.
+        let (what, kind) = if error.kind() == io::ErrorKind::UnexpectedEof {
+            ("is cut off", io::ErrorKind::UnexpectedEof)
+        } else {
+            ("is damaged", io::ErrorKind::InvalidData)
+        };
+        let (name, taken, given) = (self.name, self.below.taken.load(Ordering::Relaxed), self.given);
+        let message =
+            format!("the {name} stream {what} after {taken} compressed bytes ({given} bytes of text): {error}");
+        Err(io::Error::new(kind, message))
     }
 }
 
@@ -143,14 +142,40 @@ mod tests {
     #[test]
     fn a_damaged_stream_is_an_error() {
         let text = text();
-        for (mut bytes, compression) in
-            [(gzip(&text), Compression::Gzip), (zstd::encode_all(&text[..], 1).unwrap(), Compression::Zstd)]
+        // Without a checksum zstd cannot tell damaged text from other text.
+        let mut zstd = zstd::Encoder::new(Vec::new(), 1).unwrap();
+        zstd.include_checksum(true).unwrap();
+        zstd.write_all(&text).unwrap();
+        for (mut bytes, compression) in [(gzip(&text), Compression::Gzip), (zstd.finish().unwrap(), Compression::Zstd)]
         {
             let middle = bytes.len() / 2;
             for byte in &mut bytes[middle..middle + 64] {
                 *byte ^= 0x5a;
             }
             assert!(read(bytes, compression).1.is_some(), "{compression:?}");
+        }
+    }
+
+    #[test]
+    fn an_error_of_the_reader_below_stays_what_it_is() {
+        struct Fails(io::Cursor<Vec<u8>>);
+        impl Read for Fails {
+            fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+                match self.0.read(buf)? {
+                    0 => Err(io::Error::other(forebay_model::Error::retry("the disk went away"))),
+                    count => Ok(count),
+                }
+            }
+        }
+        let text = text();
+        for (bytes, compression) in
+            [(gzip(&text), Compression::Gzip), (zstd::encode_all(&text[..], 1).unwrap(), Compression::Zstd)]
+        {
+            let half = bytes[..bytes.len() / 2].to_vec();
+            let mut reader = decompress(Box::new(Fails(io::Cursor::new(half))), compression).unwrap();
+            let error = reader.read_to_end(&mut Vec::new()).unwrap_err();
+            let error = forebay_model::Error::from(FormatError::read(0, error));
+            assert_eq!(error.class(), forebay_model::ErrorClass::Retry, "{error}");
         }
     }
 }

@@ -57,7 +57,9 @@ fn by_text(text: &[u8]) -> Result<&'static str, &'static str> {
     }
     let count = |wanted: u8| line.iter().filter(|&&byte| byte == wanted).count();
     match (count(b','), count(b'\t')) {
-        (0, 0) => Err("its name has no known ending, and its first line is neither JSON nor fields with commas or tabs"),
+        (0, 0) => {
+            Err("its name has no known ending, and its first line is neither JSON nor fields with commas or tabs")
+        }
         (commas, tabs) if commas >= tabs => Ok(CSV),
         _ => Ok(TSV),
     }

@@ -78,7 +78,9 @@ impl Formats {
         self.formats.iter().find(|format| format.name() == name).cloned().ok_or_else(|| {
             FormatError::config(
                 format!("this version knows no format {name:?}"),
-                format!("formats are {JSON}, {JSON_ARRAY}, {CSV} and {TSV}: was the segment landed by a later version?"),
+                format!(
+                    "formats are {JSON}, {JSON_ARRAY}, {CSV} and {TSV}: was the segment landed by a later version?"
+                ),
             )
         })
     }

@@ -79,7 +79,8 @@ fn schema(sample: &dyn Sample, common: &Common) -> Option<SchemaRef> {
             fields.push(Arc::new(Field::new(name, data_type, true)));
         } else if !reserved.contains(&names::fold(name))
             && kept.contains(name)
-            && let Some(data_type) = shape.data_type(sample.is_csv(), &mut room) {
+            && let Some(data_type) = shape.data_type(sample.is_csv(), &mut room)
+        {
             fields.push(Arc::new(Field::new(name, data_type, true)));
         }
     }

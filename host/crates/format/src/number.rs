@@ -133,7 +133,7 @@ pub(crate) fn decimal(text: &[u8], precision: u8, scale: i8) -> Option<i128> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, clippy::float_cmp, reason = "tests")]
+#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
     use crate::cursor::Cursor;
@@ -148,8 +148,18 @@ mod tests {
 
     #[test]
     fn floats_are_the_nearest() {
-        for text in ["0.1", "149.62", "-1.359807", "1e22", "1.7976931348623157e308", "5e-324", "123456789.123456789123456789",
-            "0.000000000000000000000000123", "9007199254740993.0", "2.2250738585072011e-308"] {
+        for text in [
+            "0.1",
+            "149.62",
+            "-1.359807",
+            "1e22",
+            "1.7976931348623157e308",
+            "5e-324",
+            "123456789.123456789123456789",
+            "0.000000000000000000000000123",
+            "9007199254740993.0",
+            "2.2250738585072011e-308",
+        ] {
             assert_eq!(f64_of(text), Some(text.parse().unwrap()), "{text}");
         }
         assert_eq!(f64_of("1e400"), None);

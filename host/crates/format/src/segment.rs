@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use arrow_array::{BooleanArray, RecordBatch};
 use arrow_select::filter::filter_record_batch;
+use forebay_model::DecodedBatch;
+use forebay_model::flow::{RawRows, RecordColumns};
 use forebay_model::ports::Decoder;
 use forebay_model::reject::{Reject, RejectStage, code};
 use forebay_model::schema::Evolution;
-use forebay_model::DecodedBatch;
-use forebay_model::flow::{RawRows, RecordColumns};
 
 use crate::error::FormatError;
 use crate::frame::{Frame, Framer, Span};
@@ -39,11 +39,13 @@ pub(crate) struct SegmentDecoder<R> {
     rows: R,
     next_record: u64,
     begun: bool,
+    /// After an error there is nothing more.
+    ended: bool,
 }
 
 impl<R: Rows> SegmentDecoder<R> {
     pub(crate) fn new(framer: Box<dyn Framer>, table: Table, rows: R) -> Self {
-        Self { framer, table, rows, next_record: 0, begun: false }
+        Self { framer, table, rows, next_record: 0, begun: false, ended: false }
     }
 
     fn next(&mut self) -> Result<Option<DecodedBatch>, FormatError> {
@@ -98,7 +100,12 @@ impl<R: Rows> SegmentDecoder<R> {
 
 impl<R: Rows> Decoder for SegmentDecoder<R> {
     fn next_batch(&mut self) -> forebay_model::Result<Option<DecodedBatch>> {
-        Ok(self.next()?)
+        if self.ended {
+            return Ok(None);
+        }
+        let next = self.next();
+        self.ended = !matches!(next, Ok(Some(_)));
+        Ok(next?)
     }
 
     fn evolution(&self) -> Option<Evolution> {

@@ -211,7 +211,8 @@ impl Settings {
                 ));
             }
             let folded = crate::names::fold(name);
-            if let Some((other, _)) = self.common.declared.iter().find(|(other, _)| crate::names::fold(other) == folded) {
+            if let Some((other, _)) = self.common.declared.iter().find(|(other, _)| crate::names::fold(other) == folded)
+            {
                 return Err(FormatError::config(
                     format!("schema.{other} and schema.{name} differ only in case"),
                     "declare one of them: the other's values are rescued",
@@ -232,11 +233,17 @@ impl Settings {
             ));
         }
         if self.csv.header && !self.csv.columns.is_empty() {
-            return Err(FormatError::config("columns are named beside a header", "set header = false, or leave columns out"));
+            return Err(FormatError::config(
+                "columns are named beside a header",
+                "set header = false, or leave columns out",
+            ));
         }
         for (index, name) in self.csv.columns.iter().enumerate() {
             if self.csv.columns.iter().take(index).any(|other| other == name) {
-                return Err(FormatError::config(format!("columns names {name:?} twice"), "give each field its own name"));
+                return Err(FormatError::config(
+                    format!("columns names {name:?} twice"),
+                    "give each field its own name",
+                ));
             }
         }
         Ok(())

@@ -73,7 +73,7 @@ impl Table {
             root: Object::new(schema.fields(), "")?,
             schema: Arc::clone(schema),
             rescued: Texts::default(),
-            scratch: Scratch { zone: common.zone, ..Scratch::default() },
+            scratch: Scratch::new(common.zone),
             seen: Shape::default(),
             watch: Watch::new(common.zone, common.max_columns),
             common: Arc::clone(common),
@@ -183,7 +183,7 @@ impl Table {
     #[cold]
     fn take_back(&mut self) {
         self.root.truncate(self.rows);
-        self.scratch.rescues.truncate(0);
+        self.scratch.reset();
     }
 
     /// The rows so far; the table is then empty.

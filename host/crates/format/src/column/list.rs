@@ -49,12 +49,14 @@ impl List {
         let first = self.offsets.last();
         let mark = scratch.rescues.len();
         let mut fits = true;
+        scratch.lists += 1;
         let mut index = 0;
         let mut more = cursor.enter(b']', depth)?;
         while more {
             if fits {
                 let inner = scratch.rescues.len();
-                fits = self.element.json(cursor, first + index, scratch, depth + 1)? == Fit::Fits;
+                let fit = self.element.json(cursor, first + index, scratch, depth + 1)?;
+                fits = fit == Fit::Fits && !scratch.list_misfit;
                 scratch.rescues.below(inner, || Step::Index(index));
             } else {
                 cursor.skip(depth + 1)?;
@@ -62,12 +64,15 @@ impl List {
             index += 1;
             more = cursor.more(b']', Fault::ListEnd)?;
         }
+        scratch.lists -= 1;
         if fits {
             self.offsets.push(row, first + index);
             Ok(Fit::Fits)
         } else {
             self.element.truncate(first);
             scratch.rescues.truncate(mark);
+            // The list around this one, if any, hears of it by what is returned.
+            scratch.list_misfit = false;
             Ok(Fit::Misfit)
         }
     }

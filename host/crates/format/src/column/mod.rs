@@ -49,6 +49,23 @@ pub(crate) struct Scratch {
     pub(crate) text: Vec<u8>,
     /// Seconds east of UTC of times without a zone.
     pub(crate) zone: Option<i32>,
+    /// Lists that the cursor is in.
+    lists: u32,
+    /// Whether something did not fit within them.
+    list_misfit: bool,
+}
+
+impl Scratch {
+    pub(crate) fn new(zone: Option<i32>) -> Self {
+        Self { zone, ..Self::default() }
+    }
+
+    /// Forgets the record at hand.
+    pub(crate) fn reset(&mut self) {
+        self.rescues.truncate(0);
+        self.lists = 0;
+        self.list_misfit = false;
+    }
 }
 
 /// 64-bit integers, and the narrower ones within their bounds.
@@ -121,9 +138,7 @@ impl Column {
             DataType::Utf8 => Ok(Self::Text(Texts::default())),
             DataType::Binary => Ok(Self::Binary(Texts::default())),
             DataType::List(element) => Ok(Self::List(Box::new(List::new(element, path)?))),
-            DataType::Struct(fields) if !fields.is_empty() => {
-                Ok(Self::Struct(Box::new(Records::new(fields, path)?)))
-            }
+            DataType::Struct(fields) if !fields.is_empty() => Ok(Self::Struct(Box::new(Records::new(fields, path)?))),
             other => Err(FormatError::Type { column: path.to_owned(), data_type: other.to_string() }),
         }
     }
@@ -243,8 +258,9 @@ impl Column {
                 .map(|value| ints.values.push(row, value)),
             Self::U64(values) => number.to_u64(text).map(|value| values.push(row, value)),
             Self::F32(values) => number.to_f32(text).map(|value| values.push(row, value)),
-            Self::Decimal(decimals) => number::decimal(text, decimals.precision, decimals.scale)
-                .map(|value| decimals.values.push(row, value)),
+            Self::Decimal(decimals) => {
+                number::decimal(text, decimals.precision, decimals.scale).map(|value| decimals.values.push(row, value))
+            }
             Self::Bool(_)
             | Self::Date(_)
             | Self::Time(_)
@@ -261,8 +277,9 @@ impl Column {
             Self::Time(values) => time::timestamp(text, zone).map(|value| values.push(row, value)),
             Self::Date(values) => time::date(text).map(|value| values.push(row, value)),
             Self::Binary(bytes) => BASE64.decode(text).ok().map(|value| bytes.push(row, &value)),
-            Self::Decimal(decimals) if is_number(text) => number::decimal(text, decimals.precision, decimals.scale)
-                .map(|value| decimals.values.push(row, value)),
+            Self::Decimal(decimals) if is_number(text) => {
+                number::decimal(text, decimals.precision, decimals.scale).map(|value| decimals.values.push(row, value))
+            }
             Self::Text(texts) => {
                 texts.push(row, text);
                 Some(())

@@ -62,7 +62,8 @@ impl Key {
         match cursor.next16() {
             Some(&head) => {
                 u128::from_le_bytes(head) & self.mask == self.head
-                    && (self.tail.is_empty() || cursor.rest().get(16..).is_some_and(|rest| rest.starts_with(&self.tail)))
+                    && (self.tail.is_empty()
+                        || cursor.rest().get(16..).is_some_and(|rest| rest.starts_with(&self.tail)))
                     && self.len <= cursor.rest().len()
             }
             None => {
@@ -221,6 +222,7 @@ impl Object {
         } else {
             column.pad(row + 1);
             scratch.rescues.add(name, from..cursor.at, true);
+            scratch.list_misfit = scratch.lists > 0;
         }
         Ok(())
     }

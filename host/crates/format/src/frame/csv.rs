@@ -159,7 +159,8 @@ impl CsvLines {
     fn push_last(&mut self, spans: &mut Spans, start: usize, looked: usize) {
         let end = self.text.bytes().len();
         // A quote at the very end closes its field: it was left for want of a byte after it.
-        let closed = self.inside != Inside::Quotes || (looked + 1 == end && self.text.bytes().last() == Some(&self.quoting.quote));
+        let closed = self.inside != Inside::Quotes
+            || (looked + 1 == end && self.text.bytes().last() == Some(&self.quoting.quote));
         if closed || end == start {
             self.push(spans, start, end);
         } else {

@@ -69,7 +69,11 @@ impl Documents {
             return;
         };
         if self.path.is_empty() {
-            if first == b'[' { self.enter_list(spans) } else { self.record(spans, true, State::Document) }
+            if first == b'[' {
+                self.enter_list(spans)
+            } else {
+                self.record(spans, true, State::Document)
+            }
             return;
         }
         // The beginning of the document is kept for its reject, until the path is found.

@@ -77,7 +77,7 @@ impl Scan {
                 *passed += rest.len() as u64;
                 self.at += rest.len();
                 if self.peek().is_none() {
-                    return Walk::Ended;
+                    return if *passed > most { Walk::TooLong } else { Walk::Ended };
                 }
                 continue;
             };
