@@ -231,9 +231,9 @@ impl DeltaWarehouse {
         let table: DeltaTable = match state.as_ref() {
             Some(opened) => opened.table.clone(),
             None => {
-                let (disk, path) = (Arc::clone(&self.options.disk), self.table_path(name)?);
-                let folder = path.join(super::log::LOG_FOLDER);
-                blocking(move || disk.create_folder(&folder).map_err(WarehouseError::io("create", &folder))).await?;
+                let folder = self.table_path(name)?.join(super::log::LOG_FOLDER);
+                let folders = Arc::clone(&self.folders);
+                blocking(move || folders.ensure(&folder).map_err(WarehouseError::io("make", &folder))).await?;
                 self.handle(name)?
             }
         };
@@ -365,7 +365,7 @@ impl Work {
 
     fn collect(&mut self, active: Vec<ActiveFile>, staged: Vec<(StagedFile, Staged)>) -> Result<(), WarehouseError> {
         for file in active {
-            self.plan_active(file)?;
+            self.plan_active(&file)?;
         }
         for (file, how) in staged {
             self.rows_added += file.rows;
@@ -382,8 +382,8 @@ impl Work {
         Ok(())
     }
 
-    fn plan_active(&mut self, file: ActiveFile) -> Result<(), WarehouseError> {
-        let fate = self.fate(&file)?;
+    fn plan_active(&mut self, file: &ActiveFile) -> Result<(), WarehouseError> {
+        let fate = self.fate(file)?;
         if fate == Fate::Stays {
             return Ok(());
         }
@@ -399,7 +399,7 @@ impl Work {
             Fate::Goes => {
                 let path = self.attempted.maker.table.join(&file.path);
                 self.rows_removed += file.rows.map_or_else(|| files::rows_in(&path), Ok)?;
-                self.actions.push(remove(&file, self.now, true)?);
+                self.actions.push(remove(file, self.now, true)?);
             }
             Fate::Rewritten => {
                 let removes = std::mem::take(&mut self.removes);
@@ -407,7 +407,7 @@ impl Work {
                 let left_out = self.rewrite(&file.path, &file.key, &without);
                 self.removes = removes;
                 self.rows_removed += left_out?;
-                self.actions.push(remove(&file, self.now, true)?);
+                self.actions.push(remove(file, self.now, true)?);
             }
         }
         Ok(())

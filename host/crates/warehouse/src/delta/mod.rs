@@ -26,6 +26,8 @@ mod rewrite;
 mod stage;
 mod store;
 mod table;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -52,7 +54,7 @@ use self::stage::{DeltaStagedWriter, FileMaker, Pending};
 use self::table::TableSlot;
 use crate::columns;
 use crate::error::WarehouseError;
-use crate::files::{Disk, LocalDisk, check_partitioning};
+use crate::files::{Disk, Folders, LocalDisk, check_partitioning};
 
 /// Wraps the store that the log goes through: for tests that lose answers or power.
 pub type StoreLayer = Arc<dyn Fn(Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore> + Send + Sync>;
@@ -106,6 +108,7 @@ pub struct DeltaWarehouse {
     root: PathBuf,
     options: DeltaOptions,
     slots: Mutex<HashMap<String, Arc<TableSlot>>>,
+    folders: Arc<Folders>,
     pending: Arc<Pending>,
     // Schemas of data files by the fingerprint in their names.
     schemas: Mutex<HashMap<String, SchemaRef>>,
@@ -127,7 +130,8 @@ impl DeltaWarehouse {
         }
         options.disk.create_folder(root).map_err(WarehouseError::io("create", root))?;
         let root = root.canonicalize().map_err(WarehouseError::io("open", root))?;
-        Ok(Self { root, options, slots: Mutex::default(), pending: Arc::default(), schemas: Mutex::default() })
+        let folders = Arc::new(Folders::new(root.clone(), Arc::clone(&options.disk)));
+        Ok(Self { root, options, folders, slots: Mutex::default(), pending: Arc::default(), schemas: Mutex::default() })
     }
 
     /// The table for queries, as it stands now; `None` where there is none.
@@ -150,9 +154,8 @@ impl DeltaWarehouse {
     pub async fn rows(&self, table: &str) -> Result<Option<RecordBatch>> {
         let Some(opened) = self.load_table(table).await? else { return Ok(None) };
         let schema = opened.snapshot().map_err(WarehouseError::delta("read", table))?.snapshot().arrow_schema();
-        let reading = |error: DataFusionError| {
-            WarehouseError::delta("read", table)(DeltaTableError::Generic(error.to_string()))
-        };
+        let reading =
+            |error: DataFusionError| WarehouseError::delta("read", table)(DeltaTableError::Generic(error.to_string()));
         let provider = opened.table_provider().await.map_err(reading)?;
         let frame = SessionContext::new().read_table(provider).map_err(reading)?;
         let batches = Box::pin(frame.collect()).await.map_err(reading)?;
@@ -180,6 +183,7 @@ impl DeltaWarehouse {
         Ok(FileMaker {
             table: self.table_path(table)?,
             disk: Arc::clone(&self.options.disk),
+            folders: Arc::clone(&self.folders),
             random: Arc::clone(&self.options.random),
             pending: Arc::clone(&self.pending),
         })

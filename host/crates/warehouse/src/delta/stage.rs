@@ -16,7 +16,7 @@ use forebay_model::{Digest, Result, StagedFile};
 
 use super::log::OWN_FOLDER;
 use crate::error::WarehouseError;
-use crate::files::{DataFile, Disk, PartitionKey, WrittenFile, data_schema, folder_of, split};
+use crate::files::{DataFile, Disk, Folders, PartitionKey, WrittenFile, data_schema, folder_of, split};
 
 /// Encoded rows that a writer holds at most, over all its partitions; a batch and a page come on top.
 const BUFFERED_BYTES: usize = 20 << 20;
@@ -52,6 +52,7 @@ pub(super) struct FileMaker {
     /// The table's folder.
     pub(super) table: PathBuf,
     pub(super) disk: Arc<dyn Disk>,
+    pub(super) folders: Arc<Folders>,
     pub(super) random: Arc<dyn Random>,
     pub(super) pending: Arc<Pending>,
 }
@@ -67,6 +68,9 @@ impl FileMaker {
         let folder = folder_of(key, partition_by);
         let name = format!("{OWN_FOLDER}/{folder}{}-{}.parquet", self.random.uuid(), fingerprint(&sample.schema()));
         let path = self.table.join(&name);
+        if let Some(folder) = path.parent() {
+            self.folders.ensure(folder).map_err(WarehouseError::io("make", folder))?;
+        }
         self.pending.insert(path.clone());
         match DataFile::create(Arc::clone(&self.disk), path.clone(), sample) {
             Ok(file) => Ok(NewFile { name, key: key.clone(), file, touched: 0 }),

@@ -55,14 +55,12 @@ impl std::fmt::Display for DurableStore {
 
 fn failed(path: &FilePath, source: std::io::Error) -> object_store::Error {
     let text = path.display().to_string();
-    match source.kind() {
-        std::io::ErrorKind::AlreadyExists => {
-            object_store::Error::AlreadyExists { path: text, source: Box::new(source) }
-        }
-        std::io::ErrorKind::PermissionDenied => {
-            object_store::Error::PermissionDenied { path: text, source: Box::new(source) }
-        }
-        _ => object_store::Error::Generic { store: NAME, source: Box::new(source) },
+    if source.kind() == std::io::ErrorKind::AlreadyExists {
+        object_store::Error::AlreadyExists { path: text, source: Box::new(source) }
+    } else if source.kind() == std::io::ErrorKind::PermissionDenied {
+        object_store::Error::PermissionDenied { path: text, source: Box::new(source) }
+    } else {
+        object_store::Error::Generic { store: NAME, source: Box::new(source) }
     }
 }
 

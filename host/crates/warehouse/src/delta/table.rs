@@ -203,7 +203,18 @@ impl DeltaWarehouse {
         let number = u64::try_from(number)
             .map_err(|_| WarehouseError::Bug(format!("table {name:?} has a load of number {number}")))?;
         let (path, version, pipeline) = (self.table_path(name)?, state.version(), pipeline.to_owned());
-        let note = blocking(move || log::last_note(&path, version, ledger, &pipeline)).await?;
+        let (folders, disk) = (Arc::clone(&self.folders), Arc::clone(&self.options.disk));
+        let note = blocking(move || {
+            // Whoever wrote it may have died, or failed, before the names that lead to it were synced. Once it is answered
+            // that the load is here, it has to stay.
+            let folder = path.join(log::LOG_FOLDER);
+            folders
+                .ensure(&folder)
+                .and_then(|()| disk.sync_folder(&folder))
+                .map_err(WarehouseError::io("sync", &folder))?;
+            log::last_note(&path, version, ledger, &pipeline)
+        })
+        .await?;
         let known = Known { number, note: note.filter(|note| note.load == number) };
         opened.loads.insert(app, known.clone());
         Ok(Some(known))

@@ -1,6 +1,8 @@
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The calls to a file system that durability depends on, so that a test can cut the power between any two of them.
 pub trait Disk: Send + Sync + std::fmt::Debug {
@@ -95,5 +97,41 @@ impl Disk for LocalDisk {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             other => other,
         }
+    }
+}
+
+/// Folders below a root whose own names are durable for certain. A folder that is there may have been made by a process that
+/// died before it synced the name: so each is synced once by each process, whoever made it.
+#[derive(Debug)]
+pub(crate) struct Folders {
+    root: PathBuf,
+    disk: Arc<dyn Disk>,
+    known: Mutex<HashSet<PathBuf>>,
+}
+
+impl Folders {
+    pub(crate) fn new(root: PathBuf, disk: Arc<dyn Disk>) -> Self {
+        Self { root, disk, known: Mutex::default() }
+    }
+
+    /// Makes a folder below the root, and its name durable.
+    pub(crate) fn ensure(&self, folder: &Path) -> io::Result<()> {
+        // A set of paths is whole after every step, so a panic elsewhere does not harm it.
+        let is_known = |path: &Path| self.known.lock().unwrap_or_else(PoisonError::into_inner).contains(path);
+        if is_known(folder) {
+            return Ok(());
+        }
+        let below = folder.strip_prefix(&self.root).map_err(io::Error::other)?;
+        let mut path = self.root.clone();
+        for part in below.components() {
+            let parent = path.clone();
+            path.push(part);
+            if !is_known(&path) {
+                self.disk.create_folder(&path)?;
+                self.disk.sync_folder(&parent)?;
+                self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(path.clone());
+            }
+        }
+        Ok(())
     }
 }

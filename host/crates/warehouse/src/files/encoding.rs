@@ -98,10 +98,12 @@ fn plan_leaf(array: &ArrayRef) -> ColumnPlan {
         return ColumnPlan { compressed: false, ..plain };
     }
     let rows = array.len().min(SAMPLE_ROWS);
-    let fallback = match array.data_type() {
-        _ if is_packed_integer(array.data_type()) => Encoding::DELTA_BINARY_PACKED,
-        DataType::Utf8 | DataType::Binary => Encoding::DELTA_LENGTH_BYTE_ARRAY,
-        _ => Encoding::PLAIN,
+    let fallback = if is_packed_integer(array.data_type()) {
+        Encoding::DELTA_BINARY_PACKED
+    } else if matches!(array.data_type(), DataType::Utf8 | DataType::Binary) {
+        Encoding::DELTA_LENGTH_BYTE_ARRAY
+    } else {
+        Encoding::PLAIN
     };
     let page_statistics = average_bytes(array) <= 64;
     let plan = ColumnPlan { encoding: fallback, page_statistics, ..plain };

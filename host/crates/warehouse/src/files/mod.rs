@@ -21,6 +21,7 @@ use arrow_schema::SchemaRef;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 
+pub(crate) use disk::Folders;
 pub use disk::{Disk, LocalDisk};
 pub use encoding::{ColumnPlan, plan_columns};
 pub(crate) use partition::{PartitionKey, check_partitioning, data_schema, folder_of, split};

@@ -11,7 +11,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::{Float32Type, Float64Type};
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{DataType, Fields, Schema};
-use chrono::{DateTime, Days, NaiveDate, SecondsFormat};
+use chrono::{DateTime, Datelike as _, Days, NaiveDate, SecondsFormat};
 use forebay_model::SEGMENT;
 use parquet::file::metadata::ParquetMetaData;
 use parquet::file::statistics::Statistics;
@@ -41,18 +41,18 @@ impl NanWatch {
             return;
         }
         for (field, column) in batch.schema_ref().fields().iter().zip(batch.columns()) {
-            self.see_column(field.name().clone(), column);
+            self.see_column(field.name(), column);
         }
     }
 
-    fn see_column(&mut self, path: String, column: &ArrayRef) {
+    fn see_column(&mut self, path: &str, column: &ArrayRef) {
         if let Some(parent) = column.as_struct_opt() {
             for (field, child) in parent.fields().iter().zip(parent.columns()) {
-                self.see_column(format!("{path}.{}", field.name()), child);
+                self.see_column(&format!("{path}.{}", field.name()), child);
             }
             return;
         }
-        let Some(found) = self.found.get_mut(&path).filter(|found| !**found) else { return };
+        let Some(found) = self.found.get_mut(path).filter(|found| !**found) else { return };
         *found = if let Some(floats) = column.as_primitive_opt::<Float64Type>() {
             floats.values().iter().any(|value| value.is_nan())
         } else if let Some(floats) = column.as_primitive_opt::<Float32Type>() {
@@ -180,11 +180,12 @@ impl Walk<'_> {
 }
 
 fn count_leaves(data_type: &DataType) -> usize {
-    match data_type {
-        DataType::Struct(fields) => fields.iter().map(|field| count_leaves(field.data_type())).sum(),
-        DataType::List(item) => count_leaves(item.data_type()),
-        DataType::Map(entries, _) => count_leaves(entries.data_type()),
-        _ => 1,
+    if let DataType::Struct(fields) = data_type {
+        fields.iter().map(|field| count_leaves(field.data_type())).sum()
+    } else if let DataType::List(inner) | DataType::Map(inner, _) = data_type {
+        count_leaves(inner.data_type())
+    } else {
+        1
     }
 }
 
@@ -252,25 +253,30 @@ impl Bound {
                 serde_json::Number::from_f64(value).map(|number| number.to_string())
             }
             Self::Text(text) => quote(&cut(text, chars, upper)?),
-            Self::Integer(value) => match data_type {
-                DataType::Date32 => {
-                    let days = i64::try_from(*value).ok()?;
-                    let epoch = NaiveDate::default();
-                    let date = match u64::try_from(days) {
-                        Ok(days) => epoch.checked_add_days(Days::new(days))?,
-                        Err(_) => epoch.checked_sub_days(Days::new(days.unsigned_abs()))?,
-                    };
-                    quote(&date.format("%Y-%m-%d").to_string())
-                }
-                DataType::Timestamp(_, _) => {
-                    let micros = i64::try_from(*value).ok()?;
-                    let millis = micros.div_euclid(1000) + i64::from(upper && micros.rem_euclid(1000) != 0);
-                    quote(&DateTime::from_timestamp_millis(millis)?.to_rfc3339_opts(SecondsFormat::Millis, true))
-                }
-                DataType::Decimal128(_, scale) => Some(decimal_text(*value, u32::from(scale.unsigned_abs()))),
-                _ => Some(value.to_string()),
-            },
+            Self::Integer(value) => integer_json(*value, data_type, upper),
         }
+    }
+}
+
+fn integer_json(value: i128, data_type: &DataType, upper: bool) -> Option<String> {
+    if data_type == &DataType::Date32 {
+        let days = i64::try_from(value).ok()?;
+        let epoch = NaiveDate::default();
+        let date = match u64::try_from(days) {
+            Ok(days) => epoch.checked_add_days(Days::new(days))?,
+            Err(_) => epoch.checked_sub_days(Days::new(days.unsigned_abs()))?,
+        };
+        // Readers know years of four digits.
+        (0..10_000).contains(&date.year()).then(|| quote(&date.format("%Y-%m-%d").to_string()))?
+    } else if matches!(data_type, DataType::Timestamp(_, _)) {
+        let micros = i64::try_from(value).ok()?;
+        let millis = micros.div_euclid(1000) + i64::from(upper && micros.rem_euclid(1000) != 0);
+        let time = DateTime::from_timestamp_millis(millis)?;
+        (0..10_000).contains(&time.year()).then(|| quote(&time.to_rfc3339_opts(SecondsFormat::Millis, true)))?
+    } else if let DataType::Decimal128(_, scale) = data_type {
+        Some(decimal_text(value, u32::from(scale.unsigned_abs())))
+    } else {
+        Some(value.to_string())
     }
 }
 
