@@ -8,6 +8,7 @@ mod catalog;
 mod fault;
 mod groups;
 mod intake;
+mod landed;
 mod open;
 mod refine;
 mod rows;
@@ -181,7 +182,7 @@ impl Ledger for SqliteLedger {
     }
 
     async fn next_position(&self, stream: &StreamName, partition: &Partition) -> Result<Option<OrderedPosition>> {
-        read!(self, "reading a partition", |db| intake::next_position(db, stream, partition))
+        read!(self, "reading a partition", |db| landed::next_position(db, stream, partition))
     }
 
     async fn latest_objects(
@@ -190,23 +191,23 @@ impl Ledger for SqliteLedger {
         partition: &Partition,
         keys: &[String],
     ) -> Result<Vec<Option<ObjectState>>> {
-        read!(self, "reading objects", |db| intake::latest_objects(db, stream, partition, keys))
+        read!(self, "reading objects", |db| landed::latest_objects(db, stream, partition, keys))
     }
 
     async fn unjournalled(&self, stream: &StreamName) -> Result<Vec<JournalEntry>> {
-        read!(self, "reading landings", |db| intake::unjournalled(db, self.id, stream))
+        read!(self, "reading landings", |db| landed::unjournalled(db, self.id, stream))
     }
 
     async fn mark_journalled(&self, attempt: Uuid) -> Result<()> {
-        write!(self, "marking a landing", |db| intake::mark_journalled(db, attempt))
+        write!(self, "marking a landing", |db| landed::mark_journalled(db, attempt))
     }
 
     async fn segment(&self, id: &SegmentId) -> Result<Option<LandedSegment>> {
-        read!(self, "reading a segment", |db| intake::segment(db, id))
+        read!(self, "reading a segment", |db| landed::segment(db, id))
     }
 
     async fn objects_listed(&self, names: &[String]) -> Result<Vec<bool>> {
-        read!(self, "reading objects", |db| intake::objects_listed(db, names))
+        read!(self, "reading objects", |db| landed::objects_listed(db, names))
     }
 
     async fn work(

@@ -19,9 +19,10 @@ use crate::versions::{self, Standing, Unit, Version};
 const PAGE: usize = 256;
 
 /// Segments to refine: those behind the mark that nothing was made of, and failed ones that are due.
-pub(super) const CANDIDATES: &str = "SELECT s.number, s.segment, s.stream, s.partition, s.key, s.version, s.source_start, \
-    s.source_end, s.position, s.next_position, s.object, s.content, s.content_start, s.content_end, s.compression, \
-    s.preamble, s.bytes, s.records, s.format, s.landed_at, o.sha256, r.attempts, r.loaded_generation, \
+pub(super) const CANDIDATES: &str = concat!(
+    "SELECT ",
+    rows::segment_columns!(),
+    ", r.attempts, r.loaded_generation, \
     o.key IS NOT NULL AND EXISTS (SELECT 1 FROM objects v WHERE v.stream = o.stream AND v.partition = o.partition \
         AND v.key = o.key AND v.number <> o.number) AS versions \
     FROM (SELECT n.number FROM segments n WHERE n.stream = ?2 AND n.number > max(?3, coalesce( \
@@ -32,7 +33,8 @@ pub(super) const CANDIDATES: &str = "SELECT s.number, s.segment, s.stream, s.par
             WHERE x.pipeline = ?1 AND x.state = 'failed' AND x.retry_at <= ?4 AND n.stream = ?2 AND n.number > ?3 \
         ORDER BY 1 LIMIT ?5) c \
     JOIN segments s ON s.number = c.number JOIN objects o ON o.object = s.object \
-    LEFT JOIN refinements r ON r.pipeline = ?1 AND r.segment = s.segment ORDER BY s.number";
+    LEFT JOIN refinements r ON r.pipeline = ?1 AND r.segment = s.segment ORDER BY s.number"
+);
 
 pub(super) async fn work(
     db: &mut SqliteConnection,

@@ -12,13 +12,22 @@ use sqlx::sqlite::SqliteRow;
 use super::fault::Step;
 use crate::error::LedgerError;
 
-/// `SELECT` of a segment's columns from `segments s` and `objects o`, and what follows.
+/// A segment's columns, of `segments s` and `objects o`.
+macro_rules! segment_columns {
+    () => {
+        "s.number, s.segment, s.stream, s.partition, s.key, s.version, s.source_start, s.source_end, s.position, \
+         s.next_position, s.object, s.content, s.content_start, s.content_end, s.compression, s.preamble, s.bytes, \
+         s.records, s.format, s.landed_at, o.sha256 "
+    };
+}
+pub(super) use segment_columns;
+
+/// `SELECT` of them, and what follows.
 macro_rules! segments {
     ($rest:literal) => {
         concat!(
-            "SELECT s.number, s.segment, s.stream, s.partition, s.key, s.version, s.source_start, s.source_end, ",
-            "s.position, s.next_position, s.object, s.content, s.content_start, s.content_end, s.compression, ",
-            "s.preamble, s.bytes, s.records, s.format, s.landed_at, o.sha256 ",
+            "SELECT ",
+            $crate::sqlite::rows::segment_columns!(),
             "FROM segments s JOIN objects o ON o.object = s.object ",
             $rest
         )
@@ -70,7 +79,7 @@ pub(super) fn id(row: &SqliteRow, column: &str) -> Step<SegmentId> {
     Ok(SegmentId::from_text(text))
 }
 
-/// A segment, of the columns of [`segments`]; `replaces` is empty.
+/// A segment, of [`segment_columns`]; `replaces` is empty.
 pub(super) fn segment(row: &SqliteRow) -> Step<LandedSegment> {
     let stream: String = row.try_get("stream")?;
     let partition: String = row.try_get("partition")?;
