@@ -1,0 +1,131 @@
+//! What has landed: segments, positions, objects, and landings whose journal entries are still to be written.
+
+use std::collections::BTreeSet;
+
+use forebay_model::ids::{SegmentId, StreamName};
+use forebay_model::ports::{JournalEntry, Landing, ObjectState};
+use forebay_model::position::OrderedPosition;
+use forebay_model::segment::{LandedSegment, Partition};
+use sqlx::Row;
+use sqlx::sqlite::SqliteConnection;
+use uuid::Uuid;
+
+use super::fault::Step;
+use super::rows::{self, segments};
+
+/// The segments that an object took the place of when it landed.
+pub(super) async fn replaced_by(db: &mut SqliteConnection, object: &str) -> Step<Vec<SegmentId>> {
+    let rows = sqlx::query(
+        "SELECT s.segment FROM objects f JOIN segments s ON s.object = f.object WHERE f.replaced_by = ? ORDER BY s.number",
+    )
+    .bind(object)
+    .fetch_all(db)
+    .await?;
+    rows.iter().map(|row| rows::id(row, "segment")).collect()
+}
+
+/// The segments of an object, and what they took the place of.
+pub(super) async fn segments_of_object(db: &mut SqliteConnection, object: &str) -> Step<Vec<LandedSegment>> {
+    let rows = sqlx::query(segments!("WHERE s.object = ? ORDER BY s.number")).bind(object).fetch_all(&mut *db).await?;
+    let replaces = replaced_by(db, object).await?;
+    rows.iter()
+        .map(|row| rows::segment(row).map(|segment| LandedSegment { replaces: replaces.clone(), ..segment }))
+        .collect()
+}
+
+/// One segment.
+pub(super) async fn segment(db: &mut SqliteConnection, id: &SegmentId) -> Step<Option<LandedSegment>> {
+    let row = sqlx::query(segments!("WHERE s.segment = ?")).bind(id.as_str()).fetch_optional(&mut *db).await?;
+    let Some(row) = row else { return Ok(None) };
+    let segment = rows::segment(&row)?;
+    let replaces = replaced_by(db, &segment.object).await?;
+    Ok(Some(LandedSegment { replaces, ..segment }))
+}
+
+pub(super) async fn next_position(
+    db: &mut SqliteConnection,
+    stream: &StreamName,
+    partition: &Partition,
+) -> Step<Option<OrderedPosition>> {
+    let row = sqlx::query("SELECT next_position FROM partitions WHERE stream = ? AND partition = ?")
+        .bind(stream.as_str())
+        .bind(partition.as_str())
+        .fetch_optional(db)
+        .await?;
+    let text: Option<String> = row.map(|row| row.try_get(0)).transpose()?;
+    Ok(text.map(|text| text.parse()).transpose().map_err(|error| rows::unreadable(&error))?)
+}
+
+pub(super) async fn latest_objects(
+    db: &mut SqliteConnection,
+    stream: &StreamName,
+    partition: &Partition,
+    keys: &[String],
+) -> Step<Vec<Option<ObjectState>>> {
+    let rows = sqlx::query(
+        "SELECT j.key AS place, o.key, o.version, o.source_start, o.source_end, o.identity FROM json_each(?) j \
+         JOIN objects o ON o.number = (SELECT max(l.number) FROM objects l \
+         WHERE l.stream = ? AND l.partition = ? AND l.key = j.value)",
+    )
+    .bind(serde_json::to_string(keys)?)
+    .bind(stream.as_str())
+    .bind(partition.as_str())
+    .fetch_all(db)
+    .await?;
+    let mut found = vec![None; keys.len()];
+    for row in rows {
+        let place: i64 = row.try_get("place")?;
+        let state = ObjectState {
+            partition: partition.clone(),
+            key: row.try_get("key")?,
+            version: row.try_get("version")?,
+            range: rows::count(&row, "source_start")?..rows::count(&row, "source_end")?,
+            identity: row.try_get("identity")?,
+        };
+        if let Some(slot) = usize::try_from(place).ok().and_then(|place| found.get_mut(place)) {
+            *slot = Some(state);
+        }
+    }
+    Ok(found)
+}
+
+pub(super) async fn objects_listed(db: &mut SqliteConnection, names: &[String]) -> Step<Vec<bool>> {
+    let rows = sqlx::query("SELECT object FROM objects WHERE object IN (SELECT value FROM json_each(?))")
+        .bind(serde_json::to_string(names)?)
+        .fetch_all(db)
+        .await?;
+    let listed: BTreeSet<String> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+    Ok(names.iter().map(|name| listed.contains(name)).collect())
+}
+
+pub(super) async fn unjournalled(
+    db: &mut SqliteConnection,
+    ledger: Uuid,
+    stream: &StreamName,
+) -> Step<Vec<JournalEntry>> {
+    let rows = sqlx::query("SELECT body FROM _landings WHERE stream = ? AND body IS NOT NULL ORDER BY number")
+        .bind(stream.as_str())
+        .fetch_all(&mut *db)
+        .await?;
+    let mut entries = Vec::with_capacity(rows.len());
+    for row in rows {
+        let body: String = row.try_get(0)?;
+        let landing: Landing = serde_json::from_str(&body)?;
+        let mut segments = Vec::new();
+        let objects = sqlx::query("SELECT object FROM objects WHERE attempt = ? ORDER BY number")
+            .bind(landing.attempt.to_string())
+            .fetch_all(&mut *db)
+            .await?;
+        for object in objects {
+            let object: String = object.try_get(0)?;
+            segments.extend(segments_of_object(db, &object).await?);
+        }
+        entries.push(JournalEntry { version: 1, ledger, attempt: landing.attempt, landing, segments });
+    }
+    Ok(entries)
+}
+
+pub(super) async fn mark_journalled(db: &mut SqliteConnection, attempt: Uuid) -> Step<()> {
+    sqlx::query("UPDATE _landings SET body = NULL WHERE attempt = ?").bind(attempt.to_string()).execute(db).await?;
+    Ok(())
+}
