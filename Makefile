@@ -23,7 +23,7 @@ setup: ## install what building needs and is missing
 	@scripts/setup
 
 build: setup ## the host: target/debug/forebay
-	$(CARGO) build $(LOCKED) --workspace --bin forebay
+	$(CARGO) build $(LOCKED) -p forebay
 
 guests: setup ## the rules of transforms/ as Wasm modules: target/wasm32-wasip2/guest/*.wasm
 	$(GUESTS) $(RULES)

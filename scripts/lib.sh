@@ -5,6 +5,7 @@ set -euo pipefail
 
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 target=${CARGO_TARGET_DIR:-$root/target}
+toolchain=$(sed -n 's/^channel *= *"\(.*\)"/\1/p' "$root/rust-toolchain.toml")
 tools=${FOREBAY_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/forebay/tools}
 
 # Where a person reads along, headings are bold.
