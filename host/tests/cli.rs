@@ -142,7 +142,7 @@ fn validate_tells_all_that_is_wrong() {
 
 #[test]
 fn the_config_is_shown_without_its_secrets() {
-    let text = CONFIG.replace("format", "format").replace(
+    let text = CONFIG.replace(
         "[pipelines.plain]",
         "[streams.other]\nsource = { type = \"files\", url = \"other\", include = [\"a://me:hunter2@b\"] }\n[pipelines.plain]",
     );
@@ -150,4 +150,182 @@ fn the_config_is_shown_without_its_secrets() {
     assert!(!shown.contains("hunter2"), "{shown}");
     let shown = shown.lines().filter(|line| !line.contains("\"workers\"")).collect::<Vec<_>>().join("\n");
     insta::assert_snapshot!("validate-show", shown);
+}
+
+/// A folder whose files have landed and loaded: five records in two formats, one of them malformed.
+fn with_data() -> TempDir {
+    let config = CONFIG.replace("url = \"inbox\" }", "url = \"inbox\", settle_milliseconds = 20 }");
+    let folder = with_config(&config);
+    let inbox = folder.path().join("inbox");
+    std::fs::create_dir(&inbox).unwrap();
+    std::fs::write(
+        inbox.join("one.jsonl"),
+        "{\"id\":\"a\",\"Amount\":1.5}\n{\"id\":\"b\",\"Amount\":null,\"tags\":[1,2]}\nno json\n",
+    )
+    .unwrap();
+    std::fs::write(inbox.join("two.csv"), "id,Amount\nc,3\n\"d,\ne\",4.25\n").unwrap();
+    let ran = forebay(folder.path(), &["run", "--once", "--quiet"]);
+    assert!(ran.starts_with("exit 0"), "{ran}");
+    folder
+}
+
+/// Snapshots without what differs from run to run.
+fn steady(check: impl FnOnce()) {
+    let mut settings = insta::Settings::clone_current();
+    for (pattern, instead) in [
+        (r"\d{4}-\d\d-\d\dT[\d:.]+Z", "[time]"),
+        (r"\b\d\d:\d\d:\d\d\b", "[clock]"),
+        (r"payments/[0-9a-f]{24}", "payments/[segment]"),
+        (r"[0-9a-f]{64}", "[sha256]"),
+        (r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "[uuid]"),
+        (r"dt=[\d-]+/hr=\d\d", "dt=[day]/hr=[hour]"),
+        (r"\([\d.]+ k?B\)", "([size])"),
+    ] {
+        settings.add_filter(pattern, instead);
+    }
+    settings.bind(check);
+}
+
+#[test]
+fn queries_reach_tables_rejects_raw_segments_and_the_ledger() {
+    let folder = with_data();
+    let query = |sql: &str, more: &[&str]| forebay(folder.path(), &[&["query", sql], more].concat());
+    let all = "SELECT id, \"Amount\", tags FROM lake.payments ORDER BY id";
+    steady(|| {
+        insta::assert_snapshot!("query-table", query(all, &[]));
+        insta::assert_snapshot!("query-jsonl", query(all, &["--format", "jsonl"]));
+        insta::assert_snapshot!("query-csv", query(all, &["--format", "csv"]));
+        insta::assert_snapshot!("query-limit", query(all, &["--limit", "1", "--json"]));
+        insta::assert_snapshot!("query-value", query("SELECT count(*) FROM payments", &[]));
+        insta::assert_snapshot!("query-rejects", query("SELECT code, raw FROM rejects.plain", &[]));
+        let raw = "SELECT object, record, raw FROM raw.payments ORDER BY object, record";
+        insta::assert_snapshot!("query-raw", query(raw, &["--json"]));
+        let ledger = "SELECT s.key, r.state, r.loaded, r.rejected FROM ledger.segments s
+                      JOIN ledger.refinements r ON r.segment = s.segment ORDER BY s.key";
+        insta::assert_snapshot!("query-ledger", query(ledger, &[]));
+    });
+}
+
+#[test]
+fn a_query_that_is_wrong_says_what_was_likely_meant_and_writes_nothing() {
+    let folder = with_data();
+    let query = |sql: &str| forebay(folder.path(), &["query", sql]);
+    insta::assert_snapshot!("query-no-sql", query("SELEC 1"));
+    insta::assert_snapshot!("query-no-table", query("SELECT * FROM lake.payment"));
+    insta::assert_snapshot!("query-no-column", query("SELECT idd FROM lake.payments"));
+    insta::assert_snapshot!("query-case", query("SELECT Amount FROM lake.payments"));
+    insta::assert_snapshot!("query-no-function", query("SELECT cout(1)"));
+    for sql in [
+        "DROP TABLE lake.payments",
+        "CREATE TABLE x AS SELECT 1",
+        "INSERT INTO lake.payments SELECT * FROM lake.payments",
+        "DELETE FROM lake.payments",
+        "COPY lake.payments TO 'out.csv'",
+        "SET datafusion.execution.batch_size = 1",
+        "EXPLAIN ANALYZE INSERT INTO lake.payments SELECT * FROM lake.payments",
+        "SELECT * FROM 'inbox/two.csv'",
+        "CREATE EXTERNAL TABLE t STORED AS CSV LOCATION 'inbox/two.csv'",
+    ] {
+        let answer = query(sql);
+        assert!(answer.starts_with("exit 2"), "{sql}: {answer}");
+    }
+    assert!(!folder.path().join("out.csv").exists());
+    insta::assert_snapshot!("query-read-only", query("DROP TABLE lake.payments"));
+    assert!(query("SELECT count(*) FROM lake.payments").contains("\n4"));
+}
+
+#[test]
+fn what_happened_is_told() {
+    let folder = with_data();
+    let tell = |arguments: &[&str]| forebay(folder.path(), arguments);
+    let segment = tell(&["query", "SELECT segment FROM ledger.segments WHERE key = 'one.jsonl'"]);
+    let segment = segment.lines().last().unwrap();
+    steady(|| {
+        insta::assert_snapshot!("status", tell(&["status"]));
+        insta::assert_snapshot!("status-json", tell(&["status", "--json"]));
+        insta::assert_snapshot!("segments-list", tell(&["segments", "list"]));
+        insta::assert_snapshot!("segments-none", tell(&["segments", "list", "--state", "failed", "--json"]));
+        insta::assert_snapshot!("segments-show", tell(&["segments", "show", segment]));
+        insta::assert_snapshot!("segments-show-none", tell(&["segments", "show", "zzz"]));
+        insta::assert_snapshot!("segments-show-many", tell(&["segments", "show", "payments"]));
+        insta::assert_snapshot!("rejects-list", tell(&["rejects", "list", "--since", "1h"]));
+        insta::assert_snapshot!("rejects-none", tell(&["rejects", "list", "--code", "trap", "--json"]));
+        insta::assert_snapshot!("rejects-show", tell(&["rejects", "show", segment, "2"]));
+        insta::assert_snapshot!("rejects-show-none", tell(&["rejects", "show", segment, "0"]));
+        insta::assert_snapshot!("rejects-export", tell(&["rejects", "export"]));
+        insta::assert_snapshot!("rejects-export-jsonl", tell(&["rejects", "export", "--format", "jsonl"]));
+        insta::assert_snapshot!("rejects-pipeline", tell(&["rejects", "list", "--pipeline", "plian"]));
+        insta::assert_snapshot!("schema-list", tell(&["schema", "list"]));
+        insta::assert_snapshot!("schema-approve-none", tell(&["schema", "approve", "lake.payments", "x"]));
+        insta::assert_snapshot!("plan", tell(&["plan"]));
+        insta::assert_snapshot!("plan-json", tell(&["plan", "--json"]));
+        insta::assert_snapshot!("maintain-dry-run", tell(&["maintain", "--dry-run"]));
+        insta::assert_snapshot!("maintain-table", tell(&["maintain", "--table", "lake.x"]));
+    });
+}
+
+#[test]
+fn why_finds_objects_segments_and_records() {
+    let folder = with_data();
+    let why = |arguments: &[&str]| forebay(folder.path(), &[&["why"], arguments].concat());
+    let record = |condition: &str| why(&["payments", "--where", condition, "--since", "1h"]);
+    std::fs::write(folder.path().join("inbox/_hidden.csv"), "id\n").unwrap();
+    steady(|| {
+        insta::assert_snapshot!("why-path", why(&["inbox/one.jsonl"]));
+        assert_eq!(why(&["one.jsonl"]), why(&["inbox/one.jsonl"]));
+        insta::assert_snapshot!("why-not-taken", why(&["inbox/_hidden.csv"]));
+        insta::assert_snapshot!("why-not-there", why(&["inbox/three.csv"]));
+        insta::assert_snapshot!("why-record", record("\"Amount\" = 4.25"));
+        insta::assert_snapshot!("why-rejected", record("raw LIKE '%no json%'"));
+        insta::assert_snapshot!("why-no-record", record("id = 'z'"));
+        insta::assert_snapshot!("why-no-column", record("idd = 'z'"));
+        insta::assert_snapshot!("why-no-sql", record("id = = 'z'"));
+        insta::assert_snapshot!("why-no-stream", why(&["payment", "--where", "true"]));
+    });
+}
+
+#[test]
+fn before_the_first_run_verbs_say_so() {
+    let folder = with_config(CONFIG);
+    std::fs::create_dir(folder.path().join("inbox")).unwrap();
+    insta::assert_snapshot!("new-status", forebay(folder.path(), &["status"]));
+    insta::assert_snapshot!("new-query", forebay(folder.path(), &["query", "SELECT 1", "--json"]));
+    insta::assert_snapshot!("new-plan", forebay(folder.path(), &["plan"]));
+    std::fs::write(folder.path().join("inbox/a.jsonl"), "{\"id\":1}\n").unwrap();
+    insta::assert_snapshot!("new-plan-sample", forebay(folder.path(), &["plan"]));
+    assert!(!folder.path().join("forebay.db").exists(), "a plan makes no ledger");
+    let missing = CONFIG.replace("routes]\nout = ", "routes]\nout = \"discard\"\n");
+    let missing =
+        missing.replace("from = \"payments\"", "from = \"payments\"\n[[pipelines.plain.steps]]\nmodule = \"nowhere\"");
+    let folder = with_config(&missing.replace("\"lake.payments\"", ""));
+    insta::assert_snapshot!("new-plan-no-module", forebay(folder.path(), &["plan"]));
+}
+
+#[test]
+fn verbs_work_beside_a_host_that_runs() {
+    let folder = with_data();
+    let mut host = Command::new(env!("CARGO_BIN_EXE_forebay"))
+        .args(["run", "--quiet"])
+        .current_dir(folder.path())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    // The host has its lease when another one is refused.
+    let refused = (0..100).find_map(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        let answer = forebay(folder.path(), &["run", "--once", "--quiet"]);
+        answer.starts_with("exit 3").then_some(answer)
+    });
+    let answers = [
+        forebay(folder.path(), &["query", "SELECT count(*) FROM lake.payments"]),
+        forebay(folder.path(), &["maintain"]),
+    ];
+    let stopped = Command::new("kill").args(["-INT", &host.id().to_string()]).status().unwrap();
+    let ended = host.wait().unwrap();
+    assert!(stopped.success() && ended.success(), "{ended}");
+    steady(|| {
+        insta::assert_snapshot!("host-second", refused.expect("a second host is refused"));
+        insta::assert_snapshot!("host-query", &answers[0]);
+        insta::assert_snapshot!("host-maintain", &answers[1]);
+    });
 }

@@ -206,7 +206,8 @@ fn tell(global: &Global, request: &MaintainRequest, done: &[TableMaintained]) ->
                     vacuumed_bytes,
                 } = report;
                 show::line(&format!(
-                    "{table}: {files_before} files → {files_after}; {} ({}) {would}compacted, {} ({}) {would}removed",
+                    "{table}: {} → {files_after}; {} ({}) {would}compacted, {} ({}) {would}removed",
+                    show::count(*files_before, "file"),
                     show::count(*compacted_files, "file"),
                     format_bytes(*compacted_bytes),
                     show::count(*vacuumed_files, "old file"),

@@ -174,9 +174,10 @@ fn in_words(shown: &Value) -> String {
         };
         lines.push(format!("source     {from}"));
         lines.push(format!(
-            "landed     {} as {}, {} to {}, {}",
+            "landed     {} as {}, {} {}..{}, {}",
             moment(landed, "landed_at"),
             text(landed, "object"),
+            if text(landed, "content") == "envelope" { "rows" } else { "bytes" },
             number(landed, "content_start"),
             number(landed, "content_end"),
             format_bytes(number(landed, "bytes")),

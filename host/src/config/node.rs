@@ -190,15 +190,17 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn file(&mut self, path: &Path) -> Result<Node, Problems> {
-        let text = std::fs::read_to_string(path).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => Problems::one(
-                format!("there is no config at {}", path.display()),
-                "`forebay init` makes one; `-c FILE` or `-c FOLDER` names another",
-            ),
-            _ => Problems::one(
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            if error.kind() == std::io::ErrorKind::NotFound {
+                return Problems::one(
+                    format!("there is no config at {}", path.display()),
+                    "`forebay init` makes one; `-c FILE` or `-c FOLDER` names another",
+                );
+            }
+            Problems::one(
                 format!("the config {} cannot be read: {error}", path.display()),
                 "it must be a file of UTF-8 text that this user may read",
-            ),
+            )
         })?;
         let file = self.files.len();
         self.files.push((path.to_owned(), text.clone()));

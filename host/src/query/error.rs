@@ -2,12 +2,14 @@
 
 use datafusion::common::SchemaError;
 use datafusion::error::DataFusionError;
+use datafusion::sql::sqlparser::parser::ParserError;
 
 use super::CATALOG;
 use crate::cli::{Exit, Failure};
 use crate::config::nearest;
 
 /// The error with its exit code: what is wrong with the statement is 2, anything else 1.
+#[expect(clippy::wildcard_enum_match_arm, reason = "what is not told apart reads as it is")]
 pub(super) fn sql_error(error: &DataFusionError, tables: &[String]) -> anyhow::Error {
     if let Some(room) = room_error(error) {
         return room;
@@ -17,8 +19,10 @@ pub(super) fn sql_error(error: &DataFusionError, tables: &[String]) -> anyhow::E
     let failure = match root {
         DataFusionError::Plan(message) => plan_error(message, tables),
         DataFusionError::SchemaError(schema, _) => schema_error(schema, root),
-        DataFusionError::SQL(parser, _) => Failure::new(Exit::Usage, format!("this is not SQL: {parser}"))
-            .with_hint("names with capitals or dashes stand in double quotes, text in single ones"),
+        DataFusionError::SQL(parser, _) => {
+            Failure::new(Exit::Usage, format!("this is not SQL: {}", parser_words(parser)))
+                .with_hint("names with capitals or dashes stand in double quotes, text in single ones")
+        }
         DataFusionError::ResourcesExhausted(message) => {
             Failure::new(Exit::Failed, format!("the statement needs more memory than host.memory: {}", first(message)))
                 .with_hint("select fewer rows or columns, or raise host.memory")
@@ -49,8 +53,8 @@ fn room_error(error: &DataFusionError) -> Option<anyhow::Error> {
     None
 }
 
-fn plan_error(message: &str, tables: &[String]) -> Failure {
-    let message = first(message);
+fn plan_error(whole: &str, tables: &[String]) -> Failure {
+    let message = first(whole);
     if let Some(what) = message
         .strip_prefix("DDL not supported: ")
         .or(message.strip_prefix("DML not supported: "))
@@ -62,12 +66,26 @@ fn plan_error(message: &str, tables: &[String]) -> Failure {
     let prefix = format!("{CATALOG}.");
     let message = message.replace(&prefix, "");
     let missing = message.strip_prefix("table '").and_then(|rest| rest.strip_suffix("' not found"));
-    let Some(missing) = missing else { return Failure::new(Exit::Usage, message) };
+    let Some(missing) = missing else {
+        // What DataFusion guesses stands on a line of its own.
+        let failure = Failure::new(Exit::Usage, message);
+        return match whole.lines().nth(1).and_then(|line| line.strip_prefix("Did you mean ")) {
+            Some(guess) => failure.with_hint(format!("did you mean {guess}")),
+            None => failure,
+        };
+    };
     let known = tables.iter().map(String::as_str);
     let near = nearest(missing, known.clone()).map(str::to_owned);
     let hint = near.map(|near| format!("did you mean {}?", quoted(&near)));
     let all = || format!("there is {}", known.map(quoted).collect::<Vec<_>>().join(", "));
     Failure::new(Exit::Usage, format!("there is no table {missing}")).with_hint(hint.unwrap_or_else(all))
+}
+
+fn parser_words(error: &ParserError) -> &str {
+    match error {
+        ParserError::TokenizerError(message) | ParserError::ParserError(message) => message,
+        ParserError::RecursionLimitExceeded => "it nests too deep",
+    }
 }
 
 /// A table's name as SQL needs it: parts with capitals or dashes in quotes.

@@ -101,7 +101,7 @@ impl Lake {
     /// Whether the table is there: a pipeline's tables are made by the first load.
     pub(crate) fn has(&self, table: &TableName) -> bool {
         let table = table.to_string();
-        self.names.iter().any(|name| *name == table)
+        self.names.contains(&table)
     }
 
     /// Plans a statement that reads.

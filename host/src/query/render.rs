@@ -90,7 +90,7 @@ impl<W: Write> Writer<W> {
 }
 
 fn options() -> FormatOptions<'static> {
-    FormatOptions::new().with_null(NULL).with_timestamp_tz_format(Some("%Y-%m-%dT%H:%M:%S%.fZ"))
+    FormatOptions::new().with_null(NULL).with_timestamp_tz_format(Some("%Y-%m-%dT%H:%M:%S%.6fZ"))
 }
 
 /// Rows as a table. A single value stands alone: `forebay query "SELECT count(*) …"` is used in scripts.

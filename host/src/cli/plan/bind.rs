@@ -246,7 +246,15 @@ impl Planned {
             None => false,
         };
         let (adds, widens) = (adds.clone(), widens.clone());
-        self.tables.push(PlannedTable { table: name, exists, columns: after.fields().len() as u64, adds, widens, held, rejects });
+        self.tables.push(PlannedTable {
+            table: name,
+            exists,
+            columns: after.fields().len() as u64,
+            adds,
+            widens,
+            held,
+            rejects,
+        });
         Ok(())
     }
 }

@@ -85,11 +85,11 @@ impl Modules {
                 }
             }
         };
-        if let Some(digest) = kept {
-            if let Some(wasm) = self.zone.kept(&format!("modules/{digest}.wasm")).await? {
-                let module = load(&self.sandbox, wasm.to_vec()).await?;
-                return Ok(Found { module, origin: "the landing zone, where it was kept".to_owned() });
-            }
+        if let Some(digest) = kept
+            && let Some(wasm) = self.zone.kept(&format!("modules/{digest}.wasm")).await?
+        {
+            let module = load(&self.sandbox, wasm.to_vec()).await?;
+            return Ok(Found { module, origin: "the landing zone, where it was kept".to_owned() });
         }
         let pin = step.pin.as_ref().map(|pin| format!("@sha256:{pin}")).unwrap_or_default();
         Err(Error::operator(format!("step {}: there is no module {}{pin}", step.name, step.module)).with_hint(format!(

@@ -32,12 +32,12 @@ impl Check<'_> {
                 self.number(&["host", "shutdown_seconds"], shutdown, 0..=3600).unwrap_or_default(),
             ),
             log,
-            commit: self.commit(commit),
+            commit: self.commit(&commit),
         }
     }
 
-    fn commit(&mut self, shape: shape::Commit) -> CommitConfig {
-        let shape::Commit { max_segments, max_bytes, max_age } = shape;
+    fn commit(&mut self, shape: &shape::Commit) -> CommitConfig {
+        let shape::Commit { max_segments, max_bytes, max_age } = *shape;
         let segments = self.number(&["host", "commit", "max_segments"], max_segments.unwrap_or(64), 1..=10_000);
         CommitConfig {
             max_segments: segments.and_then(|segments| u32::try_from(segments).ok()).unwrap_or(1),
