@@ -1,8 +1,11 @@
 //! Input columns as they came: an array owns its buffers, and has been checked to be as long as it says.
 
+use std::cell::OnceCell;
+
 use arrow_schema::DataType;
 
 use crate::bits;
+use crate::column::Number;
 use crate::layout::{Layout, Node};
 
 /// Bytes whose first one is aligned for every number of up to 8 bytes. What the host hands over is (the guest's allocator
@@ -31,6 +34,48 @@ impl Buffer {
     }
 }
 
+/// The values in types that they had to be converted to: kept beside the array, so that views borrow them as they do all else.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Converted {
+    f32: OnceCell<Vec<f32>>,
+    f64: OnceCell<Vec<f64>>,
+    i32: OnceCell<Vec<i32>>,
+    i64: OnceCell<Vec<i64>>,
+    i128: OnceCell<Vec<i128>>,
+    u64: OnceCell<Vec<u64>>,
+    nothing: OnceCell<Vec<u8>>,
+    origin: OnceCell<Vec<i32>>,
+}
+
+impl Converted {
+    /// The validity of a column of type Null: no bit is set.
+    pub(crate) fn nothing(&self, length: usize) -> &[u8] {
+        self.nothing.get_or_init(|| vec![0; bits::bytes(length)])
+    }
+
+    /// The offsets of a column of type Null: all at 0.
+    pub(crate) fn origin(&self, length: usize) -> &[i32] {
+        self.origin.get_or_init(|| vec![0; length + 1])
+    }
+}
+
+/// A type that values are converted to. For each array there is one way only to each of them.
+pub(crate) trait Target: Number {
+    fn cell(converted: &Converted) -> &OnceCell<Vec<Self>>;
+}
+
+macro_rules! target {
+    ($($type:ident),+) => {
+        $(impl Target for $type {
+            fn cell(converted: &Converted) -> &OnceCell<Vec<Self>> {
+                &converted.$type
+            }
+        })+
+    };
+}
+
+target!(f32, f64, i32, i64, i128, u64);
+
 /// One array and its children.
 #[derive(Debug, Clone)]
 pub(crate) struct Array {
@@ -44,6 +89,7 @@ pub(crate) struct Array {
     /// The bytes of text and binary.
     pub(crate) second: Buffer,
     pub(crate) children: Vec<Array>,
+    pub(crate) converted: Converted,
 }
 
 /// Takes arrays off a record batch's nodes and buffers.
@@ -84,7 +130,16 @@ impl Reader {
             second = Buffer::new(self.buffer()?);
         }
         let children = child_types(data_type).map(|child| self.array(child)).collect::<Result<_, _>>()?;
-        Ok(Array { data_type: data_type.clone(), length, nulls, validity, first, second, children })
+        Ok(Array {
+            data_type: data_type.clone(),
+            length,
+            nulls,
+            validity,
+            first,
+            second,
+            children,
+            converted: Converted::default(),
+        })
     }
 
     /// That nothing is left.

@@ -4,11 +4,9 @@
 mod number;
 mod views;
 
-use std::borrow::Cow;
-
 use arrow_schema::{DataType, TimeUnit};
 
-use crate::array::Array;
+use crate::array::{Array, Target};
 use crate::error::RuleError;
 use crate::layout::{AsColumn, Flat, Layout, Node};
 
@@ -58,13 +56,13 @@ impl<'a> Column<'a> {
     /// Which of its values are null.
     #[must_use]
     pub fn nulls(&self) -> Nulls<'a> {
-        if self.array.data_type == DataType::Null {
-            Nulls::All
-        } else if self.array.nulls == 0 || self.array.validity.is_empty() {
-            Nulls::None
+        let array = self.array;
+        let validity: Option<&[u8]> = if array.data_type == DataType::Null {
+            Some(array.converted.nothing(array.length))
         } else {
-            Nulls::Bits(&self.array.validity)
-        }
+            Some(array.validity.as_slice()).filter(|validity| array.nulls > 0 && !validity.is_empty())
+        };
+        Nulls { validity }
     }
 
     fn refuse<T>(&self, wanted: &str) -> Result<T, RuleError> {
@@ -79,18 +77,20 @@ impl<'a> Column<'a> {
     }
 
     fn lent<T: Number>(&self) -> Numbers<'a, T> {
-        Numbers { values: Cow::Borrowed(self.raw()), nulls: self.nulls() }
+        Numbers { values: self.raw(), nulls: self.nulls() }
     }
 
-    fn converted<T: Number, U>(&self, convert: impl Fn(T) -> U) -> Numbers<'a, U>
-    where
-        U: Number,
-    {
-        Numbers { values: self.raw::<T>().iter().map(|&value| convert(value)).collect(), nulls: self.nulls() }
+    /// The values as another type: made when they are first asked for.
+    fn made<T: Target>(&self, make: impl FnOnce() -> Vec<T>) -> Numbers<'a, T> {
+        Numbers { values: T::cell(&self.array.converted).get_or_init(make), nulls: self.nulls() }
     }
 
-    fn all_null<T: Number>(&self) -> Numbers<'a, T> {
-        Numbers { values: vec![T::default(); self.array.length].into(), nulls: Nulls::All }
+    fn converted<T: Number, U: Target>(&self, convert: impl Fn(T) -> U) -> Numbers<'a, U> {
+        self.made(|| self.raw::<T>().iter().map(|&value| convert(value)).collect())
+    }
+
+    fn all_null<T: Target>(&self) -> Numbers<'a, T> {
+        self.made(|| vec![T::default(); self.array.length])
     }
 
     /// [`crate::Kind::F64`].
@@ -112,8 +112,8 @@ impl<'a> Column<'a> {
             T::UInt32 => self.converted(|value: u32| f64::from(value)),
             T::UInt64 => self.converted(|value: u64| value as f64),
             T::Decimal128(_, scale) => {
-                let (decimals, unit) = (self.decimals(), 10_f64.powi(i32::from(*scale)));
-                Numbers { values: decimals.iter().map(|&value| value as f64 / unit).collect(), nulls: self.nulls() }
+                let unit = 10_f64.powi(i32::from(*scale));
+                self.made(|| self.decimals().map(|value| value as f64 / unit).collect())
             }
             T::Null => self.all_null(),
             _ => return self.refuse("a number"),
@@ -190,9 +190,9 @@ impl<'a> Column<'a> {
     }
 
     /// 16-byte values may lie on 8-byte boundaries, so they are read one by one.
-    fn decimals(&self) -> Vec<i128> {
+    fn decimals(&self) -> impl Iterator<Item = i128> + 'a {
         let (chunks, _) = self.array.first.as_bytes().as_chunks::<16>();
-        chunks.iter().take(self.array.length).map(|bytes| i128::from_le_bytes(*bytes)).collect()
+        chunks.iter().take(self.array.length).map(|bytes| i128::from_le_bytes(*bytes))
     }
 
     /// [`crate::Kind::Decimal`]: the values without their point, and the scale.
@@ -202,7 +202,7 @@ impl<'a> Column<'a> {
     pub fn decimal(&self) -> Result<(Numbers<'a, i128>, i8), RuleError> {
         use DataType as T;
         if let T::Decimal128(_, scale) = self.data_type() {
-            return Ok((Numbers { values: self.decimals().into(), nulls: self.nulls() }, *scale));
+            return Ok((self.made(|| self.decimals().collect()), *scale));
         }
         let values = match self.data_type() {
             T::UInt64 => self.converted(|value: u64| i128::from(value)),
@@ -210,7 +210,7 @@ impl<'a> Column<'a> {
             T::Null => self.all_null(),
             other if other.is_integer() => {
                 let narrow = self.i64()?;
-                Numbers { values: narrow.values.iter().map(|&value| i128::from(value)).collect(), nulls: self.nulls() }
+                self.made(|| narrow.values.iter().map(|&value| i128::from(value)).collect())
             }
             _ => return self.refuse("a decimal number"),
         };
@@ -290,7 +290,11 @@ impl<'a> Column<'a> {
         }
     }
 
+    /// Where each value begins and the last one ends; of a column that is null throughout, all at 0.
     fn offsets(&self) -> &'a [i32] {
+        if self.array.data_type == DataType::Null {
+            return self.array.converted.origin(self.array.length);
+        }
         let bytes = self.array.first.as_bytes();
         if bytes.is_empty() { &[0] } else { bytemuck::cast_slice(&bytes[..(self.array.length + 1) * 4]) }
     }
@@ -306,7 +310,7 @@ impl<'a> Column<'a> {
                     .map_err(|_| RuleError::new("a text column is not UTF-8"))?;
                 Ok(Strings { text, offsets: self.offsets(), nulls: self.nulls(), rows: self.len() })
             }
-            DataType::Null => Ok(Strings { text: "", offsets: &[0], nulls: Nulls::All, rows: self.len() }),
+            DataType::Null => Ok(Strings { text: "", offsets: self.offsets(), nulls: self.nulls(), rows: self.len() }),
             _ => self.refuse("text"),
         }
     }
@@ -329,7 +333,7 @@ impl<'a> Column<'a> {
                     rows: self.len(),
                 });
             }
-            DataType::Null => (Ranges { offsets: &[0], rows: self.len() }, [].as_slice()),
+            DataType::Null => (Ranges { offsets: self.offsets(), rows: self.len() }, [].as_slice()),
             _ => return self.refuse("bytes"),
         };
         Ok(Bytes { bytes, place: Place::Ranges(ranges), nulls: self.nulls(), rows: self.len() })
@@ -346,9 +350,11 @@ impl<'a> Column<'a> {
                 items: Some(Column::new(items)),
                 nulls: self.nulls(),
             }),
-            (DataType::Null, _) => {
-                Ok(List { ranges: Ranges { offsets: &[0], rows: self.len() }, items: None, nulls: Nulls::All })
-            }
+            (DataType::Null, _) => Ok(List {
+                ranges: Ranges { offsets: self.offsets(), rows: self.len() },
+                items: None,
+                nulls: self.nulls(),
+            }),
             _ => self.refuse("a list"),
         }
     }
@@ -365,9 +371,7 @@ impl<'a> Column<'a> {
                 entries: Some((Column::new(&children[0]), Column::new(&children[1]))),
                 nulls: self.nulls(),
             }),
-            (DataType::Null, _) => {
-                Ok(Map { ranges: Ranges { offsets: &[0], ..ranges }, entries: None, nulls: Nulls::All })
-            }
+            (DataType::Null, _) => Ok(Map { ranges, entries: None, nulls: self.nulls() }),
             _ => self.refuse("a map"),
         }
     }

@@ -9,6 +9,7 @@ use std::ops::Range;
 use arrow_schema::{DataType, Field};
 
 use crate::bits;
+use crate::build::append;
 
 /// One array: how many values it has, and how many of them are null.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -245,7 +246,7 @@ impl<'a> Gather<'_, 'a> {
             Layout::Text | Layout::Binary => {
                 let values = self.buffer();
                 let mut picked = Vec::new();
-                let offsets = pick_ranges(first, rows, |range| picked.extend_from_slice(&values[range]));
+                let offsets = pick_ranges(first, rows, |range| append(&mut picked, &values[range]));
                 self.out_buffers.extend([offsets, picked]);
             }
             Layout::List(item) => {
@@ -276,7 +277,10 @@ impl<'a> Gather<'_, 'a> {
 fn pick_fixed(values: &[u8], width: usize, rows: &[u32]) -> Vec<u8> {
     fn chunks<const WIDTH: usize>(values: &[u8], rows: &[u32]) -> Vec<u8> {
         let (chunks, _) = values.as_chunks::<WIDTH>();
-        rows.iter().flat_map(|&row| chunks[row as usize]).collect()
+        let mut picked = vec![0; rows.len() * WIDTH];
+        let (places, _) = picked.as_chunks_mut::<WIDTH>();
+        places.iter_mut().zip(rows).for_each(|(place, &row)| *place = chunks[row as usize]);
+        picked
     }
     match width {
         1 => chunks::<1>(values, rows),

@@ -1,6 +1,5 @@
 //! The views: values by row, nulls told apart.
 
-use std::borrow::Cow;
 use std::ops::Range;
 
 use super::Column;
@@ -9,13 +8,9 @@ use crate::bits;
 
 /// Which values of a column are null.
 #[derive(Debug, Clone, Copy)]
-pub enum Nulls<'a> {
-    /// None of them.
-    None,
-    /// Those whose bit is not set.
-    Bits(&'a [u8]),
-    /// All of them.
-    All,
+pub struct Nulls<'a> {
+    /// Bit by bit what is valid; nothing where all are.
+    pub(super) validity: Option<&'a [u8]>,
 }
 
 impl Nulls<'_> {
@@ -23,22 +18,24 @@ impl Nulls<'_> {
     #[inline]
     #[must_use]
     pub fn is_null(&self, row: usize) -> bool {
-        match self {
-            Self::None => false,
-            Self::Bits(bitmap) => !bits::get(bitmap, row),
-            Self::All => true,
-        }
+        self.validity.is_some_and(|bitmap| !bits::get(bitmap, row))
+    }
+
+    /// Whether no value is null.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        self.validity.is_none()
     }
 }
 
 /// A view of numbers.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct Numbers<'a, T: Number> {
-    pub(super) values: Cow<'a, [T]>,
+    pub(super) values: &'a [T],
     pub(super) nulls: Nulls<'a>,
 }
 
-impl<T: Number> Numbers<'_, T> {
+impl<'a, T: Number> Numbers<'a, T> {
     /// The value at `row`, `None` where it is null.
     ///
     /// # Panics
@@ -59,13 +56,13 @@ impl<T: Number> Numbers<'_, T> {
 
     /// All values; anything where one is null.
     #[must_use]
-    pub fn values(&self) -> &[T] {
-        &self.values
+    pub fn values(&self) -> &'a [T] {
+        self.values
     }
 
     /// Which are null.
     #[must_use]
-    pub fn nulls(&self) -> Nulls<'_> {
+    pub fn nulls(&self) -> Nulls<'a> {
         self.nulls
     }
 
@@ -143,9 +140,6 @@ impl<'a> Strings<'a> {
     #[inline]
     #[must_use]
     pub fn value(&self, row: usize) -> &'a str {
-        if let Nulls::All = self.nulls {
-            return "";
-        }
         &self.text[Ranges { offsets: self.offsets, rows: self.rows }.get(row)]
     }
 
@@ -183,7 +177,6 @@ impl<'a> Bytes<'a> {
     #[must_use]
     pub fn value(&self, row: usize) -> &'a [u8] {
         match self.place {
-            _ if matches!(self.nulls, Nulls::All) => &[],
             Place::Ranges(ranges) => &self.bytes[ranges.get(row)],
             Place::Fixed(width) => &self.bytes[row * width..][..width],
         }

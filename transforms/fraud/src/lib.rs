@@ -12,7 +12,7 @@
 #![forbid(unsafe_code)]
 
 use forebay_sdk::arrow::DataType;
-use forebay_sdk::build::{BoolBuilder, StringBuilder};
+use forebay_sdk::build::{Label, Mask, StringBuilder};
 use forebay_sdk::text::FastSet;
 use forebay_sdk::{
     Asset, AssetWant, Batch, BindError, ColumnNames, Columns, InputSchema, Output, Plan, Row, RuleError, Transform,
@@ -21,9 +21,9 @@ use forebay_sdk::{
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-const REASON_V14: &str = "v14_below_limit";
-const REASON_COUNTRY: &str = "amount_in_blocked_country";
-const REASON_NONE: &str = "none";
+static V14: Label = Label::new("v14_below_limit");
+static COUNTRY: Label = Label::new("amount_in_blocked_country");
+static NONE: Label = Label::new("none");
 
 /// Where amounts are suspicious, unless the config says otherwise.
 const BLOCKED: [&str; 5] = ["KP", "IR", "SY", "CU", "RU"];
@@ -56,7 +56,7 @@ struct Payment<'a> {
     country: Option<&'a str>,
 }
 
-/// The rule. It keeps its builders from batch to batch, so that their memory is reused.
+/// The rule. It keeps its columns from batch to batch, so that their memory is reused.
 #[derive(Debug)]
 pub struct Fraud {
     v14_below: f64,
@@ -64,18 +64,19 @@ pub struct Fraud {
     blocked: FastSet<String>,
     scores: Vec<f64>,
     reasons: StringBuilder,
-    flags: BoolBuilder,
+    flags: Vec<bool>,
 }
 
 impl Fraud {
-    fn reason(&self, payment: &Payment<'_>) -> &'static str {
+    /// Why a payment is flagged, if it is.
+    fn reason(&self, payment: &Payment<'_>) -> Option<&'static Label> {
         if payment.v14 < self.v14_below {
-            REASON_V14
+            Some(&V14)
         } else if payment.amount > self.amount_above && payment.country.is_some_and(|code| self.blocked.contains(code))
         {
-            REASON_COUNTRY
+            Some(&COUNTRY)
         } else {
-            REASON_NONE
+            None
         }
     }
 }
@@ -104,7 +105,7 @@ impl Transform for Fraud {
             blocked: blocked(config.blocked_countries)?,
             scores: Vec::new(),
             reasons: StringBuilder::new(),
-            flags: BoolBuilder::new(),
+            flags: Vec::new(),
         };
         Ok((rule, plan))
     }
@@ -113,18 +114,16 @@ impl Transform for Fraud {
         self.scores.clear();
         self.reasons.clear();
         self.flags.clear();
-        let mut flagged = Vec::new();
-        for (row, payment) in (0_u32..).zip(Payment::rows(batch)?) {
+        for payment in Payment::rows(batch)? {
             let reason = self.reason(&payment);
             self.scores.push(payment.amount * 0.001 - payment.v14 * 0.6 - payment.v17 * 0.4);
-            self.reasons.push(reason);
-            self.flags.push(reason != REASON_NONE);
-            if reason != REASON_NONE {
-                flagged.push(row);
-            }
+            self.reasons.push_label(reason.unwrap_or(&NONE));
+            self.flags.push(reason.is_some());
         }
-        output.emit_all("scored").column(&self.scores).column(&self.reasons).column(&self.flags).send()?;
-        output.emit_rows("flagged", &flagged).pick(&self.scores).pick(&self.reasons).pick(&self.flags).send()
+        let flags = Mask::from_fn(batch.rows(), |row| self.flags[row]);
+        let flagged = flags.selection();
+        output.emit_all("scored").column(&self.scores).column(&self.reasons).column(&flags).send()?;
+        output.emit_rows("flagged", &flagged).pick(&self.scores).pick(&self.reasons).pick(&flags).send()
     }
 }
 
