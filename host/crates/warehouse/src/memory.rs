@@ -359,3 +359,41 @@ impl StagedWriter for MemoryWriter {
         Ok(staged)
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use forebay_model::{Digest, ErrorClass, PipelineName, Timestamp};
+
+    fn load(number: u64) -> Load {
+        Load {
+            ledger: Uuid::from_u128(1),
+            pipeline: PipelineName::new("p").unwrap(),
+            number,
+            id: Uuid::from_u128(number.into()),
+            table: "lake.t".parse().unwrap(),
+            revision: Digest::of(b"r"),
+            schema_version: 1,
+            begun_at: Timestamp::EPOCH,
+            schema: Arc::new(arrow_schema::Schema::new(vec![Field::new("n", DataType::Int64, true)])),
+            partition_by: vec![],
+            files: vec![],
+            removes: vec![],
+        }
+    }
+
+    #[tokio::test]
+    async fn faults_and_restarts_are_as_a_disk_would_have_them() {
+        let warehouse = MemoryWarehouse::new();
+        warehouse.fail_next_commit(CommitFault::Refused);
+        assert_eq!(warehouse.commit(&load(1)).await.unwrap_err().class(), ErrorClass::Retry);
+        assert!(warehouse.commit(&load(1)).await.unwrap().committed_now);
+        let before = warehouse.snapshot();
+        warehouse.fail_next_commit(CommitFault::AnswerLost);
+        assert_eq!(warehouse.commit(&load(2)).await.unwrap_err().class(), ErrorClass::Retry);
+        assert!(!warehouse.commit(&load(2)).await.unwrap().committed_now);
+        warehouse.restore(before);
+        assert!(warehouse.commit(&load(2)).await.unwrap().committed_now);
+    }
+}

@@ -12,14 +12,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow_schema::SchemaRef;
+use deltalake::checkpoints;
 use deltalake::kernel::transaction::CommitProperties;
 use deltalake::protocol::DeltaOperation;
 use forebay_model::Timestamp;
 use forebay_model::ports::{MaintainOptions, MaintainReport};
 use futures::TryStreamExt as _;
 
-use super::commit::{Attempt, add, remove};
+use super::commit::Attempt;
 use super::log::{self, OWN_FOLDER};
+use super::plan::{add, remove};
 use super::rewrite::{Attempted, Rewriter};
 use super::stage::{FileMaker, Made};
 use super::table::{ActiveFile, Opened};
@@ -82,6 +84,11 @@ impl DeltaWarehouse {
         }
         let mut state = slot.lock().await;
         self.vacuum(name, &mut state, options, &mut report).await?;
+        if let Some(opened) = state.as_ref().filter(|_| !options.dry_run)
+            && let Err(error) = checkpoints::cleanup_metadata(&opened.table, None).await
+        {
+            tracing::warn!(table = name, %error, "log not cleaned up");
+        }
         tracing::info!(table = name, ?report, dry_run = options.dry_run, "table maintained");
         Ok(report)
     }

@@ -9,7 +9,7 @@
 //! |---|---|
 //! | one committer per table, for loads and for maintenance | [`table`]: a lock for each table |
 //! | a load's number and id, checked before and after each attempt | [`commit`] |
-//! | rows are replaced from the snapshot that is committed on, or not at all | [`commit`]: no retries inside the crate |
+//! | rows are replaced from the snapshot that is committed on, or not at all | [`plan`]; [`commit`]: no retries inside the crate |
 //! | durable log, torn ends, leftovers | [`store`], [`log`] |
 //! | data files that nobody sees before the commit, and nobody loses | [`stage`] |
 //! | checkpoints, after which the table is opened anew; log retention | [`table`] |
@@ -22,6 +22,7 @@
 mod commit;
 mod log;
 mod maintain;
+mod plan;
 mod rewrite;
 mod stage;
 mod store;
@@ -35,7 +36,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arrow_array::{ArrayRef, RecordBatch};
-use arrow_schema::{DataType, Field, SchemaRef};
+use arrow_schema::{DataType, Field};
 use arrow_select::concat::concat_batches;
 use async_trait::async_trait;
 use datafusion::catalog::TableProvider;
@@ -49,6 +50,7 @@ use forebay_model::{Load, LoadReceipt, Result, StagedFile};
 use object_store::ObjectStore;
 use uuid::Uuid;
 
+use self::plan::FileSchemas;
 pub(crate) use self::stage::check_schema;
 use self::stage::{DeltaStagedWriter, FileMaker, Pending};
 use self::table::TableSlot;
@@ -110,8 +112,7 @@ pub struct DeltaWarehouse {
     slots: Mutex<HashMap<String, Arc<TableSlot>>>,
     folders: Arc<Folders>,
     pending: Arc<Pending>,
-    // Schemas of data files by the fingerprint in their names.
-    schemas: Mutex<HashMap<String, SchemaRef>>,
+    schemas: Arc<FileSchemas>,
 }
 
 impl DeltaWarehouse {
@@ -131,7 +132,7 @@ impl DeltaWarehouse {
         options.disk.create_folder(root).map_err(WarehouseError::io("create", root))?;
         let root = root.canonicalize().map_err(WarehouseError::io("open", root))?;
         let folders = Arc::new(Folders::new(root.clone(), Arc::clone(&options.disk)));
-        Ok(Self { root, options, folders, slots: Mutex::default(), pending: Arc::default(), schemas: Mutex::default() })
+        Ok(Self { root, options, folders, slots: Mutex::default(), pending: Arc::default(), schemas: Arc::default() })
     }
 
     /// The table for queries, as it stands now; `None` where there is none.
@@ -192,22 +193,6 @@ impl DeltaWarehouse {
     fn slot(&self, table: &str) -> Arc<TableSlot> {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(slots.entry(table.to_owned()).or_default())
-    }
-
-    /// The schema that a data file was written with, remembered by the fingerprint in its name.
-    fn file_schema(&self, table: &Path, path: &str) -> Result<SchemaRef, WarehouseError> {
-        let fingerprint = stage::fingerprint_of(path).map(str::to_owned);
-        let known = fingerprint.as_ref().and_then(|fingerprint| {
-            self.schemas.lock().unwrap_or_else(PoisonError::into_inner).get(fingerprint).cloned()
-        });
-        if let Some(known) = known {
-            return Ok(known);
-        }
-        let schema = crate::files::schema_of(&table.join(path))?;
-        if let Some(fingerprint) = fingerprint {
-            self.schemas.lock().unwrap_or_else(PoisonError::into_inner).insert(fingerprint, Arc::clone(&schema));
-        }
-        Ok(schema)
     }
 }
 

@@ -184,10 +184,18 @@ async fn rows_are_found_without_reading_files_however_many_columns_there_are() {
     }
     let paths: Vec<_> = files.iter().map(|file| world.table().join(&file.path)).collect();
     warehouse.commit(&load_of(1, &wide, files, &[])).await.unwrap();
-    for path in &paths {
+    let ruin = |path: &std::path::Path| {
         let bytes = std::fs::metadata(path).unwrap().len();
         std::fs::write(path, vec![0; usize::try_from(bytes).unwrap()]).unwrap();
-    }
+    };
+    ruin(&paths[0]);
+    // A query for the other segment does not open it: for that the table's properties count all columns in.
+    let context = SessionContext::new();
+    context.register_table("t", warehouse.provider("t").await.unwrap().unwrap()).unwrap();
+    let sql = format!("SELECT count(c199), count(*) FROM t WHERE _forebay_segment = '{}'", segment("2"));
+    let found = context.sql(&sql).await.unwrap().collect().await.unwrap();
+    assert_eq!(found[0].column(1).as_primitive::<Int64Type>().value(0), 10);
+    ruin(&paths[1]);
     // Nobody can read the files any more: only their statistics tell that one of them is all of segment 1.
     for warehouse in [world.open(), warehouse] {
         let receipt = warehouse.commit(&load_of(2, &wide, vec![], &["1"])).await.unwrap();
@@ -216,4 +224,31 @@ async fn queries_see_the_last_commit_and_find_a_segment() {
         assert_eq!(answer(time.into()).await, i64::try_from(number).unwrap() * 10);
     }
     assert_eq!(ids(&reader.rows("t").await.unwrap().unwrap()), 3 * 45);
+}
+
+/// Says what a commit costs: `cargo test --lib measure_ -- --ignored --nocapture`.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement"]
+async fn measure_commits() {
+    let world = World::new();
+    let warehouse = world.open_with(super::super::DeltaOptions { checkpoint_interval: 64, ..world.options() });
+    let mut took = Vec::new();
+    for number in 1..=1000_u64 {
+        let load = a_load(number, stage(&warehouse, &number.to_string(), 10), &[]);
+        let start = std::time::Instant::now();
+        warehouse.commit(&load).await.unwrap();
+        took.push(start.elapsed().as_secs_f64() * 1e3);
+    }
+    for range in [0..100, 450..550, 900..1000] {
+        let mut part = took[range.clone()].to_vec();
+        part.sort_by(f64::total_cmp);
+        println!("commits {range:?}: median {:.1} ms, p90 {:.1} ms, most {:.1} ms", part[50], part[90], part[99]);
+    }
+    let files = (0..100).flat_map(|name| stage(&warehouse, &format!("x{name}"), 10)).collect();
+    let start = std::time::Instant::now();
+    warehouse.commit(&a_load(1001, files, &[])).await.unwrap();
+    println!("100 files in one commit: {:.1} ms", start.elapsed().as_secs_f64() * 1e3);
+    let start = std::time::Instant::now();
+    warehouse.commit(&a_load(1002, vec![], &["7", "8"])).await.unwrap();
+    println!("two segments of 1,100 removed: {:.1} ms", start.elapsed().as_secs_f64() * 1e3);
 }

@@ -79,8 +79,33 @@ async fn every_kind_is_stored_as_what_every_reader_knows() {
     assert!(log.contains(r#"{"protocol":{"minReaderVersion":1,"minWriterVersion":2}}"#), "{log}");
     let text = read.column_by_name("time").unwrap().as_string::<i32>().value(0).to_owned();
     assert_eq!(text, "00:00:01.500");
+    keep(&world, &read);
     let names: Vec<_> = schema.fields().iter().map(|field| field.name().as_str()).collect();
     assert!(names.contains(&"text_view____"), "{names:?}");
+}
+
+/// Leaves the table to other engines, where the contract suite leaves its own.
+fn keep(world: &World, rows: &RecordBatch) {
+    let Some(folder) = std::env::var_os("FOREBAY_KEEP_TABLES") else { return };
+    let to = std::path::PathBuf::from(folder).join("every_kind_is_stored/t");
+    let mut folders = vec![(world.table(), to.clone())];
+    while let Some((from, to)) = folders.pop() {
+        std::fs::create_dir_all(&to).unwrap();
+        for entry in std::fs::read_dir(&from).unwrap().map(Result::unwrap) {
+            let (from, to) = (entry.path(), to.join(entry.file_name()));
+            if from.is_dir() {
+                folders.push((from, to));
+            } else {
+                std::fs::copy(from, to).unwrap();
+            }
+        }
+    }
+    let mut counts = serde_json::Map::new();
+    for (field, column) in rows.schema_ref().fields().iter().zip(rows.columns()) {
+        counts.insert(field.name().clone(), (column.len() - column.null_count()).into());
+    }
+    let expected = serde_json::json!({ "rows": rows.num_rows(), "counts": counts, "sums": {}, "points": [] });
+    std::fs::write(to.join("expected.json"), expected.to_string()).unwrap();
 }
 
 #[test]
@@ -252,4 +277,75 @@ fn columns_are_encoded_by_what_they_hold() {
             plan(false, Encoding::PLAIN, false, true),
         ]
     );
+}
+
+/// Says how the chosen encodings compare with the plain ones: `cargo test --lib measure_ -- --ignored --nocapture`.
+#[test]
+#[ignore = "a measurement"]
+fn measure_encodings_against_plain_ones() {
+    use parquet::arrow::ArrowWriter;
+    use parquet::basic::{Compression, ZstdLevel};
+    use parquet::file::properties::WriterProperties;
+    let rows = 8192_i64;
+    let mut state = 1_u64;
+    let mut random = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    let batches: Vec<_> = (0..60_i64)
+        .map(|round| {
+            let base = round * rows;
+            let texts = |f: &mut dyn FnMut(i64) -> String| -> ArrayRef {
+                Arc::new((0..rows).map(|row| Some(f(base + row))).collect::<StringArray>())
+            };
+            let mut columns: Vec<(&str, ArrayRef)> = vec![
+                ("event_id", texts(&mut |row| format!("e-{row:012}"))),
+                ("user", texts(&mut |_| format!("user-{:06}", random() % 500_000))),
+                ("card", texts(&mut |_| format!("{:016x}", random()))),
+                (
+                    "country",
+                    texts(&mut |_| ["NL", "DE", "FR", "GB"][usize::try_from(random() % 4).unwrap()].to_owned()),
+                ),
+                ("merchant", texts(&mut |_| format!("merchant-{:04}", random() % 2000))),
+                ("channel", texts(&mut |_| ["web", "app"][usize::try_from(random() % 2).unwrap()].to_owned())),
+            ];
+            let amounts = (0..rows).map(|_| f64::from(u32::try_from(random() % 100_000).unwrap()) / 100.0);
+            columns.push(("amount", Arc::new(amounts.collect::<Float64Array>())));
+            let times = (0..rows).map(|row| 1_767_323_045_000_000 + (base + row) * 1_000 + row % 7);
+            let times = arrow_array::TimestampMicrosecondArray::from_iter_values(times).with_timezone("UTC");
+            columns.push(("at", Arc::new(times)));
+            let own = batch(&schema_of(vec![]), "1", usize::try_from(rows).unwrap());
+            for (field, column) in own.schema().fields().iter().zip(own.columns()) {
+                columns.push((Box::leak(field.name().clone().into_boxed_str()), column.clone()));
+            }
+            RecordBatch::try_from_iter(columns).unwrap()
+        })
+        .collect();
+    let arrow: usize = batches.iter().map(RecordBatch::get_array_memory_size).sum();
+    let report = |what: &str, seconds: f64, bytes: u64| {
+        println!("{what}: {:.0} MB/s of Arrow, {bytes} bytes", arrow as f64 / seconds / 1e6);
+    };
+    for _ in 0..3 {
+        let properties = WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::try_new(1).unwrap()));
+        let start = std::time::Instant::now();
+        let mut writer = ArrowWriter::try_new(Vec::new(), batches[0].schema(), Some(properties.build())).unwrap();
+        batches.iter().for_each(|batch| writer.write(batch).unwrap());
+        let bytes = writer.into_inner().unwrap().len() as u64;
+        report("plain, zstd 1, in memory", start.elapsed().as_secs_f64(), bytes);
+        let world = World::new();
+        let warehouse = world.open();
+        let request = StagingRequest {
+            table: "t".into(),
+            segment: segment("1"),
+            schema: batches[0].schema(),
+            partition_by: vec![],
+        };
+        let start = std::time::Instant::now();
+        let mut writer = warehouse.stage(request).unwrap();
+        batches.iter().for_each(|batch| writer.write(batch).unwrap());
+        let files = writer.finish().unwrap();
+        report("staged, on disk and synced", start.elapsed().as_secs_f64(), files.iter().map(|file| file.bytes).sum());
+    }
 }
