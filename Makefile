@@ -41,5 +41,5 @@ check: setup ## format, lints, docs, unused and duplicate dependencies, licences
 fmt: ## format the code
 	$(CARGO) fmt --all
 
-bench: setup ## speed, as ratios to a native floor in the same run (minutes; builds with optimisation)
-	$(CARGO) bench $(LOCKED) --workspace --benches
+bench: guests ## speed, as ratios to a native floor in the same run (minutes; builds everything with optimisation)
+	$(CARGO) bench $(LOCKED) -p forebay-sandbox --bench boundary -p forebay-tests --bench path
