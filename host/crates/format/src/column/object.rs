@@ -39,9 +39,9 @@ struct Key {
 
 impl Key {
     fn new(name: &str) -> Self {
+        // A name that has to be written with escapes is found by lookup alone.
         let plain = !name.bytes().any(|byte| byte < b' ' || byte == b'"' || byte == b'\\');
-        // A name that needs escapes is found by lookup alone.
-        let written = if plain { format!("{name}\":").into_bytes() } else { vec![b'"', b'"'] };
+        let written = format!("{name}\":").into_bytes();
         let mut head = [0; 16];
         let mut mask = [0; 16];
         for ((head, mask), &byte) in head.iter_mut().zip(&mut mask).zip(&written) {
@@ -52,7 +52,7 @@ impl Key {
             head: u128::from_le_bytes(head),
             mask: u128::from_le_bytes(mask),
             tail: written.get(16..).unwrap_or_default().into(),
-            len: written.len(),
+            len: if plain { written.len() } else { usize::MAX },
         }
     }
 

@@ -24,11 +24,13 @@ pub(crate) struct Envelope {
     row: usize,
     max: usize,
     failure: Option<FormatError>,
+    /// Bytes of the batch before: the next is likely to have as many.
+    expected: usize,
 }
 
 impl Envelope {
     pub(crate) fn new(batches: Batches, max: usize) -> Self {
-        Self { batches, current: None, row: 0, max, failure: None }
+        Self { batches, current: None, row: 0, max, failure: None, expected: 0 }
     }
 
     /// Makes sure that `current` has a row left; false at the end.
@@ -71,7 +73,7 @@ impl Framer for Envelope {
             return Err(failure);
         }
         let mut spans = Spans::with_limit(limit);
-        let mut text = Vec::new();
+        let mut text = Vec::with_capacity(self.expected);
         let mut parts: Vec<RecordBatch> = Vec::new();
         while !spans.is_full(limit) {
             match self.advance() {
@@ -95,6 +97,7 @@ impl Framer for Envelope {
         let Some(schema) = parts.first().map(RecordBatch::schema) else {
             return self.failure.take().map_or(Ok(None), Err);
         };
+        self.expected = text.len();
         let columns = match parts.as_slice() {
             [one] => one.clone(),
             parts => concat_batches(&schema, parts)?,

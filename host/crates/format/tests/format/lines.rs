@@ -105,6 +105,15 @@ fn fields_come_in_any_order_and_may_be_missing() {
 }
 
 #[test]
+fn names_that_need_escapes_are_found() {
+    let line = r#"{"a\"b":1,"c\\d":2,"e\n":3,"f":4}"#;
+    let decoded = decode_text(&*json_format(), text(&[line, line, r#"{"""1}"#, r#"{"a"b":1}"#]));
+    let right = json!({"a\"b":1,"c\\d":2,"e\n":3,"f":4});
+    assert_eq!(decoded.rows(), [right.clone(), right]);
+    assert_eq!(decoded.codes(), [(2, "malformed"), (3, "malformed")]);
+}
+
+#[test]
 fn what_does_not_fit_is_rescued_as_it_was_written() {
     let format = json_format();
     let schema = format
