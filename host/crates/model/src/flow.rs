@@ -148,7 +148,8 @@ pub mod record_column {
 }
 
 /// Records `first_record .. first_record + records` of a segment, decoded. Boundaries are fixed: every batch but the last
-/// holds [`DecodedBatch::RECORDS`] records, those that were rejected counted.
+/// holds [`DecodedBatch::RECORDS`] records, those that were rejected counted; fewer only where large records
+/// (64 MiB of text and more together) close it sooner, always at the same record.
 #[derive(Debug, Clone)]
 pub struct DecodedBatch {
     /// The number of its first record in the segment.
