@@ -136,8 +136,11 @@ impl Host {
         let stopped = if self.args.once {
             self.until_done(&mut running, &mut ends).await
         } else {
-            let service = service::Service::new(&self, deployer, &running);
-            self.until_told(&mut running, &mut ends, service).await
+            // A task of its own: a reload or an answer is not cut short because a stream ends.
+            let service = tokio::spawn(service::Service::new(&self, deployer, &running).run());
+            let stopped = self.until_told(&mut running, &mut ends).await;
+            service.abort();
+            stopped
         };
         let seconds = progress.finish();
         self.close(global, &running, ends, stopped, seconds)
@@ -268,7 +271,7 @@ impl Host {
     }
 
     /// Until a signal, or until nothing runs any more.
-    async fn until_told(&self, running: &mut Running, ends: &mut Vec<End>, mut service: service::Service) -> bool {
+    async fn until_told(&self, running: &mut Running, ends: &mut Vec<End>) -> bool {
         let mut signals = service::Signals::new();
         loop {
             tokio::select! {
@@ -280,7 +283,6 @@ impl Host {
                     Some(Err(error)) => tracing::error!(%error, "a task of the host failed"),
                     None => return false,
                 },
-                () = service.next() => {}
                 () = signals.next() => {
                     self.shut_down(running, ends, &mut signals).await;
                     return true;

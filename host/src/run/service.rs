@@ -42,13 +42,15 @@ impl Service {
         }
     }
 
-    /// Does the next thing that there is to do.
-    pub(super) async fn next(&mut self) {
-        tokio::select! {
-            () = self.watch.changed() => self.reload().await,
-            () = tokio::time::sleep(TICK) => {
-                if let Err(error) = self.answer().await {
-                    tracing::warn!(error = error.chain(), "requests could not be answered");
+    /// Does what there is to do, for ever.
+    pub(super) async fn run(mut self) {
+        loop {
+            tokio::select! {
+                () = self.watch.changed() => self.reload().await,
+                () = tokio::time::sleep(TICK) => {
+                    if let Err(error) = self.answer().await {
+                        tracing::warn!(error = error.chain(), "requests could not be answered");
+                    }
                 }
             }
         }

@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use notify::Watcher as _;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 use super::modules;
 use crate::config::Config;
@@ -21,75 +22,91 @@ const LOOK: Duration = Duration::from_secs(2);
 
 type Looks = BTreeMap<PathBuf, (u64, Option<SystemTime>)>;
 
-/// A watch on a config and its module folder.
+/// A watch on a config and its module folder; it stops when dropped.
 pub(super) struct Watch {
-    folder: PathBuf,
-    config: PathBuf,
-    last: Looks,
-    woken: mpsc::Receiver<()>,
-    /// Stops watching when dropped. `None` where the system cannot notify: looks alone find changes.
-    _watcher: Option<notify::RecommendedWatcher>,
+    changes: mpsc::Receiver<()>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }
 
 impl Watch {
     /// Starts to watch.
     pub(super) fn start(config: &Config) -> Self {
         let (wake, woken) = mpsc::channel(1);
-        let watcher = notify::recommended_watcher(move |_| {
-            // Full means: it will look anyway.
-            drop(wake.try_send(()));
+        let (tell, changes) = mpsc::channel(1);
+        let (folder, root) = (config.modules.watch.clone(), config.root.clone());
+        let watcher = notifications(&folder, &root, wake);
+        let task = tokio::spawn(async move {
+            follow(&folder, &root, woken, tell).await;
+            // Notifications end with the watcher.
+            drop(watcher);
         });
-        let folder = config.modules.watch.clone();
-        let file = config.file.clone();
-        let watcher = match watcher {
-            Ok(mut watcher) => {
-                for path in [Some(folder.as_path()), file.parent()].into_iter().flatten() {
-                    if let Err(error) = watcher.watch(path, notify::RecursiveMode::NonRecursive) {
-                        tracing::debug!(path = %path.display(), %error, "no notifications; changes are found by looking");
-                    }
-                }
-                Some(watcher)
-            }
-            Err(error) => {
-                tracing::debug!(%error, "no notifications; changes are found by looking");
-                None
-            }
-        };
-        let last = look(&folder, &file);
-        Self { folder, config: file, last, woken, _watcher: watcher }
+        Self { changes, task }
     }
 
-    /// Returns when something has changed and settled.
+    /// Returns when something has changed and settled. Dropping the future loses nothing.
     pub(super) async fn changed(&mut self) {
+        if self.changes.recv().await.is_none() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// `None` where the system cannot notify: looks alone find changes.
+fn notifications(folder: &Path, root: &Path, wake: mpsc::Sender<()>) -> Option<notify::RecommendedWatcher> {
+    let watcher = notify::recommended_watcher(move |_| {
+        // Full means that it will look anyway.
+        let _ = wake.try_send(());
+    });
+    let mut watcher =
+        watcher.inspect_err(|error| tracing::debug!(%error, "no notifications; changes are found by looking")).ok()?;
+    for path in [folder, root] {
+        if let Err(error) = watcher.watch(path, notify::RecursiveMode::NonRecursive) {
+            tracing::debug!(path = %path.display(), %error, "no notifications; changes are found by looking");
+        }
+    }
+    Some(watcher)
+}
+
+async fn follow(folder: &Path, root: &Path, mut woken: mpsc::Receiver<()>, tell: mpsc::Sender<()>) {
+    let mut last = look(folder, root);
+    loop {
+        tokio::select! {
+            Some(()) = woken.recv() => {}
+            () = tokio::time::sleep(LOOK) => {}
+        }
+        let mut now = look(folder, root);
+        if now == last {
+            continue;
+        }
         loop {
-            tokio::select! {
-                _ = self.woken.recv() => {}
-                () = tokio::time::sleep(LOOK) => {}
+            tokio::time::sleep(SETTLE).await;
+            let again = look(folder, root);
+            if again == now {
+                break;
             }
-            let mut now = look(&self.folder, &self.config);
-            if now == self.last {
-                continue;
-            }
-            loop {
-                tokio::time::sleep(SETTLE).await;
-                let again = look(&self.folder, &self.config);
-                if again == now {
-                    break;
-                }
-                now = again;
-            }
-            self.last = now;
+            now = again;
+        }
+        last = now;
+        // Nobody listens any more: the host stops.
+        if tell.send(()).await.is_err() {
             return;
         }
     }
 }
 
-fn look(folder: &Path, config: &Path) -> Looks {
-    let fragments = config.parent().and_then(|folder| std::fs::read_dir(folder).ok()).into_iter().flatten().flatten();
-    let fragments = fragments.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "toml"));
+/// The modules, and the config's files: all of its folder, for a config may be a folder.
+fn look(folder: &Path, root: &Path) -> Looks {
+    let entries = std::fs::read_dir(root).into_iter().flatten().flatten();
+    let configs = entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "toml"));
     modules::files(folder)
         .into_iter()
-        .chain(fragments)
+        .chain(configs)
         .filter_map(|path| {
             let found = std::fs::metadata(&path).ok()?;
             Some((path, (found.len(), found.modified().ok())))

@@ -36,8 +36,11 @@ fn every_record_of_many_segments_arrives_once_and_leads_back_to_its_segment() {
     world.run_well();
     assert_eq!(numbers(&world.column("out", "n")), (0..20_010).collect::<Vec<_>>());
     assert!(world.ledger_column("segments", "segment").len() > 10, "the object was cut");
-    let places: BTreeSet<String> =
-        world.rows("out").iter().map(|row| format!("{} {} {}", row["_forebay_segment"], row["_forebay_row"], row["_forebay_item"])).collect();
+    let places: BTreeSet<String> = world
+        .rows("out")
+        .iter()
+        .map(|row| format!("{} {} {}", row["_forebay_segment"], row["_forebay_row"], row["_forebay_item"]))
+        .collect();
     assert_eq!(places.len(), 20_010);
     assert_eq!(world.orphans(), Vec::<String>::new());
     // A second run finds nothing to do.
@@ -53,8 +56,12 @@ fn a_malformed_line_among_good_ones_is_a_reject_with_its_text() {
     assert_eq!(numbers(&world.column("out", "n")), [1, 2]);
     assert_eq!(numbers(&world.column("out", "_forebay_row")), [0, 3]);
     let rejects = world.rows("rejects");
-    let told: Vec<_> = rejects.iter().map(|row| (row["code"].clone(), row["raw"].clone(), row["_forebay_row"].clone())).collect();
-    assert_eq!(told, [(json!("malformed"), json!("{\"n\":oops}"), json!(1)), (json!("not_an_object"), json!("[1]"), json!(2))]);
+    let told: Vec<_> =
+        rejects.iter().map(|row| (row["code"].clone(), row["raw"].clone(), row["_forebay_row"].clone())).collect();
+    assert_eq!(
+        told,
+        [(json!("malformed"), json!("{\"n\":oops}"), json!(1)), (json!("not_an_object"), json!("[1]"), json!(2))]
+    );
     assert_eq!(world.ledger_column("refinements", "rejected"), [json!(2)]);
 }
 
@@ -77,7 +84,10 @@ fn a_rule_that_traps_on_the_seventh_of_each_thousand_costs_those_rows_alone() {
     let rejects = world.rows("rejects");
     assert_eq!(rejects.len(), 9);
     for reject in rejects {
-        assert_eq!((&reject["code"], &reject["stage"], &reject["message"]), (&json!("trap"), &json!("step:rule"), &json!("the seventh")));
+        assert_eq!(
+            (&reject["code"], &reject["stage"], &reject["message"]),
+            (&json!("trap"), &json!("step:rule"), &json!("the seventh"))
+        );
         let raw: Value = serde_json::from_str(reject["raw"].as_str().unwrap()).unwrap();
         assert_eq!(raw["n"].as_u64().unwrap() % 1000, 7);
     }
@@ -90,7 +100,10 @@ fn a_rule_that_traps_on_every_row_fails_its_segments_which_wait_and_heal_with_a_
     let (result, told) = world.run();
     result.unwrap();
     assert_eq!(told.len(), 1);
-    assert!(told[0].starts_with("failed: step rule fails on more than 32 rows of one batch; the first: always"), "{told:?}");
+    assert!(
+        told[0].starts_with("failed: step rule fails on more than 32 rows of one batch; the first: always"),
+        "{told:?}"
+    );
     assert_eq!(world.ledger_column("refinements", "state"), [json!("failed")]);
     assert!(world.rows("out").is_empty() && world.rows("rejects").is_empty());
     world.rule = Some(NativeRule {

@@ -12,8 +12,8 @@ use forebay_landing::MemoryZone;
 use forebay_ledger::MemoryLedger;
 use forebay_model::plan::{InputColumn, InputSource, OutputColumn, Plan, RoutePlan};
 use forebay_model::ports::{
-    Assets, BatchInput, BoundTransform, Clock, Description, Emission, Format, LandingZone as _, Ledger, Module,
-    Random, SegmentContext, Selection, SplitRule, TransformError, TransformFailure, TransformInstance, TransformOutput,
+    Assets, BatchInput, BoundTransform, Clock, Description, Emission, Format, LandingZone as _, Ledger, Module, Random,
+    SegmentContext, Selection, SplitRule, TransformError, TransformFailure, TransformInstance, TransformOutput,
     Warehouse,
 };
 use forebay_model::revision::{RouteTarget, Step};
@@ -212,11 +212,8 @@ impl World {
     fn revision(&self) -> Revision {
         let table = |name: &str| -> TableName { format!("lake.{name}").parse().unwrap() };
         let routes = self.rule.as_ref().map_or(&["out"][..], |rule| rule.routes);
-        let target = |name: &str| RouteTarget::Table {
-            table: table(name),
-            partition_by: vec![],
-            schema_changes: self.changes,
-        };
+        let target =
+            |name: &str| RouteTarget::Table { table: table(name), partition_by: vec![], schema_changes: self.changes };
         let step = Step {
             name: "rule".to_owned(),
             module: forebay_model::ids::ModuleName::new("rule").unwrap(),
@@ -315,10 +312,13 @@ impl World {
             failpoint: |_| {},
         };
         let (_stop, stopped) = tokio::sync::watch::channel(false);
-        let landed = forebay_pipeline::intake::driver::run(stream, true, stopped, Arc::new(Quiet(handle.clone()))).await;
+        let landed =
+            forebay_pipeline::intake::driver::run(stream, true, stopped, Arc::new(Quiet(handle.clone()))).await;
         handle.send(Event::CaughtUp);
         let refined = tokio::time::timeout(Duration::from_secs(60), pipeline).await;
-        refined.map_err(|_| Error::bug("the pipeline does not end"))?.map_err(|error| Error::bug(error.to_string()))??;
+        refined
+            .map_err(|_| Error::bug("the pipeline does not end"))?
+            .map_err(|error| Error::bug(error.to_string()))??;
         landed
     }
 

@@ -77,6 +77,29 @@ scored = "lake.payments"
 flagged = "lake.flagged_payments"
 "#;
 
+/// Where a host keeps compiled modules, beside its ledger.
+const CACHE: &str = ".forebay-cache";
+
+/// Compiling the rule takes seconds, so it is done once for all tests.
+fn share_compiled(into: &Path) {
+    static COMPILED: OnceLock<TempDir> = OnceLock::new();
+    let from = COMPILED.get_or_init(|| {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("inbox")).unwrap();
+        std::fs::create_dir(folder.path().join("modules")).unwrap();
+        std::fs::copy(fraud_wasm(), folder.path().join("modules/fraud.wasm")).unwrap();
+        std::fs::write(folder.path().join("forebay.toml"), CONFIG).unwrap();
+        let output = Command::new(forebay()).args(["run", "--once"]).current_dir(folder.path()).output().unwrap();
+        assert!(output.status.success(), "{}", texts(&output).1);
+        folder
+    });
+    std::fs::create_dir(into).unwrap();
+    for entry in std::fs::read_dir(from.path().join(CACHE)).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), into.join(entry.file_name())).unwrap();
+    }
+}
+
 /// A folder with the config, the rule and an inbox.
 pub(crate) struct Place {
     folder: TempDir,
@@ -90,6 +113,9 @@ impl Place {
         std::fs::create_dir(place.path("modules")).unwrap();
         std::fs::copy(fraud_wasm(), place.path("modules/fraud.wasm")).unwrap();
         place.write("forebay.toml", CONFIG);
+        // Questions are asked with a config that no test breaks.
+        place.write("questions.toml", CONFIG);
+        share_compiled(&place.path(CACHE));
         place
     }
 
@@ -124,7 +150,7 @@ impl Place {
 
     /// The answer to a query, row by row.
     pub(crate) fn query(&self, sql: &str) -> Vec<Value> {
-        let out = self.run_well(&["query", sql, "--format", "jsonl"]);
+        let out = self.run_well(&["-c", "questions.toml", "query", sql, "--format", "jsonl"]);
         out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
@@ -132,6 +158,26 @@ impl Place {
     pub(crate) fn number(&self, sql: &str) -> i64 {
         let rows = self.query(sql);
         rows[0].as_object().and_then(|row| row.values().next()).and_then(Value::as_i64).unwrap()
+    }
+
+    /// How many rows a table has; none where there is no table yet.
+    pub(crate) fn rows(&self, table: &str) -> i64 {
+        let output = self.run(&[
+            "-c",
+            "questions.toml",
+            "query",
+            &format!("SELECT count(*) AS rows FROM {table}"),
+            "--format",
+            "jsonl",
+        ]);
+        let (out, err) = texts(&output);
+        match serde_json::from_str::<Value>(&out) {
+            Ok(row) => row["rows"].as_i64().unwrap(),
+            Err(_) => {
+                assert!(err.contains("there is no table") || err.contains("there is no ledger"), "{err}");
+                0
+            }
+        }
     }
 
     /// Starts `forebay run`, its log going to `log`.
