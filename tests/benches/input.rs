@@ -47,7 +47,8 @@ pub(crate) fn make(folder: &Path, records: u64, parts: u64) {
         for number in 0..records / parts {
             let (a, b) = (draw.next(), draw.next());
             let spread = |draw: &mut Draw, wide: f64| (draw.unit() + draw.unit() + draw.unit() - 1.5) * wide;
-            let country = COUNTRIES[draw.below(if draw.below(30) == 0 { 20 } else { 15 }) as usize];
+            let kinds = if draw.below(30) == 0 { 20 } else { 15 };
+            let country = COUNTRIES[draw.below(kinds) as usize];
             writeln!(
                 out,
                 "{{\"event_id\":\"{:08x}-{:04x}-{:04x}-{:04x}-{:012x}\",\"time\":{},\"card\":\"c{:06}\",\"merchant\":\"m{:04}\",\

@@ -37,6 +37,8 @@ pub struct TableFit {
     pub after: SchemaRef,
     /// For each column of the route.
     pub destinations: Vec<Destination>,
+    /// For each column of the route, how the warehouse stores it, before it meets the table.
+    pub stored: Vec<DataType>,
     /// Columns that the load adds, by name.
     pub adds: Vec<String>,
     /// Columns that the load rewrites as `Float64`.
@@ -98,6 +100,7 @@ pub fn fit(warehouse: &dyn Warehouse, rules: &FitRules<'_>, state: &TableState, 
         table: rules.table.clone(),
         after: Arc::new(Schema::empty()),
         destinations: Vec::new(),
+        stored: Vec::new(),
         adds: Vec::new(),
         widens: Vec::new(),
         held: Vec::new(),
@@ -112,6 +115,7 @@ pub fn fit(warehouse: &dyn Warehouse, rules: &FitRules<'_>, state: &TableState, 
                 None => Error::new(error.class(), message),
             }
         })?;
+        fitting.fit.stored.push(stored.data_type().clone());
         let destination = fitting.place(stored);
         fitting.fit.destinations.push(destination);
     }

@@ -219,9 +219,13 @@ fn table_rows(target: &Target, job: &SegmentJob, route: RouteBatch) -> Result<(R
     let mut columns: Vec<Option<ArrayRef>> = vec![None; after.fields().len()];
     let mut aside = Vec::new();
     let schema = batch.schema();
-    for ((values, field), destination) in batch.columns().iter().zip(schema.fields()).zip(&target.fit.destinations) {
+    let fates = target.fit.destinations.iter().zip(&target.fit.stored);
+    for ((values, field), (destination, stored)) in batch.columns().iter().zip(schema.fields()).zip(fates) {
         match destination {
-            Destination::Column(index) => columns[*index] = Some(conform(values, after.field(*index).data_type())?),
+            Destination::Column(index) => {
+                let values = target.warehouse.store_column(values, stored)?;
+                columns[*index] = Some(conform(&values, after.field(*index).data_type())?);
+            }
             Destination::ByValue(index) => {
                 let (same, others) = by_value(values, after.field(*index).data_type())?;
                 columns[*index] = Some(same);
