@@ -10,10 +10,10 @@ use arrow_schema::{DataType, Field, Schema};
 use forebay_format::Formats;
 use forebay_landing::DiskZone;
 use forebay_model::ports::{
-    Assets, BatchInput, BoundTransform, Clock, LandingZone as _, Module, ModuleLoader as _, Random, SegmentContext,
-    SegmentInput, SplitRule, StagingRequest, TransformInstance, Warehouse as _,
+    Assets, BatchInput, BoundTransform, Clock, LandingZone as _, Module, ModuleLoader as _, Polled, Random,
+    SegmentContext, SegmentInput, SplitRule, StagingRequest, TransformInstance, Warehouse as _,
 };
-use forebay_model::{Compression, Load, SegmentId, StagedFile, Timestamp, column};
+use forebay_model::{Compression, Load, RawBatch, SegmentId, StagedFile, Timestamp, column};
 use forebay_sandbox::{Sandbox, SandboxOptions};
 use forebay_warehouse::{DeltaOptions, DeltaWarehouse};
 use futures::StreamExt as _;
@@ -78,6 +78,7 @@ pub(crate) fn figures(folder: &Path, work: &Path) {
     let (read, _) = least(3, || std::fs::read(&file).unwrap().len());
     line("read", bytes, read, "page cache");
     land(&runtime, &text, work);
+    envelope(&runtime, work);
     let batches = decode(&text);
     rule(&batches, bytes);
     encode(&runtime, &batches, bytes, work);
@@ -96,6 +97,37 @@ fn land(runtime: &tokio::runtime::Runtime, text: &[u8], work: &Path) {
         runtime.block_on(zone.put(&format!("bench/{round}.jsonl"), body, Compression::None, rule)).unwrap()
     });
     line("land", text.len() as u64, took, "SHA-256, cuts, written, synced");
+}
+
+/// Records of a stream: events of an auction (the crate `nexmark`), landed as an envelope and read back.
+fn envelope(runtime: &tokio::runtime::Runtime, work: &Path) {
+    let zone = DiskZone::open(work.join("envelopes"), Arc::new(Real)).unwrap();
+    let config =
+        serde_json::json!({ "type": "generator", "events": 100_000, "partitions": 4, "max_batch_events": 100_000 });
+    let progress = Arc::new(forebay_sources::memory::MemoryProgress::default());
+    let mut source = forebay_sources::build(&config, work, progress, Arc::new(Real), true).unwrap();
+    let polled = runtime.block_on(source.poll()).unwrap();
+    let Polled::Batch(RawBatch::Records(records)) = polled else { return };
+    let all = records.spans.iter().flat_map(|span| &span.records);
+    let (count, bytes) = all.fold((0, 0), |(count, bytes), record| {
+        (count + 1, bytes + record.value.as_ref().map_or(0, |value| value.len() as u64))
+    });
+    let stream = forebay_model::StreamName::new("auctions").unwrap();
+    let mut round = 0;
+    let (took, landed) = least(3, || {
+        round += 1;
+        runtime.block_on(zone.put_records(&format!("auctions/{round}.parquet"), &stream, &records)).unwrap()
+    });
+    line(
+        "land an envelope",
+        bytes,
+        took,
+        &format!("{count} records, {:.1} times smaller, synced", bytes as f64 / landed.bytes as f64),
+    );
+    let (took, _) = least(3, || {
+        zone.open_records(&landed.name, 0..count).unwrap().map(|batch| batch.unwrap().num_rows()).sum::<usize>()
+    });
+    line("read an envelope", bytes, took, "");
 }
 
 fn decode(text: &[u8]) -> Vec<RecordBatch> {

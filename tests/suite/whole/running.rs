@@ -93,3 +93,29 @@ fn a_file_of_an_unknown_format_lands_and_waits_visible() {
             .contains("neither the object's name nor its first bytes tell its format")
     );
 }
+
+#[test]
+fn a_record_stream_lands_as_envelopes_and_goes_on_where_it_stood() {
+    let place = Place::new();
+    let config = |events: u32| {
+        format!(
+            "[landing]\nurl = \"landing\"\n[ledger]\nurl = \"sqlite:forebay.db\"\n[modules]\nwatch = \"modules\"\n\
+             [warehouses.lake]\ntype = \"delta\"\nurl = \"warehouse\"\n\
+             [streams.auctions]\nsource = {{ type = \"generator\", events = {events}, partitions = 3 }}\nformat = \"json\"\n\
+             [pipelines.auctions]\nfrom = \"auctions\"\n[pipelines.auctions.routes]\nout = \"lake.auctions\"\n"
+        )
+    };
+    for events in [3_000, 5_000] {
+        place.write("forebay.toml", &config(events));
+        place.write("questions.toml", &config(events));
+        place.run_well(&["run", "--once"]);
+        assert_eq!(place.rows("lake.auctions"), i64::from(events));
+        assert_eq!(
+            place.number("SELECT count(*) FROM (SELECT DISTINCT _forebay_segment, _forebay_row FROM lake.auctions)"),
+            i64::from(events)
+        );
+        assert_eq!(place.number("SELECT count(*) FROM ledger.partitions"), 3);
+    }
+    let first = place.query("SELECT * FROM raw.auctions LIMIT 1");
+    assert!(first[0].as_object().is_some_and(|row| !row.is_empty()));
+}

@@ -273,6 +273,7 @@ impl fmt::Display for SegmentId {
 pub type Generation = u32;
 
 #[cfg(test)]
+#[expect(clippy::expect_used, reason = "tests")]
 mod tests {
     use super::*;
 

@@ -104,6 +104,7 @@ impl fmt::Display for Position {
 }
 
 #[cfg(test)]
+#[expect(clippy::expect_used, reason = "tests")]
 mod tests {
     use super::*;
 

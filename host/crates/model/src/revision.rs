@@ -105,6 +105,7 @@ pub fn canonical(value: &serde_json::Value) -> String {
 }
 
 #[cfg(test)]
+#[expect(clippy::expect_used, reason = "tests")]
 mod tests {
     use super::*;
 
