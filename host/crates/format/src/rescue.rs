@@ -1,8 +1,14 @@
 //! What did not fit: noted while a record is decoded, written to `_forebay_rescued` when the record has become a row.
 //!
+//! Rescued is the smallest value around the misfit that a path through objects names: a field of a struct alone
+//! (`geo.city`), but a whole list where one of its elements does not fit, since holes in it would pass for nulls. A field
+//! that is only new, in a list's element too, takes nothing with it. Nulls of unknown fields are not rescued: they say no more than
+//! absence does.
+//!
 //! The column holds a JSON object. Its keys are paths, `geo.city` or `items[3].note`, its values the text exactly as it came
 //! (of CSV, the field's text as a JSON string). Where a path stands twice, because a field does or because a name has
-//! dots of its own, the second is `path#2`.
+//! dots of its own, the second is `path#2`. As JSON allows, a number may exceed every float and a string may have half of a
+//! surrogate pair: whoever reads the values takes them raw.
 
 use std::collections::HashMap;
 use std::ops::Range;

@@ -177,9 +177,9 @@ impl Framer for CsvLines {
             self.started = true;
             self.text.skip_bom();
         }
-        let mut spans = Spans::with_limit(limit);
+        let mut spans = Spans::new(limit, self.text.offset(0));
         let (mut at, mut looked) = (0, 0);
-        while !spans.is_full(limit) {
+        while !spans.is_full(self.text.offset(at)) {
             if let Found::End(end) = self.find(&mut looked) {
                 self.push(&mut spans, at, end);
                 at = end + 1;

@@ -6,7 +6,7 @@
 //! reject stands for it and names the byte.
 
 use super::scan::{Scan, Walk};
-use super::{CUT, Frame, Framer, Spans, cut, too_large};
+use super::{CUT, Frame, Framer, Spans, WASTE, cut, too_large};
 use crate::cursor::Cursor;
 use crate::error::FormatError;
 use crate::table::Refusal;
@@ -52,14 +52,16 @@ impl Documents {
         }
     }
 
-    /// The next byte that is no space; what is before it and after the last record is forgotten. Its place.
+    /// The next byte that is no space, and its place; what is before it and after the last record may be forgotten.
     fn begin(&mut self, spans: &Spans) -> (usize, Option<u8>) {
         self.scan.keep = spans.end;
         let first = self.scan.next_token();
-        self.scan.text.remove(spans.end, self.scan.at);
-        self.scan.at = spans.end;
+        if self.scan.at - spans.end >= WASTE {
+            self.scan.text.remove(spans.end, self.scan.at);
+            self.scan.at = spans.end;
+        }
         self.offset = self.scan.offset();
-        (spans.end, first)
+        (self.scan.at, first)
     }
 
     fn document(&mut self, spans: &mut Spans) {
@@ -280,8 +282,8 @@ impl Documents {
 
 impl Framer for Documents {
     fn next(&mut self, limit: usize) -> Result<Option<Frame>, FormatError> {
-        let mut spans = Spans::with_limit(limit);
-        while self.state != State::End && !spans.is_full(limit) {
+        let mut spans = Spans::new(limit, self.scan.offset());
+        while self.state != State::End && !spans.is_full(self.scan.offset()) {
             self.step(&mut spans);
         }
         if spans.spans.is_empty() {

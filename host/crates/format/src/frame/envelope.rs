@@ -72,10 +72,10 @@ impl Framer for Envelope {
         if let Some(failure) = self.failure.take() {
             return Err(failure);
         }
-        let mut spans = Spans::with_limit(limit);
+        let mut spans = Spans::new(limit, 0);
         let mut text = Vec::with_capacity(self.expected);
         let mut parts: Vec<RecordBatch> = Vec::new();
-        while !spans.is_full(limit) {
+        while !spans.is_full(text.len() as u64) {
             match self.advance() {
                 Ok(true) => {}
                 Ok(false) => break,
@@ -87,7 +87,7 @@ impl Framer for Envelope {
             let Some((values, columns)) = &self.current else { break };
             let first = self.row;
             let mut row = first;
-            while row < values.len() && !spans.is_full(limit) {
+            while row < values.len() && !spans.is_full(text.len() as u64) {
                 self.push(&mut text, &mut spans, values.is_valid(row).then(|| values.value(row)));
                 row += 1;
             }

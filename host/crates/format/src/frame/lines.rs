@@ -63,9 +63,9 @@ impl Framer for Lines {
             self.started = true;
             self.text.skip_bom();
         }
-        let mut spans = Spans::with_limit(limit);
+        let mut spans = Spans::new(limit, self.text.offset(0));
         let (mut at, mut looked) = (0, 0);
-        while !spans.is_full(limit) {
+        while !spans.is_full(self.text.offset(at)) {
             let rest = self.text.bytes().get(looked..).unwrap_or_default();
             if let Some(found) = memchr(b'\n', rest) {
                 let end = looked + found;

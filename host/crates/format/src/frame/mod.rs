@@ -18,8 +18,8 @@ pub(crate) use self::lines::Lines;
 use crate::error::FormatError;
 use crate::table::Refusal;
 
-/// A batch is closed, full or not, once its records have this many bytes.
-pub(crate) const BATCH_BYTES: usize = 64 << 20;
+/// A batch is closed, full or not, once it is of this many bytes of the input.
+const BATCH_BYTES: u64 = 64 << 20;
 /// How much of a record that is too large is kept as its raw text.
 pub(crate) const CUT: usize = 64 << 10;
 /// Bytes between records that are worth moving what follows.
@@ -48,26 +48,27 @@ pub(crate) trait Framer: Send {
 }
 
 /// Records of a batch in the making.
-#[derive(Default)]
 struct Spans {
     spans: Vec<Span>,
-    /// Bytes of the records' texts, which close the batch: unlike positions they do not depend on how the input arrived.
-    bytes: usize,
+    limit: usize,
+    /// The byte of the input where the batch begins: unlike positions in the text, it does not depend on how the input
+    /// arrived.
+    begin: u64,
     /// The end of the last one: what lies after it and before the next is not needed.
     end: usize,
 }
 
 impl Spans {
-    fn with_limit(limit: usize) -> Self {
-        Self { spans: Vec::with_capacity(limit.min(8192)), bytes: 0, end: 0 }
+    fn new(limit: usize, begin: u64) -> Self {
+        Self { spans: Vec::with_capacity(limit.min(8192)), limit, begin, end: 0 }
     }
 
-    fn is_full(&self, limit: usize) -> bool {
-        self.spans.len() >= limit || self.bytes >= BATCH_BYTES
+    /// Whether the batch is to be closed, `now` being the byte of the input that is next.
+    fn is_full(&self, now: u64) -> bool {
+        self.spans.len() >= self.limit || (now - self.begin >= BATCH_BYTES && !self.spans.is_empty())
     }
 
     fn push(&mut self, start: usize, end: usize, refusal: Option<Refusal>) {
-        self.bytes += end - start;
         self.end = end;
         self.spans.push(Span { start, end, refusal: refusal.map(Box::new) });
     }
