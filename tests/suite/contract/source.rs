@@ -118,7 +118,7 @@ impl Intake {
                 let first = Position::object(&object.key, &object.version, object.range.clone());
                 landed.push(SegmentId::derive(&stream(), &object.partition, &first));
             }
-            self.note(object.partition, format!("{}@{}", object.key, object.version), content);
+            self.note(object.partition, format!("{}@{}", object.key, object.version), &content);
         }
         landed
     }
@@ -136,13 +136,13 @@ impl Intake {
         }
         for record in records {
             let value = record.value.clone().unwrap_or_default().to_vec();
-            self.note(partition.clone(), record.position.to_string(), value);
+            self.note(partition.clone(), record.position.to_string(), &value);
         }
         SegmentId::derive(&stream(), partition, &Position::Ordered(*first))
     }
 
-    fn note(&mut self, partition: Partition, place: String, content: Vec<u8>) {
-        let entry = self.delivered.entry((partition, place)).or_insert((content.clone(), 0));
+    fn note(&mut self, partition: Partition, place: String, content: &[u8]) {
+        let entry = self.delivered.entry((partition, place)).or_insert((content.to_vec(), 0));
         assert_eq!(entry.0, content, "the same place has the same content each time");
         entry.1 += 1;
     }
@@ -228,7 +228,7 @@ async fn a_body_that_fails_keeps_no_other_back_and_comes_again() {
                 match read(&mut object).await {
                     Ok(_) => {
                         intake.progress.land_object(&object);
-                        intake.note(object.partition, object.key, Vec::new());
+                        intake.note(object.partition, object.key, &[]);
                     }
                     Err(error) => {
                         failed += 1;

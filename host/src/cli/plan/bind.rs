@@ -231,7 +231,7 @@ impl Planned {
     /// Adds what becomes of a table; routes that share one say it together.
     async fn table(&mut self, planner: &Planner<'_>, target: &Target, rejects: bool) -> Result<()> {
         let Target { warehouse: _, fit } = target;
-        let TableFit { table, after, destinations: _, adds, widens, held, partition_by: _ } = fit;
+        let TableFit { table, after, destinations: _, stored: _, adds, widens, held, partition_by: _ } = fit;
         let name = table.to_string();
         let held: Vec<_> = held.iter().filter(|change| !change.approved).map(|change| change.column.clone()).collect();
         if let Some(known) = self.tables.iter_mut().find(|known| known.table == name) {
