@@ -251,7 +251,7 @@ pub(crate) fn open_sandbox(config: &Config) -> Result<Sandbox> {
     let cache_dir = ledger.parent().map(|folder| folder.join(".forebay-cache"));
     let compile_command = std::env::current_exe().ok().map(|exe| vec![exe.into_os_string(), COMPILE_VERB.into()]);
     let options = SandboxOptions { cache_dir, log: Arc::new(TracingLog), compile_command, ..SandboxOptions::default() };
-    Ok(Sandbox::new(options)?)
+    Sandbox::new(options)
 }
 
 /// The sandbox with a pipeline's limits.
@@ -261,7 +261,7 @@ pub(crate) fn open_sandbox(config: &Config) -> Result<Sandbox> {
 pub(crate) fn with_limits(sandbox: &Sandbox, limits: &serde_json::Value) -> Result<Sandbox> {
     let limits: Limits = serde_json::from_value(limits.clone())
         .map_err(|error| Error::operator(format!("the pipeline's limits are wrong: {error}")))?;
-    Ok(sandbox.with_limits(limits)?)
+    sandbox.with_limits(limits)
 }
 
 /// The rest of the command line of [`COMPILE_VERB`].

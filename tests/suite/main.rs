@@ -3,7 +3,8 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "tests: a failed expectation is the way to fail"
+    clippy::wildcard_enum_match_arm,
+    reason = "tests: a failed expectation is the way to fail, and of Arrow's many types a test knows its own"
 )]
 
 mod contract;

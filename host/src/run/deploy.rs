@@ -28,7 +28,7 @@ pub(super) struct Deployer {
 #[derive(Debug)]
 pub(super) enum Outcome {
     /// It takes the next segments.
-    Active(RevisionRecord),
+    Active,
     /// It was active before.
     Unchanged,
     /// It changes nothing.
@@ -129,7 +129,7 @@ impl Deployer {
                     tracing::info!(pipeline = %name, revision = record.number, id = id.short(), reason, "revision is active");
                 }
                 handle.deploy(materials);
-                Ok(Outcome::Active(record))
+                Ok(Outcome::Active)
             }
             Err(error) => {
                 if !running {

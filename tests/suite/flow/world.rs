@@ -328,11 +328,14 @@ impl World {
         json_rows(&batch)
     }
 
-    /// A column of a table, as JSON, sorted by its text.
+    /// A column of a table, as JSON, sorted: numbers by value, others by their text.
     pub(crate) fn column(&self, table: &str, column: &str) -> Vec<serde_json::Value> {
         let mut values: Vec<_> =
             self.rows(table).iter().map(|row| row.get(column).cloned().unwrap_or_default()).collect();
-        values.sort_by_key(|value| (value.as_f64().map(|n| n as i64), value.to_string()));
+        values.sort_by(|a, b| match (a.as_f64(), b.as_f64()) {
+            (Some(a), Some(b)) => a.total_cmp(&b),
+            (None, _) | (_, None) => a.to_string().cmp(&b.to_string()),
+        });
         values
     }
 
