@@ -4,7 +4,7 @@
 //! is decoded; what does not fit the schema, or has no column in it, is rescued whole and coerced never; the same bytes under
 //! the same schema give the same batches, however they arrive; memory is bounded by the batch and the largest record.
 //!
-//! A segment's way: [`decompress`] ▶ a *framer* cuts the text into records, batch by batch, in one contiguous buffer ▶
+//! A segment's way: [`decompress()`] ▶ a *framer* cuts the text into records, batch by batch, in one contiguous buffer ▶
 //! each record is read once, strictly, straight into *columns*; what does not fit is noted on the way ▶ a record that turns out to be
 //! malformed is taken back by length ▶ columns become Arrow arrays, notes become `_forebay_rescued`.
 //! What was rescued is also counted by its *shape*, the same that inference counts, from which the schema grows.

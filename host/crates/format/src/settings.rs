@@ -22,7 +22,7 @@ const MAX_COLUMNS: usize = 2_000;
 pub(crate) struct Common {
     /// Columns whose types are not inferred, in the order of the config.
     pub(crate) declared: Vec<(String, DataType)>,
-    /// The types as they were written, for [`Common::to_json`].
+    /// The types as they were written, for the revision's hash.
     declared_text: Vec<(String, String)>,
     pub(crate) sample_records: usize,
     pub(crate) max_record_bytes: usize,
