@@ -1,8 +1,8 @@
 //! A file's bytes, in bounded memory.
 //!
-//! One chunk of [`CHUNK`] bytes is read at a time, on a thread for blocking work, into a buffer that goes back to a small pool
-//! when its last reader has dropped it: fresh large buffers would cost a page fault for each 4 KiB. Before the last chunk
-//! is handed over, the file is compared with what it was when it was taken.
+//! From its first poll on, a thread for blocking work reads ahead of the body, [`AHEAD`] chunks of [`CHUNK`] bytes at most, into
+//! buffers that go back to a small pool when their last reader has dropped them: fresh large buffers would cost a page fault
+//! for each 4 KiB. Before the last chunk is handed over, the file is compared with what it was when it was taken.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use forebay_model::Result;
 use futures::stream::{self, BoxStream, StreamExt};
+use tokio::sync::mpsc;
 
 use super::error::FilesError;
 use super::flight::Ticket;
@@ -21,6 +22,8 @@ use super::scan::Stamp;
 
 /// Bytes of a chunk.
 pub(super) const CHUNK: usize = 1 << 20;
+/// Chunks that are read before they are asked for.
+const AHEAD: usize = 2;
 /// Buffers that are kept for the next reader.
 const MAX_POOLED: usize = 16;
 
@@ -86,77 +89,109 @@ pub(super) fn inline(bytes: Bytes, mut ticket: Ticket) -> BoxStream<'static, Res
         .boxed()
 }
 
-/// The bytes of a file, read as they are asked for.
+/// The bytes of a file, read from the first poll on.
 pub(super) fn streamed(reading: Reading, ticket: Ticket) -> BoxStream<'static, Result<Bytes>> {
-    let start = State { file: None, at: reading.range.start, reading, ticket };
-    stream::unfold(Some(start), |state| async move {
-        let state = state?;
-        let path = state.reading.path.clone();
-        match tokio::task::spawn_blocking(move || state.step()).await {
-            Ok((item, next)) => item.map(|item| (item.map_err(Into::into), next)),
-            Err(gone) => {
-                let error = FilesError::Interrupted { folder: path, reason: gone.to_string() };
-                Some((Err(error.into()), None))
-            }
-        }
-    })
-    .boxed()
+    let path = reading.path.clone();
+    let start = State { path, stage: Stage::Waiting(reading), ticket };
+    stream::unfold(Some(start), |state| async move { state?.next().await }).boxed()
 }
 
+/// A body's own side.
 struct State {
-    file: Option<File>,
-    at: u64,
-    reading: Reading,
+    path: PathBuf,
+    stage: Stage,
     ticket: Ticket,
 }
 
-impl State {
-    /// Reads the next chunk. After the last one, and after an error, there is no further state.
-    fn step(mut self) -> (Option<Result<Bytes, FilesError>>, Option<Self>) {
-        if self.file.is_some() && self.at >= self.reading.range.end {
-            return (None, None);
-        }
-        match self.read() {
-            Ok(chunk) => {
-                if self.at >= self.reading.range.end {
-                    self.ticket.read();
-                }
-                if chunk.is_empty() { (None, None) } else { (Some(Ok(chunk)), Some(self)) }
-            }
-            Err(error) => (Some(Err(error)), None),
-        }
-    }
+enum Stage {
+    /// Nobody has asked for anything: no thread, no open file.
+    Waiting(Reading),
+    Running(mpsc::Receiver<Result<Chunk, FilesError>>),
+}
 
-    fn read(&mut self) -> Result<Bytes, FilesError> {
-        let Reading { path, range, expect, pool } = &self.reading;
-        let changed = || FilesError::Changed { path: path.clone() };
-        let file = match &mut self.file {
-            Some(file) => file,
-            None => {
-                let (mut file, stamp) = open(path)?;
-                if !expect.holds(stamp, range.end) {
-                    return Err(changed());
-                }
-                file.seek(SeekFrom::Start(range.start)).map_err(|error| unreadable(path, error))?;
-                self.file.insert(file)
+/// What the thread hands over.
+struct Chunk {
+    bytes: Bytes,
+    last: bool,
+}
+
+impl State {
+    /// The next chunk; after the last one, and after an error, there is no further state.
+    async fn next(mut self) -> Option<(Result<Bytes>, Option<Self>)> {
+        let mut chunks = match self.stage {
+            Stage::Running(chunks) => chunks,
+            Stage::Waiting(reading) => {
+                let (sender, chunks) = mpsc::channel(AHEAD);
+                tokio::task::spawn_blocking(move || read_ahead(&reading, &sender));
+                chunks
             }
         };
-        let wanted = range.end.saturating_sub(self.at).min(CHUNK as u64);
-        let mut buffer = pool.take();
-        file.by_ref().take(wanted).read_to_end(&mut buffer.0).map_err(|error| unreadable(path, error))?;
-        let read = buffer.0.len() as u64;
-        self.at += read;
-        if read < wanted {
-            return Err(changed());
-        }
-        if self.at >= range.end {
-            let metadata = file.metadata().map_err(|error| unreadable(path, error))?;
-            if !expect.holds(Stamp::of(&metadata), range.end) {
-                return Err(changed());
+        match chunks.recv().await {
+            Some(Ok(Chunk { bytes, last: false })) => {
+                Some((Ok(bytes), Some(Self { stage: Stage::Running(chunks), ..self })))
+            }
+            Some(Ok(Chunk { bytes, last: true })) => {
+                self.ticket.read();
+                (!bytes.is_empty()).then_some((Ok(bytes), None))
+            }
+            Some(Err(error)) => Some((Err(error.into()), None)),
+            None => {
+                let reason = "its thread is gone".to_owned();
+                Some((Err(FilesError::Interrupted { folder: self.path, reason }.into()), None))
             }
         }
-        Ok(if read == 0 { Bytes::new() } else { Bytes::from_owner(buffer) })
     }
+}
+
+/// Reads until the end, an error, or until nobody wants the rest.
+fn read_ahead(reading: &Reading, sender: &mpsc::Sender<Result<Chunk, FilesError>>) {
+    let mut file = match begin(reading) {
+        Ok(file) => file,
+        Err(error) => {
+            // Where nobody wants the error either, there is nothing left to do.
+            drop(sender.blocking_send(Err(error)));
+            return;
+        }
+    };
+    let mut at = reading.range.start;
+    loop {
+        let chunk = read(reading, &mut file, &mut at);
+        let more = matches!(chunk, Ok(Chunk { last: false, .. }));
+        if sender.blocking_send(chunk).is_err() || !more {
+            return;
+        }
+    }
+}
+
+fn begin(reading: &Reading) -> Result<File, FilesError> {
+    let Reading { path, range, expect, pool: _ } = reading;
+    let (mut file, stamp) = open(path)?;
+    if !expect.holds(stamp, range.end) {
+        return Err(FilesError::Changed { path: path.clone() });
+    }
+    file.seek(SeekFrom::Start(range.start)).map_err(|error| unreadable(path, error))?;
+    Ok(file)
+}
+
+fn read(reading: &Reading, file: &mut File, at: &mut u64) -> Result<Chunk, FilesError> {
+    let Reading { path, range, expect, pool } = reading;
+    let changed = || FilesError::Changed { path: path.clone() };
+    let wanted = range.end.saturating_sub(*at).min(CHUNK as u64);
+    let mut buffer = pool.take();
+    file.take(wanted).read_to_end(&mut buffer.0).map_err(|error| unreadable(path, error))?;
+    let read = buffer.0.len() as u64;
+    *at += read;
+    if read < wanted {
+        return Err(changed());
+    }
+    let last = *at >= range.end;
+    if last {
+        let metadata = file.metadata().map_err(|error| unreadable(path, error))?;
+        if !expect.holds(Stamp::of(&metadata), range.end) {
+            return Err(changed());
+        }
+    }
+    Ok(Chunk { bytes: if read == 0 { Bytes::new() } else { Bytes::from_owner(buffer) }, last })
 }
 
 /// Buffers to be used again.

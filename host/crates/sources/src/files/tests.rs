@@ -286,7 +286,8 @@ async fn with_once_an_old_file_is_taken_at_once_and_a_young_one_is_waited_for() 
 #[tokio::test]
 async fn a_file_that_changes_while_it_is_read_ends_with_an_error_and_comes_again() {
     let mut inbox = Inbox::new(true, |_| {});
-    inbox.write("large", vec![b'x'; 3 << 20]);
+    // More than is read ahead.
+    inbox.write("large", vec![b'x'; 12 << 20]);
     let mut object = inbox.batch().await.pop().unwrap();
     assert_eq!(object.body.next().await.unwrap().unwrap().len(), body::CHUNK);
     inbox.append("large", "more");
@@ -297,13 +298,13 @@ async fn a_file_that_changes_while_it_is_read_ends_with_an_error_and_comes_again
     drop(object);
     let again = inbox.land().await;
     assert_eq!(again.len(), 1);
-    assert_eq!(again.first().unwrap().2.as_ref().unwrap().len(), (3 << 20) + 4);
+    assert_eq!(again.first().unwrap().2.as_ref().unwrap().len(), (12 << 20) + 4);
 }
 
 #[tokio::test]
 async fn a_large_file_passes_in_chunks_and_its_buffers_are_used_again() {
     let mut inbox = Inbox::new(true, |_| {});
-    let content: Vec<u8> = (0..(5u32 << 20) + 17).map(|n| u8::try_from(n.wrapping_mul(31) % 253).unwrap()).collect();
+    let content: Vec<u8> = (0..(20u32 << 20) + 17).map(|n| u8::try_from(n.wrapping_mul(31) % 253).unwrap()).collect();
     inbox.write("large", &content);
     let mut object = inbox.batch().await.pop().unwrap();
     let (mut read, mut places) = (Vec::new(), std::collections::HashSet::new());
@@ -314,7 +315,7 @@ async fn a_large_file_passes_in_chunks_and_its_buffers_are_used_again() {
         read.extend_from_slice(&chunk);
     }
     assert!(read == content, "byte for byte");
-    assert!(places.len() <= 2, "{} buffers for 6 chunks", places.len());
+    assert!(places.len() <= 5, "{} buffers for 21 chunks", places.len());
 }
 
 #[tokio::test]
