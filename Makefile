@@ -13,11 +13,11 @@ CARGO := cargo
 GUESTS := $(CARGO) build $(LOCKED) --profile guest --target wasm32-wasip2
 RULES := -p fraud -p normalize -p keep
 
-.PHONY: help setup build guests demo test check fmt bench
+.PHONY: help setup build guests demo test test-services check fmt bench
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' \
-	| while IFS='|' read -r name what; do printf '  make %-8s %s\n' "$$name" "$$what"; done
+	| while IFS='|' read -r name what; do printf '  make %-14s %s\n' "$$name" "$$what"; done
 
 setup: ## install what building needs and is missing
 	@scripts/setup
@@ -34,6 +34,9 @@ demo: build ## real card payments through a fraud rule into a table, in demo/
 
 test: guests ## everything that needs nothing but Rust
 	$(CARGO) test $(LOCKED) --workspace
+
+test-services: guests ## other engines read every table that the tests leave (needs Python)
+	@tests/services/run
 
 check: setup ## format, lints, docs, unused and duplicate dependencies, licences
 	@scripts/check $(LOCKED)
