@@ -2,6 +2,7 @@
 
 pub mod apply;
 pub mod bind;
+mod binding;
 pub mod bisect;
 mod commit;
 pub mod conform;

@@ -13,10 +13,7 @@ use std::time::Duration;
 
 use forebay_model::load::LoadGroup;
 use forebay_model::ports::{SegmentFailure, WorkItem};
-use forebay_model::schema::Evolution;
-use forebay_model::{
-    Error, ErrorClass, PipelineName, Result, RevisionId, SegmentId, StreamSchema, TableName, Timestamp,
-};
+use forebay_model::{Error, PipelineName, Result, RevisionId, SegmentId, StreamSchema, TableName, Timestamp};
 use uuid::Uuid;
 
 use super::commit::Committing;
@@ -32,18 +29,18 @@ pub struct Refine {
     pub(super) ledger: Uuid,
     pub(super) settings: RefineSettings,
     pub(super) recovered: bool,
-    revision: Option<RevisionId>,
-    schema: Option<StreamSchema>,
-    inferring: bool,
-    serving: Option<BindingId>,
+    pub(super) revision: Option<RevisionId>,
+    pub(super) schema: Option<StreamSchema>,
+    pub(super) inferring: bool,
+    pub(super) serving: Option<BindingId>,
     /// A binding that is being made; what asks for it is not asked again.
-    making: Option<BindingId>,
-    bindings: BTreeMap<BindingId, BoundSummary>,
-    next_binding: BindingId,
-    broken: Option<Error>,
-    queue: VecDeque<Queued>,
+    pub(super) making: Option<BindingId>,
+    pub(super) bindings: BTreeMap<BindingId, BoundSummary>,
+    pub(super) next_binding: BindingId,
+    pub(super) broken: Option<Error>,
+    pub(super) queue: VecDeque<Queued>,
     /// Segments that wait for the schema to grow.
-    growing: Vec<WorkItem>,
+    pub(super) growing: Vec<WorkItem>,
     building: Option<Group>,
     pub(super) sealed: VecDeque<Group>,
     pub(super) finding: Option<(Group, Vec<(WorkItem, StagedSegment)>)>,
@@ -53,10 +50,10 @@ pub struct Refine {
     next_number: u64,
     fetching: bool,
     /// The ledger may have work that was not fetched.
-    dirty: bool,
+    pub(super) dirty: bool,
     polling: bool,
     caught_up: bool,
-    stopping: bool,
+    pub(super) stopping: bool,
     pub(super) finished: bool,
     pub(super) attempts: BTreeMap<Wake, u32>,
     /// Superseded while a worker has them: what comes of them is thrown away.
@@ -65,10 +62,11 @@ pub struct Refine {
     retry_at: Option<Timestamp>,
 }
 
+/// A segment that waits for a worker.
 #[derive(Debug)]
-struct Queued {
-    item: WorkItem,
-    accept_schema: bool,
+pub(super) struct Queued {
+    pub(super) item: WorkItem,
+    pub(super) accept_schema: bool,
 }
 
 impl Refine {
@@ -167,123 +165,6 @@ impl Refine {
         }
     }
 
-    /// Asks for a binding of the active revision to the schema, once both are known and former loads are done: they may change
-    /// the tables that it fits rows to.
-    fn bind(&mut self, out: &mut Vec<Effect>) {
-        let recovering =
-            !self.recovered || !self.recovering.is_empty() || self.committing.as_ref().is_some_and(|c| c.recovery);
-        let (Some(revision), Some(schema), false) = (self.revision, self.schema.clone(), recovering) else { return };
-        let id = self.next_binding;
-        self.next_binding += 1;
-        self.making = Some(id);
-        out.push(Effect::Bind { id, revision, schema });
-    }
-
-    fn on_inferred(&mut self, result: Result<Option<StreamSchema>>, out: &mut Vec<Effect>) {
-        self.inferring = false;
-        match result {
-            Ok(schema) => {
-                self.attempts.remove(&Wake::Infer);
-                // Nothing with a field in it: what comes grows the empty schema, or is rejected.
-                let empty = || StreamSchema { version: 0, schema: std::sync::Arc::new(arrow_schema::Schema::empty()) };
-                self.schema = Some(schema.unwrap_or_else(empty));
-                self.bind(out);
-            }
-            Err(error) => {
-                self.inferring = true;
-                self.again(Wake::Infer, "inferring the schema", error, out);
-            }
-        }
-    }
-
-    fn on_bound(&mut self, id: BindingId, result: Result<BoundSummary>, out: &mut Vec<Effect>) {
-        if self.making != Some(id) {
-            // A newer revision came in between.
-            out.push(Effect::DropBinding(id));
-            return;
-        }
-        self.making = None;
-        self.requeue_growing(false);
-        match result {
-            Ok(summary) => {
-                let former = self.serving.and_then(|id| self.bindings.get(&id)).map(|bound| bound.revision);
-                if former != Some(summary.revision) {
-                    out.push(Effect::RetryFailed);
-                    self.dirty = true;
-                }
-                self.serve(id, summary, out);
-            }
-            Err(error) => {
-                out.push(Effect::DropBinding(id));
-                self.not_bound(error, out);
-            }
-        }
-    }
-
-    fn serve(&mut self, id: BindingId, summary: BoundSummary, out: &mut Vec<Effect>) {
-        self.broken = None;
-        out.push(Effect::Report(Report::Serving {
-            revision: summary.revision,
-            schema_version: summary.schema_version,
-        }));
-        self.bindings.insert(id, summary);
-        self.serving = Some(id);
-        self.seal();
-    }
-
-    fn not_bound(&mut self, error: Error, out: &mut Vec<Effect>) {
-        if let Some(revision) = self.revision {
-            out.push(Effect::Report(Report::NotBound {
-                revision,
-                error: error.chain(),
-                hint: error.hint().map(ToOwned::to_owned),
-            }));
-        }
-        if self.serving.is_none() {
-            self.broken = Some(error);
-        }
-    }
-
-    fn on_grown(&mut self, id: BindingId, result: Result<Option<(StreamSchema, BoundSummary)>>, out: &mut Vec<Effect>) {
-        let current = self.making == Some(id);
-        if current {
-            self.making = None;
-        }
-        let accept_schema = match result {
-            Ok(Some((schema, summary))) => {
-                self.schema = Some(schema);
-                if current {
-                    self.serve(id, summary, out);
-                } else {
-                    // The revision changed meanwhile: bind it to what has grown.
-                    out.push(Effect::DropBinding(id));
-                    self.bind(out);
-                }
-                false
-            }
-            Ok(None) => {
-                out.push(Effect::DropBinding(id));
-                false
-            }
-            Err(error) => {
-                out.push(Effect::DropBinding(id));
-                let retry = error.class() == ErrorClass::Retry;
-                if !retry {
-                    self.not_bound(error, out);
-                }
-                !retry
-            }
-        };
-        self.requeue_growing(accept_schema);
-    }
-
-    /// Segments that waited for a schema are tried again, before all others.
-    fn requeue_growing(&mut self, accept_schema: bool) {
-        for item in std::mem::take(&mut self.growing).into_iter().rev() {
-            self.queue.push_front(Queued { item, accept_schema });
-        }
-    }
-
     fn on_worked(&mut self, result: Result<Vec<WorkItem>>, out: &mut Vec<Effect>) {
         self.fetching = false;
         match result {
@@ -357,21 +238,6 @@ impl Refine {
             .iter_mut()
             .chain(&mut self.sealed)
             .find_map(|group| group.running.remove(segment).map(|item| (group, item)))
-    }
-
-    fn grow(&mut self, binding: BindingId, item: WorkItem, evolution: Evolution, out: &mut Vec<Effect>) {
-        let grown_already = self.serving != Some(binding);
-        let (Some(revision), Some(from), false) = (self.revision, self.schema.clone(), grown_already) else {
-            self.queue.push_front(Queued { item, accept_schema: false });
-            return;
-        };
-        self.growing.push(item);
-        if self.making.is_none() {
-            let id = self.next_binding;
-            self.next_binding += 1;
-            self.making = Some(id);
-            out.push(Effect::Grow { id, revision, from, evolution });
-        }
     }
 
     pub(super) fn fail(
@@ -462,7 +328,7 @@ impl Refine {
         out.push(Effect::Finish(result));
     }
 
-    fn seal(&mut self) {
+    pub(super) fn seal(&mut self) {
         self.sealed.extend(self.building.take());
     }
 
@@ -486,15 +352,6 @@ impl Refine {
             self.finish(broken.map_or(Ok(()), Err), out);
         }
         self.drop_unused(out);
-    }
-
-    fn infer(&mut self, out: &mut Vec<Effect>) {
-        if self.schema.is_some() || self.inferring || self.revision.is_none() || self.queue.is_empty() || self.stopping
-        {
-            return;
-        }
-        self.inferring = true;
-        out.push(Effect::Infer(self.queue.iter().take(16).map(|queued| queued.item.clone()).collect()));
     }
 
     fn dispatch(&mut self, now: Now<'_>, out: &mut Vec<Effect>) {

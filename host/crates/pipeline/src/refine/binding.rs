@@ -1,0 +1,163 @@
+//! Which schema and revision serve: inferring the first schema, binding a revision, growing the schema.
+//!
+//! One binding serves at a time, and one is made at a time. The former serves until the next one is bound; a segment that a
+//! grown schema would fit better waits until that is bound or refused.
+
+use std::sync::Arc;
+
+use arrow_schema::Schema;
+use forebay_model::ports::WorkItem;
+use forebay_model::schema::Evolution;
+use forebay_model::{Error, ErrorClass, Result, StreamSchema};
+
+use super::group::BoundSummary;
+use super::protocol::{BindingId, Effect, Report, Wake};
+use super::state::{Queued, Refine};
+
+impl Refine {
+    /// Asks for a binding of the active revision to the schema, once both are known and former loads are done: they may change
+    /// the tables that it fits rows to.
+    pub(super) fn bind(&mut self, out: &mut Vec<Effect>) {
+        let recovering =
+            !self.recovered || !self.recovering.is_empty() || self.committing.as_ref().is_some_and(|c| c.recovery);
+        let (Some(revision), Some(schema), false) = (self.revision, self.schema.clone(), recovering) else { return };
+        let id = self.next_binding;
+        self.next_binding += 1;
+        self.making = Some(id);
+        out.push(Effect::Bind { id, revision, schema });
+    }
+
+    pub(super) fn on_inferred(&mut self, result: Result<Option<StreamSchema>>, out: &mut Vec<Effect>) {
+        self.inferring = false;
+        match result {
+            Ok(schema) => {
+                self.attempts.remove(&Wake::Infer);
+                // Nothing with a field in it: what comes grows the empty schema, or is rejected.
+                let empty = || StreamSchema { version: 0, schema: Arc::new(Schema::empty()) };
+                self.schema = Some(schema.unwrap_or_else(empty));
+                self.bind(out);
+            }
+            Err(error) => {
+                self.inferring = true;
+                self.again(Wake::Infer, "inferring the schema", error, out);
+            }
+        }
+    }
+
+    pub(super) fn on_bound(&mut self, id: BindingId, result: Result<BoundSummary>, out: &mut Vec<Effect>) {
+        if self.making != Some(id) {
+            // A newer revision came in between.
+            out.push(Effect::DropBinding(id));
+            return;
+        }
+        self.making = None;
+        self.requeue_growing(false);
+        match result {
+            Ok(summary) => {
+                let former = self.serving.and_then(|id| self.bindings.get(&id)).map(|bound| bound.revision);
+                if former != Some(summary.revision) {
+                    out.push(Effect::RetryFailed);
+                    self.dirty = true;
+                }
+                self.serve(id, summary, out);
+            }
+            Err(error) => {
+                out.push(Effect::DropBinding(id));
+                self.not_bound(error, out);
+            }
+        }
+    }
+
+    fn serve(&mut self, id: BindingId, summary: BoundSummary, out: &mut Vec<Effect>) {
+        self.broken = None;
+        out.push(Effect::Report(Report::Serving {
+            revision: summary.revision,
+            schema_version: summary.schema_version,
+        }));
+        self.bindings.insert(id, summary);
+        self.serving = Some(id);
+        self.seal();
+    }
+
+    fn not_bound(&mut self, error: Error, out: &mut Vec<Effect>) {
+        if let Some(revision) = self.revision {
+            out.push(Effect::Report(Report::NotBound {
+                revision,
+                error: error.chain(),
+                hint: error.hint().map(ToOwned::to_owned),
+            }));
+        }
+        if self.serving.is_none() {
+            self.broken = Some(error);
+        }
+    }
+
+    pub(super) fn on_grown(
+        &mut self,
+        id: BindingId,
+        result: Result<Option<(StreamSchema, BoundSummary)>>,
+        out: &mut Vec<Effect>,
+    ) {
+        let current = self.making == Some(id);
+        if current {
+            self.making = None;
+        }
+        let accept_schema = match result {
+            Ok(Some((schema, summary))) => {
+                self.schema = Some(schema);
+                if current {
+                    self.serve(id, summary, out);
+                } else {
+                    // The revision changed meanwhile: bind it to what has grown.
+                    out.push(Effect::DropBinding(id));
+                    self.bind(out);
+                }
+                false
+            }
+            Ok(None) => {
+                out.push(Effect::DropBinding(id));
+                false
+            }
+            Err(error) => {
+                out.push(Effect::DropBinding(id));
+                let retry = error.class() == ErrorClass::Retry;
+                if !retry {
+                    self.not_bound(error, out);
+                }
+                !retry
+            }
+        };
+        self.requeue_growing(accept_schema);
+    }
+
+    /// Segments that waited for a schema are tried again, before all others.
+    fn requeue_growing(&mut self, accept_schema: bool) {
+        for item in std::mem::take(&mut self.growing).into_iter().rev() {
+            self.queue.push_front(Queued { item, accept_schema });
+        }
+    }
+
+    pub(super) fn grow(&mut self, binding: BindingId, item: WorkItem, evolution: Evolution, out: &mut Vec<Effect>) {
+        let grown_already = self.serving != Some(binding);
+        let (Some(revision), Some(from), false) = (self.revision, self.schema.clone(), grown_already) else {
+            self.queue.push_front(Queued { item, accept_schema: false });
+            return;
+        };
+        self.growing.push(item);
+        if self.making.is_none() {
+            let id = self.next_binding;
+            self.next_binding += 1;
+            self.making = Some(id);
+            out.push(Effect::Grow { id, revision, from, evolution });
+        }
+    }
+
+    pub(super) fn infer(&mut self, out: &mut Vec<Effect>) {
+        if self.schema.is_some() || self.inferring || self.revision.is_none() || self.queue.is_empty() || self.stopping
+        {
+            return;
+        }
+        self.inferring = true;
+        out.push(Effect::Infer(self.queue.iter().take(16).map(|queued| queued.item.clone()).collect()));
+    }
+}
