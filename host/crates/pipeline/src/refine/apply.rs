@@ -328,7 +328,7 @@ fn at_fault(step: &str, fault: SegmentAtFault) -> Error {
             "step {step} ran out of its time on a batch of {rows} rows: {}",
             with_backtrace(&error)
         ))
-        .with_hint("the segment waits for a new revision; limits.call_milliseconds of the pipeline sets the time"),
+        .with_hint("the segment waits for a new revision; limits.call_ms of the pipeline sets the time"),
         SegmentAtFault::TooMany { first } => Error::operator(format!(
             "step {step} fails on more than {} rows of one batch; the first: {}",
             bisect::MAX_GUILTY,
