@@ -1,5 +1,7 @@
 //! Putting values aside: a column's values as members of the JSON object in `_forebay_rescued`.
 
+use std::collections::BTreeMap;
+
 use arrow_array::builder::StringBuilder;
 use arrow_array::{Array, ArrayRef, StringArray};
 use arrow_schema::{Field, FieldRef};
@@ -79,8 +81,12 @@ fn begin_member(object: &mut Vec<u8>, name: &str) {
 /// below them (`geo.city` for `geo`).
 #[must_use]
 pub fn has_member(object: &str, name: &str) -> bool {
-    serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(object).is_ok_and(|map| {
-        map.keys().any(|key| key == name || key.strip_prefix(name).is_some_and(|rest| rest.starts_with('.')))
+    // Values stay text: rescued ones may be numbers that no float holds, such as 1e999.
+    let members = serde_json::from_str::<BTreeMap<String, &serde_json::value::RawValue>>(object);
+    members.is_ok_and(|members| {
+        members
+            .keys()
+            .any(|key| key.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[', '#'])))
     })
 }
 
@@ -108,5 +114,7 @@ mod tests {
         assert_eq!(out.value(3), r#"{"a \"b\"":9}"#);
         assert!(has_member(out.value(1), "x") && !has_member(out.value(1), "f"));
         assert!(has_member(r#"{"geo.city":1}"#, "geo"));
+        assert!(has_member(r#"{"n":1e999}"#, "n") && has_member(r#"{"items[3].note":1}"#, "items"));
+        assert!(has_member(r#"{"n#2":1}"#, "n") && !has_member(r#"{"name":1}"#, "n"));
     }
 }
