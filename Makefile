@@ -45,4 +45,4 @@ fmt: ## format the code
 	$(CARGO) fmt --all
 
 bench: guests ## speed, as ratios to a native floor in the same run (minutes; builds everything with optimisation)
-	$(CARGO) bench $(LOCKED) -p forebay-sandbox --bench boundary -p forebay-tests --bench path
+	$(CARGO) bench $(LOCKED) --workspace --bench boundary --bench path
