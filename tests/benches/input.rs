@@ -1,20 +1,15 @@
-//! Payments as JSON lines, and the rule on them in plain Rust: the floor.
+//! Payments as JSON lines.
 
 use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow_array::builder::{BooleanBuilder, StringBuilder};
-use arrow_array::cast::AsArray;
-use arrow_array::types::Float64Type;
-use arrow_array::{ArrayRef, Float64Array, RecordBatch};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 
 const COUNTRIES: [&str; 20] = [
     "DE", "FR", "GB", "ES", "IT", "NL", "BE", "PL", "US", "CA", "SE", "CH", "AT", "PT", "DK", "KP", "IR", "SY", "CU",
     "RU",
 ];
-const BLOCKED: [&str; 5] = ["KP", "IR", "SY", "CU", "RU"];
 const CHANNELS: [&str; 4] = ["pos", "web", "app", "atm"];
 
 /// xorshift64*: the same numbers each time.
@@ -93,27 +88,4 @@ pub(crate) fn schema() -> SchemaRef {
         field("v17", DataType::Float64),
         field("class", DataType::Int64),
     ]))
-}
-
-/// The rule, natively: score, reason, flagged. With `strings`, countries are looked at.
-pub(crate) fn native_rule(batch: &RecordBatch, strings: bool) -> Vec<ArrayRef> {
-    let column = |name: &str| batch.column_by_name(name).unwrap().as_primitive::<Float64Type>().values().clone();
-    let (amount, v14, v17) = (column("amount"), column("v14"), column("v17"));
-    let country = batch.column_by_name("country").unwrap().as_string::<i32>();
-    let rows = batch.num_rows();
-    let score: Float64Array = (0..rows).map(|i| Some(amount[i] * 0.001 - v14[i] * 0.6 - v17[i] * 0.4)).collect();
-    let mut reason = StringBuilder::with_capacity(rows, rows * 8);
-    let mut flagged = BooleanBuilder::with_capacity(rows);
-    for i in 0..rows {
-        let why = if v14[i] < -8.0 {
-            "v14_below_limit"
-        } else if strings && amount[i] > 2000.0 && BLOCKED.contains(&country.value(i)) {
-            "amount_in_blocked_country"
-        } else {
-            "none"
-        };
-        reason.append_value(why);
-        flagged.append_value(why != "none");
-    }
-    vec![Arc::new(score), Arc::new(reason.finish()), Arc::new(flagged.finish())]
 }

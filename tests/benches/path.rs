@@ -2,7 +2,8 @@
 //!
 //! Input: 500,000 payments of about 220 bytes as JSON lines, made here, the same each time; or the folder of `*.jsonl` that
 //! `FOREBAY_BENCH_INPUT` names (then only the whole way reads it whole). Files lie in `FOREBAY_BENCH_DIR`, or where temporary files do.
-//! The machine drifts: compare ratios, not megabytes.
+//! The machine drifts: compare ratios, not megabytes. `cargo bench --workspace --bench path -- rules` prints one part only; the parts
+//! are `stages`, `rules` and `whole`.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -13,6 +14,7 @@
 )]
 
 mod input;
+mod rules;
 mod stages;
 mod whole;
 
@@ -21,6 +23,8 @@ fn main() {
     if !std::env::args().any(|argument| argument == "--bench") {
         return;
     }
+    let wanted: Vec<_> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let wants = |part: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == part);
     let folder = match std::env::var_os("FOREBAY_BENCH_DIR") {
         Some(folder) => tempfile::tempdir_in(folder).unwrap(),
         None => tempfile::tempdir().unwrap(),
@@ -28,6 +32,13 @@ fn main() {
     let given = std::env::var_os("FOREBAY_BENCH_INPUT").map(std::path::PathBuf::from);
     let made = folder.path().join("input");
     input::make(&made, 500_000, 4);
-    stages::figures(&made, folder.path());
-    whole::figures(given.as_deref().unwrap_or(&made), folder.path());
+    if wants("stages") {
+        stages::figures(&made, folder.path());
+    }
+    if wants("rules") {
+        rules::figures(&made);
+    }
+    if wants("whole") {
+        whole::figures(given.as_deref().unwrap_or(&made), folder.path());
+    }
 }

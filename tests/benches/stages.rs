@@ -1,25 +1,22 @@
 //! Each stage alone, on one thread, in one process.
 
 use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arrow_array::{ArrayRef, RecordBatch};
-use arrow_schema::{DataType, Field, Schema};
+use arrow_array::RecordBatch;
+use arrow_schema::Schema;
 use forebay_format::Formats;
 use forebay_landing::DiskZone;
 use forebay_model::ports::{
-    Assets, BatchInput, BoundTransform, Clock, LandingZone as _, Module, ModuleLoader as _, Polled, Random,
-    SegmentContext, SegmentInput, SplitRule, StagingRequest, TransformInstance, Warehouse as _,
+    Clock, LandingZone as _, Polled, Random, SegmentInput, SplitRule, StagingRequest, Warehouse as _,
 };
 use forebay_model::{Compression, Load, RawBatch, SegmentId, StagedFile, Timestamp, column};
-use forebay_sandbox::{Sandbox, SandboxOptions};
 use forebay_warehouse::{DeltaOptions, DeltaWarehouse};
 use futures::StreamExt as _;
 use serde_json::json;
 
-use crate::input::{native_rule, schema};
+use crate::input::schema;
 
 #[derive(Debug)]
 pub(crate) struct Real;
@@ -46,7 +43,7 @@ impl Random for Real {
 }
 
 /// The least of some rounds: what the work takes when nothing disturbs it.
-fn least<T>(rounds: u32, mut work: impl FnMut() -> T) -> (Duration, T) {
+pub(crate) fn least<T>(rounds: u32, mut work: impl FnMut() -> T) -> (Duration, T) {
     let mut best: Option<(Duration, T)> = None;
     for _ in 0..rounds {
         let began = Instant::now();
@@ -59,7 +56,7 @@ fn least<T>(rounds: u32, mut work: impl FnMut() -> T) -> (Duration, T) {
     best.expect("at least one round")
 }
 
-fn line(stage: &str, bytes: u64, took: Duration, note: &str) {
+pub(crate) fn line(stage: &str, bytes: u64, took: Duration, note: &str) {
     println!("  {stage:<28} {:>8.0} MB/s   {note}", bytes as f64 / 1e6 / took.as_secs_f64());
 }
 
@@ -80,7 +77,6 @@ pub(crate) fn figures(folder: &Path, work: &Path) {
     land(&runtime, &text, work);
     envelope(&runtime, work);
     let batches = decode(&text);
-    rule(&batches, bytes);
     encode(&runtime, &batches, bytes, work);
 }
 
@@ -154,100 +150,6 @@ fn decode(text: &[u8]) -> Vec<RecordBatch> {
     line("decode, arrow-json (floor)", bytes, floor, "no rescue, no rejects, no raw text");
     line("decode", bytes, took, &ratio(took, floor));
     batches
-}
-
-/// The fraud rule as a module.
-pub(crate) fn fraud() -> std::path::PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let arguments = "build --quiet -p fraud --target wasm32-wasip2 --profile guest --message-format json";
-    let output = Command::new(env!("CARGO")).args(arguments.split(' ')).current_dir(root).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let text = String::from_utf8(output.stdout).unwrap();
-    text.lines()
-        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
-        .filter(|message| message["target"]["name"] == "fraud")
-        .flat_map(|message| message["filenames"].as_array().cloned().unwrap_or_default())
-        .filter_map(|name| name.as_str().map(std::path::PathBuf::from))
-        .find(|path| path.extension().is_some_and(|extension| extension == "wasm"))
-        .expect("a module")
-}
-
-fn context() -> SegmentContext {
-    SegmentContext {
-        stream: "payments".into(),
-        segment: "payments/0".into(),
-        partition: "bench".into(),
-        first_position: "0".into(),
-        landed_at: Timestamp::EPOCH,
-        seed: 1,
-    }
-}
-
-/// The input of a call: the plan's columns of a batch.
-fn call_input(bound: &dyn BoundTransform, batch: &RecordBatch) -> BatchInput {
-    let columns = bound
-        .plan()
-        .inputs
-        .iter()
-        .map(|input| Arc::clone(batch.column_by_name(&input.name).unwrap()))
-        .collect::<Vec<ArrayRef>>();
-    BatchInput { rows: batch.num_rows(), columns, numbers: (0..batch.num_rows() as u64).collect() }
-}
-
-fn rule(batches: &[RecordBatch], bytes: u64) {
-    let wasm = std::fs::read(fraud()).unwrap();
-    let cache = tempfile::tempdir().unwrap();
-    let options = || SandboxOptions { cache_dir: Some(cache.path().to_owned()), ..SandboxOptions::default() };
-    let (compile, _) = least(1, || Sandbox::new(options()).unwrap().load(&wasm).unwrap());
-    let sandbox = Sandbox::new(options()).unwrap();
-    let (load, module) = least(1, || sandbox.load(&wasm).unwrap());
-    println!(
-        "  {:<28} {:>8.0} ms     compile; {:.1} ms from the cache; {} KB of Wasm",
-        "a new revision",
-        compile.as_secs_f64() * 1e3,
-        load.as_secs_f64() * 1e3,
-        wasm.len() / 1000
-    );
-    for (what, strings) in [("string rule", true), ("numeric rule", false)] {
-        one_rule(&module, batches, bytes, what, strings);
-    }
-}
-
-fn one_rule(module: &Arc<dyn Module>, batches: &[RecordBatch], bytes: u64, what: &str, strings: bool) {
-    let known = schema();
-    let fields: Vec<Field> = known
-        .fields()
-        .iter()
-        .filter(|field| strings || field.data_type() != &DataType::Utf8)
-        .map(|field| field.as_ref().clone())
-        .collect();
-    let input = Arc::new(Schema::new(fields));
-    let bound = module.bind(&input, &json!({}), &Assets::default()).unwrap();
-    let (bind, _) = least(50, || drop(bound.instance(&context()).unwrap()));
-    let full: Vec<_> = batches.iter().filter(|batch| batch.num_rows() == 8192).collect();
-    let inputs: Vec<_> = full.iter().map(|batch| call_input(bound.as_ref(), batch)).collect();
-    let mut instance: Box<dyn TransformInstance> = bound.instance(&context()).unwrap();
-    let (floor, _) = least(5, || full.iter().map(|batch| native_rule(batch, strings).len()).sum::<usize>());
-    let (took, _) =
-        least(5, || inputs.iter().map(|input| instance.process(input).unwrap().emissions.len()).sum::<usize>());
-    let calls = inputs.len() as f64;
-    line(
-        &format!("{what}, native (floor)"),
-        bytes,
-        floor,
-        &format!("{:.0} µs for 8,192 rows", floor.as_secs_f64() * 1e6 / calls),
-    );
-    line(
-        &format!("{what}, Wasm"),
-        bytes,
-        took,
-        &format!(
-            "{:.0} µs a call, {:.2} times the floor; {:.0} µs for an instance and its bind",
-            took.as_secs_f64() * 1e6 / calls,
-            took.as_secs_f64() / floor.as_secs_f64(),
-            bind.as_secs_f64() * 1e6
-        ),
-    );
 }
 
 fn encode(runtime: &tokio::runtime::Runtime, batches: &[RecordBatch], bytes: u64, work: &Path) {

@@ -28,7 +28,7 @@ pub(crate) fn figures(input: &Path, work: &Path) {
         let place = work.join(format!("whole-{workers}"));
         prepare(&place, &files, workers);
         // The rule is compiled before: a host compiles it once in its life.
-        let module = crate::stages::fraud();
+        let module = crate::rules::module("fraud");
         std::fs::copy(module, place.join("modules/fraud.wasm")).unwrap();
         run(&binary, &place, &["run", "--once"]);
         for file in &files {
