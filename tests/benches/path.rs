@@ -13,6 +13,7 @@
     reason = "a bench"
 )]
 
+mod cargo;
 mod input;
 mod rules;
 mod stages;

@@ -2,7 +2,6 @@
 //! a new revision and a fresh instance cost.
 
 use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,15 +17,14 @@ use forebay_model::ports::{
 use forebay_sandbox::{Sandbox, SandboxOptions};
 use serde_json::{Value, json};
 
+use crate::cargo::cargo;
 use crate::input::schema;
 use crate::stages::{least, line};
 
 /// A module of this workspace.
 pub(crate) fn module(package: &str) -> std::path::PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let arguments = "build --quiet --lib --target wasm32-wasip2 --profile guest --message-format json -p";
-    let output =
-        Command::new(env!("CARGO")).args(arguments.split(' ')).arg(package).current_dir(root).output().unwrap();
+    let output = cargo().args(arguments.split(' ')).arg(package).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).unwrap();
     text.lines()

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::cargo::cargo;
+
 /// What a process used.
 struct Used {
     wall: f64,
@@ -75,12 +77,13 @@ fn binary() -> PathBuf {
     let profile = exe.parent().and_then(Path::parent).unwrap();
     let target = profile.parent().unwrap();
     let release = profile.ends_with("release");
-    let mut command = Command::new(env!("CARGO"));
-    command.args(["build", "--quiet", "-p", "forebay", "--target-dir"]).arg(target);
+    let mut command = cargo();
+    // With the features of the whole workspace, as this was built.
+    command.args(["build", "--quiet", "--workspace", "--bin", "forebay", "--target-dir"]).arg(target);
     if release {
         command.arg("--release");
     }
-    assert!(command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).status().unwrap().success());
+    assert!(command.status().unwrap().success());
     profile.join("forebay")
 }
 

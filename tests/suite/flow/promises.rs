@@ -202,6 +202,28 @@ fn a_commit_whose_answer_was_lost_is_not_done_twice() {
 }
 
 #[test]
+fn a_load_that_the_warehouse_refuses_for_good_is_withdrawn_and_its_segments_are_refined_again() {
+    let world = World::new(None);
+    world.upstream.put("a.jsonl", "1", lines(0..100));
+    world.run_well();
+    // A changed object and rejects: one table has the group when the other refuses it, and rows are to be removed.
+    world.upstream.put("a.jsonl", "2", format!("{}oops\n", lines(50..150)));
+    for _ in 0..2 {
+        world.upstream.put("b.jsonl", &world.rows("out").len().to_string(), lines(200..210));
+        world.lake.fail_next_commit(CommitFault::NeverFits);
+        let (result, told) = world.run();
+        result.unwrap();
+        assert!(told.iter().all(|line| line.contains("a staged file is gone, as the test asked")), "{told:?}");
+        assert!(!told.is_empty());
+        assert_eq!(numbers(&world.column("out", "n")), (50..150).chain(200..210).collect::<Vec<_>>());
+        assert_eq!(world.rows("rejects").len(), 1);
+        assert_eq!(world.orphans(), Vec::<String>::new());
+        assert!(!world.ledger_column("refinements", "state").contains(&json!("failed")));
+        assert!(world.ledger_column("loads", "state").contains(&json!("withdrawn")));
+    }
+}
+
+#[test]
 fn an_object_that_cannot_be_read_does_not_keep_the_others_back() {
     let world = World::new(None);
     world.upstream.put("a.jsonl", "1", lines(0..100));

@@ -107,7 +107,7 @@ CREATE TABLE _work_marks (
     PRIMARY KEY (pipeline, stream)
 ) WITHOUT ROWID;
 
--- Groups of loads. `body` is the group without its loads, as JSON, until it is done.
+-- Groups of loads. `body` is the group without its loads, as JSON, until it is done or withdrawn.
 CREATE TABLE _groups (
     pipeline       TEXT    NOT NULL,
     number         INTEGER NOT NULL,
@@ -117,13 +117,13 @@ CREATE TABLE _groups (
 ) WITHOUT ROWID;
 CREATE INDEX _groups_open ON _groups (pipeline, number) WHERE body IS NOT NULL;
 
--- `body` is the load as JSON, staged files included, until it is done.
+-- `body` is the load as JSON, staged files included, until it is done or withdrawn.
 CREATE TABLE loads (
     pipeline       TEXT    NOT NULL,
     number         INTEGER NOT NULL,
     table_name     TEXT    NOT NULL,
     id             TEXT    NOT NULL,
-    state          TEXT    NOT NULL CHECK (state IN ('open', 'done')),
+    state          TEXT    NOT NULL CHECK (state IN ('open', 'done', 'withdrawn')),
     revision_id    TEXT    NOT NULL,
     schema_version INTEGER NOT NULL,
     files          INTEGER NOT NULL,

@@ -6,7 +6,7 @@ use std::ops::Range;
 use arrow_schema::SchemaRef;
 use forebay_model::ids::{Generation, PipelineName, SegmentId, StreamName, TableName};
 use forebay_model::load::{Load, LoadGroup, RefinedSegment};
-use forebay_model::ports::{Advance, Landing, NewObject, NewSegment, ObjectState};
+use forebay_model::ports::{Advance, Landing, NewObject, NewSegment, ObjectState, SegmentFailure};
 use forebay_model::position::{OrderedPosition, Position};
 use forebay_model::revision::{Revision, RevisionId};
 use forebay_model::schema::{SchemaVersion, StreamSchema};
@@ -268,6 +268,25 @@ pub(crate) fn may_fail(pipeline: &PipelineName, segment: &SegmentId, standing: S
             standing.name()
         ))),
     }
+}
+
+/// No group of this number was opened.
+pub(crate) fn no_group(pipeline: &PipelineName, number: u64) -> LedgerError {
+    LedgerError::invariant(format!("pipeline {pipeline} has no group {number}"))
+}
+
+/// Why a segment of a group that is withdrawn is to wait.
+pub(crate) fn failure_of<'a>(
+    pipeline: &PipelineName,
+    number: u64,
+    failures: &BTreeMap<&SegmentId, &'a SegmentFailure>,
+    segment: &SegmentId,
+) -> Result<&'a SegmentFailure> {
+    failures.get(segment).copied().ok_or_else(|| {
+        LedgerError::invariant(format!(
+            "group {number} of pipeline {pipeline} is withdrawn without a failure for segment {segment}"
+        ))
+    })
 }
 
 /// A segment of a new group is one that `work` would give, in the generation that it would give.

@@ -54,6 +54,7 @@ enum Call {
     Open { pipeline: u8, number: Option<u8>, from: u8, take: u8, tables: u8, generation: u8 },
     Reopen { pipeline: u8 },
     Close { pipeline: u8, number: u8, table: u8 },
+    Withdraw { pipeline: u8, number: u8, all: bool },
     Evolve { pipeline: u8, from: Option<u8>, columns: u8 },
     Hold { column: u8, approve: bool },
     Module { content: u8, path: u8, at: u8 },
@@ -79,6 +80,8 @@ fn call() -> impl Strategy<Value = Call> {
             .prop_map(|(pipeline, number, from, take, tables, generation)| Call::Open { pipeline, number, from, take, tables, generation }),
         1 => (0..2_u8).prop_map(|pipeline| Call::Reopen { pipeline }),
         5 => (0..2_u8, 0..6_u8, 0..3_u8).prop_map(|(pipeline, number, table)| Call::Close { pipeline, number, table }),
+        2 => (0..2_u8, 0..6_u8, prop::bool::weighted(0.9))
+            .prop_map(|(pipeline, number, all)| Call::Withdraw { pipeline, number, all }),
         1 => (0..2_u8, proptest::option::of(1..3_u8), 0..3_u8)
             .prop_map(|(pipeline, from, columns)| Call::Evolve { pipeline, from, columns }),
         1 => (0..3_u8, any::<bool>()).prop_map(|(column, approve)| Call::Hold { column, approve }),
@@ -306,6 +309,25 @@ async fn answer(ledger: &dyn Ledger, call: &Call, groups: &mut Vec<LoadGroup>) -
         Call::Close { pipeline: of, number, table: name } => {
             let receipt = LoadReceipt { table_version: 3, rows_added: 1, rows_removed: 2, committed_now: true };
             shown(ledger.close_load(&pipeline(of), u64::from(number), &table(name), &receipt, at(9)).await)
+        }
+        Call::Withdraw { pipeline: of, number, all } => {
+            let known = groups.iter().find(|group| group.pipeline == pipeline(of) && group.number == u64::from(number));
+            let failures: Vec<_> = known
+                .iter()
+                .flat_map(|group| &group.segments)
+                .skip(usize::from(!all))
+                .map(|segment| SegmentFailure {
+                    segment: segment.segment.clone(),
+                    generation: segment.generation,
+                    revision: Digest::of(b"r"),
+                    class: ErrorClass::RejectRows,
+                    message: "the table refuses it".to_owned(),
+                    hint: Some("look at it".to_owned()),
+                    at: at(9),
+                    retry_at: Some(at(12)),
+                })
+                .collect();
+            shown(ledger.withdraw_group(&pipeline(of), u64::from(number), &failures).await)
         }
         Call::Evolve { pipeline: of, from, columns } => {
             let fields: Vec<_> = (0..columns).map(|n| Field::new(format!("c{n}"), DataType::Utf8, true)).collect();

@@ -14,7 +14,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum ErrorClass {
     /// It may go away by itself: the same call is made again, later.
     Retry,
-    /// The input's fault, row by row: those rows are rejected, the rest goes on.
+    /// The input's fault: those rows, or that load, are refused for good, and the rest goes on.
     RejectRows,
     /// A person must act: a config, a permission, a full disk, a table that does not fit.
     Operator,

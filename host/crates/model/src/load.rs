@@ -1,7 +1,8 @@
 //! Loads: rows of one or more segments, made by one revision, committed to one table.
 //!
-//! The ledger writes down a load, with its files, before the warehouse hears of it. From then on it only goes forward: a
-//! process that finds it open commits it again, and the warehouse finds the number and the id, and does nothing.
+//! The ledger writes down a load, with its files, before the warehouse hears of it. From then on it goes forward: a process
+//! that finds it open commits it again, and the warehouse finds the number and the id, and does nothing. Only a load that
+//! the warehouse refuses for good is withdrawn, with all of its group that is not done.
 //!
 //! Numbers belong to the pipeline and grow by one with each group of loads; a table that a group brings nothing has a gap.
 //! (A table is loaded by one pipeline.) Rows know their load's number while they are written, before the ledger does.
@@ -40,6 +41,8 @@ pub enum LoadState {
     Open,
     /// The warehouse has it.
     Done,
+    /// The warehouse refused it for good; its segments are refined again.
+    Withdrawn,
 }
 
 /// What to commit to one table, once.

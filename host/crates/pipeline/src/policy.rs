@@ -3,7 +3,7 @@
 //! | class | landing | segment | load |
 //! |---|---|---|---|
 //! | retry | again, after a pause that doubles | again, after a pause that doubles | again, after a pause that doubles |
-//! | reject_rows | waits | waits for a change | stops the pipeline |
+//! | reject_rows | waits | waits for a change | its group is withdrawn: its segments are refined again each half minute, and shown |
 //! | operator | again each half minute, and shown | waits for a change | again each half minute, and shown |
 //! | fenced | stops the stream | stops the pipeline | stops the pipeline |
 //! | bug | stops the stream | waits for a change | stops the pipeline |
@@ -31,6 +31,8 @@ pub enum Scope {
 pub enum Action {
     /// The same again, after this pause.
     Again(Duration),
+    /// It can never succeed: it is taken back, and its segments are refined again after this pause.
+    Withdraw(Duration),
     /// It waits, visible in the ledger, for a change.
     WaitForChange,
     /// Stop this stream or pipeline, saying why.
@@ -52,7 +54,7 @@ pub fn decide(scope: Scope, class: ErrorClass, attempts: u32) -> Action {
         (ErrorClass::Operator, Scope::Landing | Scope::Load) => Action::Again(OPERATOR_PAUSE),
         (ErrorClass::RejectRows, Scope::Landing) => Action::Again(OPERATOR_PAUSE),
         (ErrorClass::Operator | ErrorClass::RejectRows | ErrorClass::Bug, Scope::Segment) => Action::WaitForChange,
-        (ErrorClass::RejectRows, Scope::Load) => Action::Stop,
+        (ErrorClass::RejectRows, Scope::Load) => Action::Withdraw(OPERATOR_PAUSE),
         (ErrorClass::Fenced, _) => Action::Stop,
         (ErrorClass::Bug, Scope::Landing | Scope::Load) => Action::Stop,
     }

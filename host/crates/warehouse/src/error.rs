@@ -28,6 +28,16 @@ pub enum WarehouseError {
         /// What to do.
         hint: &'static str,
     },
+    /// A load can never be committed, and nothing of it is in the table.
+    #[error("table {table:?} refuses a load: {what}")]
+    LoadRefused {
+        /// The table.
+        table: String,
+        /// What does not fit.
+        what: String,
+        /// What to do.
+        hint: &'static str,
+    },
     /// A column that no reader would know.
     #[error("column {column:?} has type {data_type}, which a table cannot keep: {why}")]
     ColumnType {
@@ -120,6 +130,7 @@ impl WarehouseError {
     pub fn class(&self) -> ErrorClass {
         match self {
             Self::Fenced { .. } => ErrorClass::Fenced,
+            Self::LoadRefused { .. } => ErrorClass::RejectRows,
             Self::Refused { .. } | Self::ColumnType { .. } | Self::ColumnName { .. } => ErrorClass::Operator,
             Self::Contended { .. } => ErrorClass::Retry,
             Self::Delta { source, .. } if is_damage(source) => ErrorClass::Operator,
@@ -134,7 +145,10 @@ impl WarehouseError {
     #[must_use]
     pub fn hint(&self) -> &'static str {
         match self {
-            Self::Fenced { hint, .. } | Self::Refused { hint, .. } | Self::ColumnType { hint, .. } => hint,
+            Self::Fenced { hint, .. }
+            | Self::Refused { hint, .. }
+            | Self::LoadRefused { hint, .. }
+            | Self::ColumnType { hint, .. } => hint,
             Self::ColumnName { .. } => "rename one of them, in the source or by a rule",
             Self::Delta { .. } | Self::DataFile { .. } => {
                 "look at the cause; another engine may have changed or removed files of the table"

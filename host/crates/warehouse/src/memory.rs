@@ -12,7 +12,7 @@ use arrow_select::concat::concat_batches;
 use arrow_select::filter::filter_record_batch;
 use async_trait::async_trait;
 use forebay_model::ports::{
-    CommittedLoad, MaintainOptions, MaintainReport, StagedWriter, StagingRequest, TableInfo, Warehouse,
+    CommittedLoad, MaintainOptions, MaintainReport, StagedWriter, StagingRequest, TableInfo, TableOwner, Warehouse,
 };
 use forebay_model::{Error, Load, LoadReceipt, Result, SEGMENT, StagedFile};
 use uuid::Uuid;
@@ -30,6 +30,8 @@ pub enum CommitFault {
     Refused,
     /// An error, and everything is written.
     AnswerLost,
+    /// The load can never be committed, as where its staged files are gone.
+    NeverFits,
 }
 
 /// Everything that a warehouse on disk would have on its disk.
@@ -110,7 +112,7 @@ fn bug(error: arrow_schema::ArrowError) -> Error {
 }
 
 fn refused(table: &str, what: String) -> WarehouseError {
-    WarehouseError::Refused { table: table.to_owned(), what, hint: "see the documentation of the warehouse port" }
+    WarehouseError::LoadRefused { table: table.to_owned(), what, hint: "see the documentation of the warehouse port" }
 }
 
 fn fenced(table: &str, what: String) -> WarehouseError {
@@ -240,6 +242,7 @@ impl Warehouse for MemoryWarehouse {
         Ok(self.state().tables.get(table).map(|table| TableInfo {
             schema: Arc::clone(&table.schema),
             partition_by: table.partition_by.clone(),
+            owner: Some(TableOwner { ledger: table.ledger, pipeline: table.pipeline.clone() }),
             version: table.version,
             files: table.files.len() as u64,
             bytes: table.files.values().map(|rows| rows.get_array_memory_size() as u64).sum(),
@@ -263,6 +266,9 @@ impl Warehouse for MemoryWarehouse {
         match fault {
             None => self.state().commit(load),
             Some(CommitFault::Refused) => Err(Error::retry("the commit was refused, as the test asked")),
+            Some(CommitFault::NeverFits) => {
+                Err(refused(&load.table.table, "a staged file is gone, as the test asked".to_owned()).into())
+            }
             Some(CommitFault::AnswerLost) => {
                 self.state().commit(load)?;
                 Err(Error::retry("the commit's answer was lost, as the test asked"))

@@ -210,16 +210,13 @@ impl<'a> Planner<'a> {
                 Some(warehouse) => warehouse.table(&table.table).await?,
                 None => None,
             };
-            let approved = held.iter().filter(|change| change.approved && change.table == table);
-            let state = TableState {
-                bytes: info.as_ref().map_or(0, |info| info.bytes),
-                approved: approved.map(|change| change.column.clone()).collect(),
-                schema: info.map(|info| info.schema),
-            };
+            let state = TableState::new(info, &table, &held);
             tables.insert(table, state);
         }
         Ok(Surroundings {
             warehouses: Arc::clone(&self.warehouses),
+            // A ledger that is still to be made has loaded no table.
+            ledger: self.ledger.as_ref().map_or(uuid::Uuid::nil(), |ledger| ledger.id()),
             tables,
             widen_max_bytes: crate::run::WIDEN_MAX_BYTES,
             now: now(),

@@ -62,6 +62,8 @@ contract! {
         versions_do_not_overtake_one_another,
         segments_that_replace_come_together_beyond_the_limit,
         a_group_only_goes_forward,
+        a_group_that_the_warehouse_refuses_is_withdrawn,
+        what_a_withdrawn_group_had_loaded_is_removed_by_the_next,
         a_group_without_loads_is_done_at_once,
         a_group_must_be_work,
         a_broken_group_is_refused,

@@ -2,7 +2,7 @@ use forebay_model::ErrorClass;
 use forebay_model::flow::OnChange;
 use forebay_model::ids::{PipelineName, SegmentId};
 use forebay_model::load::LoadGroup;
-use forebay_model::ports::{Landing, Ledger};
+use forebay_model::ports::{Landing, Ledger, SegmentFailure};
 
 use super::support::*;
 
@@ -142,6 +142,50 @@ pub(super) async fn a_group_only_goes_forward(ledger: &dyn Ledger) {
     assert_eq!(states(ledger).await.iter().filter(|state| *state == "loaded").count(), 2, "a repeat does nothing");
     let none = ledger.close_load(&pipeline(), 2, &table("payments"), &receipt(), at(62)).await.unwrap_err();
     assert_eq!(none.class(), ErrorClass::Bug);
+}
+
+fn refusals(segments: &[SegmentId], generation: u32) -> Vec<SegmentFailure> {
+    let refusal = |id: &SegmentId| SegmentFailure { generation, ..failure(id, 65, Some(70)) };
+    segments.iter().map(refusal).collect()
+}
+
+pub(super) async fn a_group_that_the_warehouse_refuses_is_withdrawn(ledger: &dyn Ledger) {
+    let former = land_file(ledger, 1, "a.csv", "v1", 15).await;
+    load_all(ledger, 1, &[refined(&former[0], &[]), refined(&former[1], &[])]).await;
+    let later = land_file(ledger, 2, "a.csv", "v2", 5).await;
+    let opened =
+        LoadGroup { segments: vec![refined(&later[0], &former)], ..group(ledger, 2, &later, &["flagged", "payments"]) };
+    ledger.open_group(&opened).await.unwrap();
+    let missing = ledger.withdraw_group(&pipeline(), 2, &[]).await.unwrap_err();
+    assert_eq!(missing.class(), ErrorClass::Bug, "each segment is to have its failure");
+    for _ in 0..2 {
+        ledger.withdraw_group(&pipeline(), 2, &refusals(&later, 0)).await.unwrap();
+    }
+    assert!(ledger.open_groups(&pipeline()).await.unwrap().is_empty());
+    assert_eq!(ledger.tables_of(&pipeline(), &later).await.unwrap(), [], "it brought nothing");
+    assert!(work(ledger, 69, &[], 10).await.is_empty(), "it waits");
+    let again = work(ledger, 70, &[], 10).await;
+    assert_eq!((again.len(), again[0].generation, again[0].attempts), (1, 0, 1));
+    assert_eq!(again[0].segment.replaces, former, "whose rows are still there");
+    let next = LoadGroup { segments: vec![refined(&later[0], &former)], ..group(ledger, 3, &later, &["payments"]) };
+    ledger.open_group(&next).await.unwrap();
+    ledger.close_load(&pipeline(), 3, &table("payments"), &receipt(), at(80)).await.unwrap();
+    assert!(work(ledger, 99, &[], 10).await.is_empty());
+    let done = ledger.withdraw_group(&pipeline(), 3, &refusals(&later, 0)).await.unwrap_err();
+    assert_eq!(done.class(), ErrorClass::Bug, "what is done stays");
+    let unknown = ledger.withdraw_group(&pipeline(), 9, &[]).await.unwrap_err();
+    assert_eq!(unknown.class(), ErrorClass::Bug);
+}
+
+pub(super) async fn what_a_withdrawn_group_had_loaded_is_removed_by_the_next(ledger: &dyn Ledger) {
+    let a = land_file(ledger, 1, "a.csv", "v1", 5).await;
+    ledger.open_group(&group(ledger, 1, &a, &["flagged", "payments"])).await.unwrap();
+    ledger.close_load(&pipeline(), 1, &table("flagged"), &receipt(), at(60)).await.unwrap();
+    ledger.withdraw_group(&pipeline(), 1, &refusals(&a, 0)).await.unwrap();
+    let again = work(ledger, 70, &[], 10).await;
+    assert_eq!(again[0].generation, 1, "the next generation replaces it");
+    assert_eq!(ledger.tables_of(&pipeline(), &a).await.unwrap(), [table("flagged")]);
+    assert_eq!(states(ledger).await, ["failed"]);
 }
 
 /// The states of all refinements.

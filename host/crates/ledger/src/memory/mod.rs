@@ -186,6 +186,10 @@ impl Ledger for MemoryLedger {
         self.write(|state| state.close_load(pipeline, number, table, receipt, at))
     }
 
+    async fn withdraw_group(&self, pipeline: &PipelineName, number: u64, failures: &[SegmentFailure]) -> Result<()> {
+        self.write(|state| state.withdraw_group(pipeline, number, failures))
+    }
+
     async fn open_groups(&self, pipeline: &PipelineName) -> Result<Vec<LoadGroup>> {
         Ok(self.read(|state| state.open_groups(pipeline)))
     }

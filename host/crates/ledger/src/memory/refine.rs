@@ -8,7 +8,9 @@ use forebay_model::ports::{SegmentFailure, WorkItem};
 use forebay_model::segment::{LandedSegment, Partition};
 
 use super::state::{Group, Object, Refinement, State};
-use crate::check::{fingerprint, may_fail, may_open, no_load, number_follows, same_group, signed, totals};
+use crate::check::{
+    failure_of, fingerprint, may_fail, may_open, no_group, no_load, number_follows, same_group, signed, totals,
+};
 use crate::error::{LedgerError, Result};
 use crate::versions::{self, Standing, Unit, Version};
 
@@ -145,9 +147,9 @@ impl State {
             .groups
             .iter()
             .filter(|((of, _), _)| of == pipeline)
-            .flat_map(|(_, group)| &group.loads)
-            .filter(|(_, (load, _))| load.files.iter().any(|file| segments.contains(&file.segment)))
-            .map(|(table, _)| table.clone())
+            .flat_map(|(_, group)| group.counted())
+            .filter(|load| load.files.iter().any(|file| segments.contains(&file.segment)))
+            .map(|load| load.table.clone())
             .collect();
         tables.into_iter().collect()
     }
@@ -177,7 +179,10 @@ impl State {
         }
         self.write_segments(group);
         let loads = group.loads.iter().map(|load| (load.table.clone(), (load.clone(), None))).collect();
-        self.groups.insert((pipeline.clone(), group.number), Group { group: group.clone(), loads, done: false });
+        self.groups.insert(
+            (pipeline.clone(), group.number),
+            Group { group: group.clone(), loads, done: false, withdrawn: false },
+        );
         self.finish(pipeline, group.number);
         Ok(())
     }
@@ -228,7 +233,7 @@ impl State {
     /// With the last load of a group its segments are loaded, except what a later group superseded since.
     fn finish(&mut self, pipeline: &PipelineName, number: u64) {
         let Some(group) = self.groups.get_mut(&(pipeline.clone(), number)) else { return };
-        if group.loads.values().any(|(_, done)| done.is_none()) {
+        if group.withdrawn || group.loads.values().any(|(_, done)| done.is_none()) {
             return;
         }
         group.done = true;
@@ -263,10 +268,63 @@ impl State {
         Ok(())
     }
 
+    pub(super) fn withdraw_group(
+        &mut self,
+        pipeline: &PipelineName,
+        number: u64,
+        failures: &[SegmentFailure],
+    ) -> Result<()> {
+        let Some(group) = self.groups.get(&(pipeline.clone(), number)) else { return Err(no_group(pipeline, number)) };
+        if group.withdrawn {
+            return Ok(());
+        }
+        if group.done {
+            return Err(LedgerError::invariant(format!("group {number} of pipeline {pipeline} is done")));
+        }
+        let partly_done = group.loads.values().any(|(_, done)| done.is_some());
+        let segments = group.group.segments.clone();
+        let failures: BTreeMap<_, _> = failures.iter().map(|failure| (&failure.segment, failure)).collect();
+        for segment in &segments {
+            failure_of(pipeline, number, &failures, &segment.segment)?;
+        }
+        for segment in &segments {
+            let failure = failure_of(pipeline, number, &failures, &segment.segment)?;
+            let Some(refinement) = self.refinements.get_mut(&(pipeline.clone(), segment.segment.clone())) else {
+                continue;
+            };
+            if refinement.standing == Standing::Loading && refinement.load_number == Some(number) {
+                refinement.standing = Standing::Failed(failure.retry_at);
+                if partly_done {
+                    refinement.loaded_generation = refinement.generation;
+                }
+                refinement.load_number = None;
+                refinement.counts = None;
+                refinement.attempts += 1;
+                refinement.revision = Some(failure.revision);
+                refinement.failure = Some(failure.clone());
+            }
+            self.reject_counts.retain(|(of, id, generation, ..), _| {
+                (of, id, *generation) != (pipeline, &segment.segment, failure.generation)
+            });
+        }
+        for replaced in segments.iter().flat_map(|segment| &segment.replaces) {
+            if let Some(former) = self.refinements.get_mut(&(pipeline.clone(), replaced.clone()))
+                && former.standing == Standing::Superseded
+                && former.loaded_generation.is_some()
+            {
+                former.standing = Standing::Loaded;
+            }
+        }
+        if let Some(group) = self.groups.get_mut(&(pipeline.clone(), number)) {
+            group.withdrawn = true;
+        }
+        Ok(())
+    }
+
     pub(super) fn open_groups(&self, pipeline: &PipelineName) -> Vec<LoadGroup> {
         self.groups
             .iter()
-            .filter(|((of, _), group)| of == pipeline && !group.done)
+            .filter(|((of, _), group)| of == pipeline && !group.done && !group.withdrawn)
             .map(|(_, group)| LoadGroup {
                 loads: group.loads.values().filter(|(_, done)| done.is_none()).map(|(load, _)| load.clone()).collect(),
                 ..group.group.clone()

@@ -71,6 +71,15 @@ pub(super) struct Group {
     /// By table: what the warehouse said, and when.
     pub(super) loads: BTreeMap<TableName, (Load, Option<(LoadReceipt, Timestamp)>)>,
     pub(super) done: bool,
+    /// Its loads without a word of the warehouse never will have one.
+    pub(super) withdrawn: bool,
+}
+
+impl Group {
+    /// Its loads, without those that were withdrawn.
+    pub(super) fn counted(&self) -> impl Iterator<Item = &Load> {
+        self.loads.values().filter(|(_, done)| done.is_some() || !self.withdrawn).map(|(load, _)| load)
+    }
 }
 
 #[derive(Debug, Clone)]

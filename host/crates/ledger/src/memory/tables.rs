@@ -6,7 +6,7 @@ use forebay_model::segment::{LandedSegment, SegmentContent};
 use forebay_model::time::Timestamp;
 use serde::Serialize;
 
-use super::state::{Refinement, State, number_of};
+use super::state::{Group, Refinement, State, number_of};
 use crate::error::{LedgerError, Result};
 use crate::tables::Cell;
 use crate::versions::Standing;
@@ -158,7 +158,7 @@ impl State {
     }
 
     fn load_rows(&self) -> Vec<Vec<Cell>> {
-        let row = |(load, done): &(Load, Option<(LoadReceipt, Timestamp)>)| {
+        let row = |withdrawn: bool, (load, done): &(Load, Option<(LoadReceipt, Timestamp)>)| {
             let (files, bytes, rows) = crate::check::totals(load);
             let receipt = done.as_ref().map(|(receipt, _)| receipt);
             vec![
@@ -166,7 +166,12 @@ impl State {
                 load.number.into(),
                 load.table.to_string().into(),
                 load.id.to_string().into(),
-                if done.is_some() { "done" } else { "open" }.into(),
+                match (done, withdrawn) {
+                    (Some(_), _) => "done",
+                    (None, true) => "withdrawn",
+                    (None, false) => "open",
+                }
+                .into(),
                 self.revision_number(&load.pipeline, load.revision),
                 load.revision.to_string().into(),
                 load.schema_version.into(),
@@ -179,12 +184,13 @@ impl State {
                 done.as_ref().map(|(_, at)| *at).into(),
             ]
         };
-        self.groups.values().flat_map(|group| group.loads.values()).map(row).collect()
+        let rows = |group: &Group| group.loads.values().map(|load| row(group.withdrawn, load)).collect::<Vec<_>>();
+        self.groups.values().flat_map(rows).collect()
     }
 
     fn load_segment_rows(&self) -> Vec<Vec<Cell>> {
         let mut rows = Vec::new();
-        for (load, _) in self.groups.values().flat_map(|group| group.loads.values()) {
+        for load in self.groups.values().flat_map(Group::counted) {
             let segments: std::collections::BTreeSet<_> = load.files.iter().map(|file| &file.segment).collect();
             for segment in segments {
                 let of_segment = || load.files.iter().filter(|file| file.segment == *segment);

@@ -14,6 +14,7 @@ mod refine;
 mod rows;
 #[cfg(test)]
 mod tests;
+mod withdraw;
 
 use std::fs::File;
 use std::future::Future;
@@ -252,6 +253,10 @@ impl Ledger for SqliteLedger {
         at: Timestamp,
     ) -> Result<()> {
         write!(self, "closing a load", |db| groups::close_load(db, pipeline, number, table, receipt, at))
+    }
+
+    async fn withdraw_group(&self, pipeline: &PipelineName, number: u64, failures: &[SegmentFailure]) -> Result<()> {
+        write!(self, "withdrawing a group", |db| withdraw::group(db, pipeline, number, failures))
     }
 
     async fn open_groups(&self, pipeline: &PipelineName) -> Result<Vec<LoadGroup>> {

@@ -274,7 +274,7 @@ pub trait Ledger: Send + Sync + std::fmt::Debug {
     async fn last_number(&self, pipeline: &PipelineName) -> Result<u64>;
     /// The tables that hold rows of these segments, from former groups.
     async fn tables_of(&self, pipeline: &PipelineName, segments: &[SegmentId]) -> Result<Vec<TableName>>;
-    /// Writes down a group; from here on it only goes forward. A group without loads is done at once.
+    /// Writes down a group; from here on it goes forward, unless it is withdrawn. A group without loads is done at once.
     async fn open_group(&self, group: &LoadGroup) -> Result<()>;
     /// Marks a load done; with the last of its group its segments are loaded. Marking again does nothing.
     async fn close_load(
@@ -285,6 +285,11 @@ pub trait Ledger: Send + Sync + std::fmt::Debug {
         receipt: &LoadReceipt,
         at: Timestamp,
     ) -> Result<()>;
+    /// Takes back what of a group is not done, since the warehouse refused it for good: its open loads are `withdrawn`, each of its
+    /// segments waits with its failure (one for each of them), and former versions that it superseded are loaded as before.
+    /// Where a load of it was done, its generation counts, so that the next one removes what that load brought. A group that
+    /// was withdrawn stays so; one that is done is refused with class bug.
+    async fn withdraw_group(&self, pipeline: &PipelineName, number: u64, failures: &[SegmentFailure]) -> Result<()>;
     /// Groups with open loads, oldest first, each with its open loads only.
     async fn open_groups(&self, pipeline: &PipelineName) -> Result<Vec<LoadGroup>>;
 

@@ -24,5 +24,5 @@ pub use transform::{
     RowRefusal, SegmentContext, Selection, TransformError, TransformFailure, TransformInstance, TransformOutput,
 };
 pub use warehouse::{
-    CommittedLoad, MaintainOptions, MaintainReport, StagedWriter, StagingRequest, TableInfo, Warehouse,
+    CommittedLoad, MaintainOptions, MaintainReport, StagedWriter, StagingRequest, TableInfo, TableOwner, Warehouse,
 };

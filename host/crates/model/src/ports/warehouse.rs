@@ -18,6 +18,8 @@ pub struct TableInfo {
     pub schema: SchemaRef,
     /// The columns that divide its files.
     pub partition_by: Vec<String>,
+    /// Whose it is; `None` where forebay did not make it.
+    pub owner: Option<TableOwner>,
     /// Its version.
     pub version: u64,
     /// Data files.
@@ -26,6 +28,15 @@ pub struct TableInfo {
     pub bytes: u64,
     /// Rows, where every file says how many.
     pub rows: Option<u64>,
+}
+
+/// Who loads a table: one pipeline of one ledger.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableOwner {
+    /// The ledger.
+    pub ledger: Uuid,
+    /// The pipeline.
+    pub pipeline: String,
 }
 
 /// The last load that a table knows of, for one pipeline of one ledger.
@@ -85,7 +96,9 @@ pub struct MaintainReport {
 ///   schema and remembers the load's number and id in one transaction, durable when it returns;
 /// - committing a load again, whatever happened the first time, does nothing and says so; a load whose number is lower
 ///   than the table's, or the same with another id, is refused with class fenced: the ledger is older than the table;
-/// - an error of a commit may hide a success: the caller asks `committed`, or commits again;
+/// - a load that can never be committed (its staged files are gone, its columns do not fit the table's) is refused with class
+///   `reject_rows`, which means that nothing of it is in the table;
+/// - any other error of a commit may hide a success: the caller asks `committed`, or commits again;
 /// - commits and maintenance of one table by one process are done one after the other.
 #[async_trait]
 pub trait Warehouse: Send + Sync + std::fmt::Debug {

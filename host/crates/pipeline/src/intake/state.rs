@@ -358,7 +358,9 @@ impl Intake {
                 out.push(Effect::WakeAfter(pause));
                 self.phase = Phase::Pausing { then: Box::new(then) };
             }
-            Action::Again(_) | Action::WaitForChange | Action::Stop => self.finish(Err(error), out),
+            Action::Again(_) | Action::Withdraw(_) | Action::WaitForChange | Action::Stop => {
+                self.finish(Err(error), out);
+            }
         }
     }
 

@@ -9,10 +9,12 @@ use std::sync::Arc;
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use forebay_model::ids::{TableName, WarehouseName};
 use forebay_model::plan::{InputSource, ResolvedColumn};
-use forebay_model::ports::{Assets, BoundTransform, HeldChange, Module, Warehouse};
+use forebay_model::ports::{Assets, BoundTransform, HeldChange, Module, TableOwner, Warehouse};
 use forebay_model::revision::RouteTarget;
 use forebay_model::schema::SchemaChanges;
 use forebay_model::{Error, Result, Revision, RevisionId, StreamSchema, Timestamp};
+
+use uuid::Uuid;
 
 use super::fit::{FitRules, TableFit, TableState, fit};
 
@@ -132,6 +134,8 @@ impl BoundPipeline {
 pub struct Surroundings {
     /// Where tables are.
     pub warehouses: Warehouses,
+    /// The ledger that counts the loads.
+    pub ledger: Uuid,
     /// What each table is like before the next load.
     pub tables: BTreeMap<TableName, TableState>,
     /// A table above this is not rewritten to widen a column.
@@ -304,8 +308,10 @@ impl Binder<'_> {
         if let Some(before) = self.targets.iter().rev().find(|target| target.fit.table == *table) {
             state.schema = Some(Arc::clone(&before.fit.after));
         }
+        let owner = TableOwner { ledger: self.surroundings.ledger, pipeline: self.revision.pipeline.to_string() };
         let rules = FitRules {
             table,
+            owner: &owner,
             changes,
             partition_by,
             widen_max_bytes: self.surroundings.widen_max_bytes,

@@ -1,15 +1,18 @@
 //! The way of a group through ledger and warehouse: written down, committed table by table, marked done.
 //!
 //! What if the process dies here? Before the group is written down: its files are orphans, its segments are work again. After:
-//! the next process finds the group open, and commits each load again; the warehouse knows the ones it has.
+//! the next process finds the group open, and commits each load again; the warehouse knows the ones it has. A load that the
+//! warehouse refuses for good is refused again, and its group is withdrawn then.
 
 use std::collections::BTreeMap;
 
-use forebay_model::load::LoadGroup;
-use forebay_model::{LoadReceipt, Result, SegmentId, TableName};
+use forebay_model::load::{LoadGroup, RefinedSegment};
+use forebay_model::ports::SegmentFailure;
+use forebay_model::{Error, LoadReceipt, Result, SegmentId, TableName};
 
-use super::protocol::{Effect, Report, Wake};
+use super::protocol::{Effect, Now, Report, Wake};
 use super::state::Refine;
+use crate::policy::{Action, ONCE_ATTEMPTS, Scope, decide};
 
 /// A group on its way.
 #[derive(Debug)]
@@ -23,12 +26,24 @@ pub(super) struct Committing {
     /// Loads that are not closed: those that the warehouse has, with its word.
     left: BTreeMap<TableName, Option<LoadReceipt>>,
     receipts: Vec<(TableName, LoadReceipt)>,
+    /// Loads that the warehouse refuses for good.
+    refused: BTreeMap<TableName, Error>,
+    /// What is written down of the segments, once the group is being withdrawn.
+    failures: Vec<SegmentFailure>,
 }
 
 impl Committing {
     pub(super) fn opening(group: LoadGroup, bytes: u64) -> Self {
         let left = group.loads.iter().map(|load| (load.table.clone(), None)).collect();
-        Self { group, bytes, recovery: false, left, receipts: Vec::new() }
+        Self {
+            group,
+            bytes,
+            recovery: false,
+            left,
+            receipts: Vec::new(),
+            refused: BTreeMap::new(),
+            failures: Vec::new(),
+        }
     }
 
     fn recovered(group: LoadGroup) -> Self {
@@ -78,7 +93,13 @@ impl Refine {
         out.extend(self.committing.as_ref().map(|committing| Effect::OpenGroup(Box::new(committing.group.clone()))));
     }
 
-    pub(super) fn on_committed(&mut self, table: TableName, result: Result<LoadReceipt>, out: &mut Vec<Effect>) {
+    pub(super) fn on_committed(
+        &mut self,
+        now: Now<'_>,
+        table: TableName,
+        result: Result<LoadReceipt>,
+        out: &mut Vec<Effect>,
+    ) {
         let Some(committing) = &mut self.committing else { return };
         match result {
             Ok(receipt) => {
@@ -86,7 +107,15 @@ impl Refine {
                 committing.left.insert(table.clone(), Some(receipt.clone()));
                 out.push(Effect::CloseLoad { number: committing.group.number, table, receipt });
             }
-            Err(error) => self.again(Wake::Commit(table), "committing a load", error, out),
+            Err(error) => match decide(Scope::Load, error.class(), 1) {
+                Action::Withdraw(_) => {
+                    committing.refused.insert(table, error);
+                    self.withdraw_when_settled(now, out);
+                }
+                Action::Again(_) | Action::WaitForChange | Action::Stop => {
+                    self.again(Wake::Commit(table), "committing a load", error, out);
+                }
+            },
         }
     }
 
@@ -96,7 +125,7 @@ impl Refine {
         out.extend(load.cloned().map(|load| Effect::Commit(Box::new(load))));
     }
 
-    pub(super) fn on_closed(&mut self, table: TableName, result: Result<()>, out: &mut Vec<Effect>) {
+    pub(super) fn on_closed(&mut self, now: Now<'_>, table: TableName, result: Result<()>, out: &mut Vec<Effect>) {
         let Some(committing) = &mut self.committing else { return };
         match result {
             Ok(()) => {
@@ -106,6 +135,8 @@ impl Refine {
                 }
                 if committing.left.is_empty() {
                     self.group_done(out);
+                } else {
+                    self.withdraw_when_settled(now, out);
                 }
             }
             Err(error) => self.again(Wake::Close(table), "marking a load done", error, out),
@@ -123,8 +154,58 @@ impl Refine {
         }
     }
 
+    /// Withdraws the group once nothing of it is under way: each load is done, or refused.
+    fn withdraw_when_settled(&mut self, now: Now<'_>, out: &mut Vec<Effect>) {
+        let Some(committing) = &mut self.committing else { return };
+        let settled = committing.left.keys().all(|table| committing.refused.contains_key(table));
+        let Some(error) = committing.refused.values().next().filter(|_| settled) else { return };
+        let Action::Withdraw(pause) = decide(Scope::Load, error.class(), 1) else { return };
+        self.withdrawn += 1;
+        let retry_at = match (self.settings.once, self.withdrawn < ONCE_ATTEMPTS) {
+            (true, true) => Some(now.now),
+            (true, false) => None,
+            (false, _) => Some(now.now.plus(pause)),
+        };
+        let failure = |segment: &RefinedSegment| SegmentFailure {
+            segment: segment.segment.clone(),
+            generation: segment.generation,
+            revision: committing.group.revision,
+            class: error.class(),
+            message: error.chain(),
+            hint: error.hint().map(ToOwned::to_owned),
+            at: now.now,
+            retry_at,
+        };
+        committing.failures = committing.group.segments.iter().map(failure).collect();
+        self.withdraw(out);
+    }
+
+    pub(super) fn withdraw(&mut self, out: &mut Vec<Effect>) {
+        let Some(Committing { group, refused, failures, .. }) = &self.committing else { return };
+        let loads = group.loads.iter().filter(|load| refused.contains_key(&load.table)).cloned().collect();
+        out.push(Effect::Withdraw { number: group.number, failures: failures.clone(), loads });
+    }
+
+    pub(super) fn on_withdrawn(&mut self, result: Result<()>, out: &mut Vec<Effect>) {
+        if let Err(error) = result {
+            return self.again(Wake::Withdraw, "withdrawing a load", error, out);
+        }
+        self.attempts.remove(&Wake::Withdraw);
+        let Some(Committing { failures, .. }) = self.committing.take() else { return };
+        for failure in failures {
+            if let Some(at) = failure.retry_at {
+                self.retry_at = Some(self.retry_at.map_or(at, |known| known.min(at)));
+            }
+            out.push(Effect::Report(Report::SegmentFailed(Box::new(failure))));
+        }
+        // The tables are not what the binding expected them to become.
+        self.commit_recovered(out);
+        self.bind(out);
+    }
+
     fn group_done(&mut self, out: &mut Vec<Effect>) {
-        let Some(Committing { group, bytes, recovery, left: _, receipts }) = self.committing.take() else { return };
+        let Some(Committing { group, bytes, recovery, receipts, .. }) = self.committing.take() else { return };
+        self.withdrawn = 0;
         out.push(Effect::Report(Report::Loaded { group: Box::new(group), receipts, bytes }));
         if recovery {
             self.commit_recovered(out);

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use forebay_model::ports::{Clock, Ledger, Random, WorkItem};
 use forebay_model::schema::Evolution;
-use forebay_model::{Error, PipelineName, Result, RevisionId, StreamName, StreamSchema, TableName};
+use forebay_model::{Error, Load, PipelineName, Result, RevisionId, StreamName, StreamSchema, TableName};
 use tokio::sync::mpsc;
 
 use super::bind::{BoundPipeline, Materials, Surroundings, Warehouses, bind};
@@ -238,6 +238,14 @@ impl Driver {
                     self.timed(ledger.close_load(pipeline, number, &table, &receipt, context.clock.now())).await;
                 Some(Event::Closed(table, closed))
             }
+            Effect::Withdraw { number, failures, loads } => {
+                (context.failpoint)("before_withdraw");
+                let withdrawn = self.timed(ledger.withdraw_group(pipeline, number, &failures)).await;
+                if withdrawn.is_ok() {
+                    self.forget(loads).await;
+                }
+                Some(Event::Withdrawn(withdrawn))
+            }
             Effect::NoteFailure(failure) => {
                 let segment = failure.segment.clone();
                 Some(Event::Noted(segment, ledger.fail(pipeline, &failure).await))
@@ -322,19 +330,13 @@ impl Driver {
                 None => None,
             };
             let expected = lock(&self.tables).get(&table).cloned();
-            let state = TableState {
-                bytes: info.as_ref().map_or(0, |info| info.bytes),
-                schema: expected.or(info.map(|info| info.schema)),
-                approved: held
-                    .iter()
-                    .filter(|change| change.approved && change.table == table)
-                    .map(|change| change.column.clone())
-                    .collect(),
-            };
+            let mut state = TableState::new(info, &table, &held);
+            state.schema = expected.or(state.schema);
             tables.insert(table, state);
         }
         Ok(Surroundings {
             warehouses: Arc::clone(&self.context.warehouses),
+            ledger: self.context.ledger.id(),
             tables,
             widen_max_bytes: self.context.widen_max_bytes,
             now: self.context.clock.now(),
@@ -413,6 +415,14 @@ impl Driver {
                 outcome
             })
             .await
+    }
+
+    /// Loads that will never be: their files go, and what they would have made of their tables is expected no more.
+    async fn forget(&self, loads: Vec<Load>) {
+        for load in &loads {
+            lock(&self.tables).remove(&load.table);
+        }
+        self.discard(loads.into_iter().map(|load| (load.table, load.files)).collect()).await;
     }
 
     async fn discard(&self, files: BTreeMap<TableName, Vec<forebay_model::StagedFile>>) {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use arrow_schema::{DataType, Field, FieldRef, Schema, SchemaRef};
 use forebay_model::column;
 use forebay_model::ids::TableName;
-use forebay_model::ports::{HeldChange, Warehouse};
+use forebay_model::ports::{HeldChange, TableInfo, TableOwner, Warehouse};
 use forebay_model::schema::SchemaChanges;
 use forebay_model::{Error, Result, Timestamp};
 
@@ -56,8 +56,24 @@ pub struct TableState {
     pub schema: Option<SchemaRef>,
     /// Its size in bytes.
     pub bytes: u64,
+    /// The columns that divide its files; `None` for a table that does not exist yet.
+    pub partition_by: Option<Vec<String>>,
+    /// Who loads it; `None` for a table that does not exist yet, or is not forebay's.
+    pub owner: Option<TableOwner>,
     /// Columns of it that a person approved.
     pub approved: BTreeSet<String>,
+}
+
+impl TableState {
+    /// The table as the warehouse has it, with the changes to it that a person approved.
+    #[must_use]
+    pub fn new(info: Option<TableInfo>, table: &TableName, held: &[HeldChange]) -> Self {
+        let approved = held.iter().filter(|change| change.approved && change.table == *table);
+        let approved = approved.map(|change| change.column.clone()).collect();
+        let Some(info) = info else { return Self { approved, ..Self::default() } };
+        let TableInfo { schema, partition_by, owner, version: _, files: _, bytes, rows: _ } = info;
+        Self { schema: Some(schema), bytes, partition_by: Some(partition_by), owner, approved }
+    }
 }
 
 /// The rules of one table.
@@ -65,6 +81,8 @@ pub struct TableState {
 pub struct FitRules<'a> {
     /// The table.
     pub table: &'a TableName,
+    /// Who is to load it.
+    pub owner: &'a TableOwner,
     /// What new columns mean.
     pub changes: SchemaChanges,
     /// Columns that divide the files of a new table.
@@ -92,6 +110,7 @@ pub fn fit(warehouse: &dyn Warehouse, rules: &FitRules<'_>, state: &TableState, 
     let fields = match &state.schema {
         Some(known) => {
             check_own_columns(rules.table, known)?;
+            check_owner(rules, state)?;
             known.fields().iter().cloned().collect()
         }
         None => Vec::new(),
@@ -229,6 +248,34 @@ fn is_partition_type(data_type: &DataType) -> bool {
 /// Numbers that may be the same in both types.
 fn by_value(from: &DataType, to: &DataType) -> bool {
     matches!((from, to), (DataType::Int64, DataType::Float64) | (DataType::Float64, DataType::Int64))
+}
+
+/// A table belongs to one pipeline of one ledger, and keeps its partition columns.
+fn check_owner(rules: &FitRules<'_>, state: &TableState) -> Result<()> {
+    let FitRules { table, owner, partition_by, .. } = rules;
+    if let Some(known) = &state.owner
+        && known != *owner
+    {
+        let TableOwner { ledger, pipeline } = known;
+        let (by, hint) = match *ledger == owner.ledger {
+            true => (
+                format!("pipeline {pipeline:?} loads it, not {:?}", owner.pipeline),
+                "give each pipeline tables of its own; a pipeline that was renamed needs its former name, or new tables",
+            ),
+            false => (
+                format!("pipeline {pipeline:?} of ledger {ledger} loads it, and this is ledger {}", owner.ledger),
+                "use the ledger that the table was loaded with, or give the route a table of another name",
+            ),
+        };
+        return Err(Error::operator(format!("table {table} is another's: {by}")).with_hint(hint));
+    }
+    match &state.partition_by {
+        Some(known) if known.as_slice() != *partition_by => Err(Error::operator(format!(
+            "table {table} is partitioned by {known:?}, and the config says {partition_by:?}: a table keeps its partition columns"
+        ))
+        .with_hint(format!("set partition_by to {known:?}, or load a table of another name"))),
+        Some(_) | None => Ok(()),
+    }
 }
 
 fn check_own_columns(table: &TableName, schema: &Schema) -> Result<()> {

@@ -61,6 +61,8 @@ pub enum Wake {
     Commit(TableName),
     /// Close a load.
     Close(TableName),
+    /// Withdraw the group.
+    Withdraw,
     /// Note a failure.
     Note(SegmentId),
 }
@@ -94,6 +96,8 @@ pub enum Event {
     Committed(TableName, Result<LoadReceipt>),
     /// Answer to [`Effect::CloseLoad`].
     Closed(TableName, Result<()>),
+    /// Answer to [`Effect::Withdraw`].
+    Withdrawn(Result<()>),
     /// Answer to [`Effect::NoteFailure`].
     Noted(SegmentId, Result<()>),
     /// A pause is over.
@@ -134,6 +138,8 @@ pub enum Effect {
     Commit(Box<Load>),
     /// Mark a load done.
     CloseLoad { number: u64, table: TableName, receipt: LoadReceipt },
+    /// Take the group back: the warehouse refuses these loads of it, and has the others.
+    Withdraw { number: u64, failures: Vec<SegmentFailure>, loads: Vec<Load> },
     /// Write a failure down.
     NoteFailure(Box<SegmentFailure>),
     /// Let failed segments be tried at once.

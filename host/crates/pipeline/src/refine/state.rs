@@ -3,7 +3,8 @@
 //! What holds at every step:
 //! - a segment is in one place: waiting, with a worker, staged in one group, or written down in the ledger;
 //! - a group is of one binding (one revision, one schema); groups are opened in the order of their numbers, one at a time;
-//! - a group that the ledger has written down only goes forward: its loads are committed until the warehouse has them;
+//! - a group that the ledger has written down goes forward: its loads are committed until the warehouse has them, or refuses
+//!   one for good, which takes back what is not done;
 //! - the former binding serves until the next one is bound.
 //!
 //! The driver (`refine::driver`) carries effects out and brings their answers back as events; so does a simulation.
@@ -59,7 +60,9 @@ pub struct Refine {
     /// Superseded while a worker has them: what comes of them is thrown away.
     cancelled: BTreeSet<SegmentId>,
     /// With `once`: when a segment that failed is to be tried again.
-    retry_at: Option<Timestamp>,
+    pub(super) retry_at: Option<Timestamp>,
+    /// Groups in a row that were withdrawn.
+    pub(super) withdrawn: u32,
 }
 
 /// A segment that waits for a worker.
@@ -104,6 +107,7 @@ impl Refine {
             attempts: BTreeMap::new(),
             cancelled: BTreeSet::new(),
             retry_at: None,
+            withdrawn: 0,
         }
     }
 
@@ -138,8 +142,9 @@ impl Refine {
             Event::Refined(segment, result) => self.on_refined(now, &segment, result, out),
             Event::Found(result) => self.on_found(now, result, out),
             Event::Opened(result) => self.on_opened(result, out),
-            Event::Committed(table, result) => self.on_committed(table, result, out),
-            Event::Closed(table, result) => self.on_closed(table, result, out),
+            Event::Committed(table, result) => self.on_committed(now, table, result, out),
+            Event::Closed(table, result) => self.on_closed(now, table, result, out),
+            Event::Withdrawn(result) => self.on_withdrawn(result, out),
             Event::Noted(segment, result) => self.on_noted(segment, result, out),
             Event::Woke(wake) => self.on_woke(wake, out),
             Event::Landed => self.dirty = true,
@@ -251,7 +256,7 @@ impl Refine {
         let attempts = item.attempts + 1;
         let retry_at = match decide(Scope::Segment, error.class(), attempts) {
             Action::Again(pause) if !self.settings.once || attempts < ONCE_ATTEMPTS => Some(now.now.plus(pause)),
-            Action::Again(_) | Action::WaitForChange => None,
+            Action::Again(_) | Action::WaitForChange | Action::Withdraw(_) => None,
             Action::Stop => {
                 self.finish(Err(Error::new(error.class(), error.chain())), out);
                 return;
@@ -302,6 +307,7 @@ impl Refine {
             Wake::Open => self.open_again(out),
             Wake::Commit(table) => self.commit_again(&table, out),
             Wake::Close(table) => self.close_again(&table, out),
+            Wake::Withdraw => self.withdraw(out),
             Wake::Note(segment) => {
                 out.extend(self.noting.get(&segment).cloned().map(|failure| Effect::NoteFailure(Box::new(failure))));
             }
@@ -319,7 +325,9 @@ impl Refine {
                 out.push(Effect::Report(Report::Retrying { what, error: error.chain(), pause }));
                 out.push(Effect::WakeAfter(wake, pause));
             }
-            Action::Again(_) | Action::WaitForChange | Action::Stop => self.finish(Err(error), out),
+            Action::Again(_) | Action::WaitForChange | Action::Withdraw(_) | Action::Stop => {
+                self.finish(Err(error), out);
+            }
         }
     }
 

@@ -141,7 +141,7 @@ impl DeltaWarehouse {
         let name = load.table.table.as_str();
         let snapshot = opened.table.snapshot().map_err(WarehouseError::delta("read", name))?;
         let properties = snapshot.metadata().configuration();
-        let refuse = |what, hint| Err(WarehouseError::Refused { table: name.to_owned(), what, hint });
+        let refuse = |what, hint| Err(WarehouseError::LoadRefused { table: name.to_owned(), what, hint });
         match (properties.get(LEDGER), properties.get(PIPELINE)) {
             (Some(ledger), _) if *ledger != load.ledger.to_string() => Err(WarehouseError::Fenced {
                 table: name.to_owned(),

@@ -146,10 +146,10 @@ impl Work {
         check_staged_path(&file.path)?;
         let table = &self.attempted.maker.table;
         let path = table.join(&file.path);
-        let refuse = |what| WarehouseError::Refused {
+        let refuse = |what| WarehouseError::LoadRefused {
             table: self.name.clone(),
             what,
-            hint: "something removed or changed it; retry the load's segments, which stages them anew",
+            hint: "something removed or changed it; the load's segments are refined again, which stages them anew",
         };
         match std::fs::metadata(&path) {
             Ok(found) if found.len() == file.bytes => {}
@@ -163,7 +163,7 @@ impl Work {
             Err(error) => return Err(WarehouseError::io("look at", &path)(error)),
         }
         if !file.partition_values.keys().eq(self.partition_by.iter().collect::<BTreeSet<_>>()) {
-            return Err(WarehouseError::Refused {
+            return Err(WarehouseError::LoadRefused {
                 table: self.name.clone(),
                 what: format!("it is partitioned by {:?}, and {} is not", self.partition_by, file.path),
                 hint: "a table keeps its partition columns: set partition_by as it was, or load another table",
@@ -252,7 +252,7 @@ enum Fate {
 /// What the table's schema becomes, and the actions that say so.
 fn target(load: &Load, opened: Option<&Opened>, options: &DeltaOptions) -> Result<Target, WarehouseError> {
     let name = load.table.table.as_str();
-    let refuse = |what, hint| WarehouseError::Refused { table: name.to_owned(), what, hint };
+    let refuse = |what, hint| WarehouseError::LoadRefused { table: name.to_owned(), what, hint };
     let Some(opened) = opened else {
         check_names("", load.schema.fields())
             .map_err(|what| refuse(what, "rename one of them, in the source or by a rule"))?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use deltalake::kernel::LogicalFileView;
 use deltalake::{DeltaTable, DeltaTableBuilder, checkpoints};
-use forebay_model::ports::{CommittedLoad, TableInfo};
+use forebay_model::ports::{CommittedLoad, TableInfo, TableOwner};
 use forebay_model::{SEGMENT, StagedFile};
 use object_store::ObjectStore;
 use serde::Deserialize;
@@ -242,6 +242,7 @@ impl DeltaWarehouse {
         Ok(Some(TableInfo {
             schema: snapshot.snapshot().arrow_schema(),
             partition_by: snapshot.metadata().partition_columns().to_vec(),
+            owner: owner(snapshot.metadata().configuration()),
             version: snapshot.version(),
             files: files.len() as u64,
             bytes: files.iter().map(|file| file.bytes).sum(),
@@ -346,3 +347,9 @@ pub(super) fn app_id(ledger: Uuid, pipeline: &str) -> String {
 
 // The name in `OwnValues` is the column's.
 const _: () = assert!(matches!(SEGMENT.as_bytes(), b"_forebay_segment"));
+
+/// Whose a table is, by what its first load wrote into its properties.
+fn owner(properties: &HashMap<String, String>) -> Option<TableOwner> {
+    let ledger = properties.get(LEDGER)?.parse().ok()?;
+    Some(TableOwner { ledger, pipeline: properties.get(PIPELINE)?.clone() })
+}

@@ -1,0 +1,103 @@
+//! Taking a group back that the warehouse refuses for good.
+
+use std::collections::BTreeMap;
+
+use forebay_model::ids::PipelineName;
+use forebay_model::load::LoadGroup;
+use forebay_model::ports::SegmentFailure;
+use sqlx::Row;
+use sqlx::sqlite::SqliteConnection;
+
+use super::fault::Step;
+use super::rows;
+use crate::check::{failure_of, signed};
+use crate::error::LedgerError;
+
+pub(super) async fn group(
+    db: &mut SqliteConnection,
+    pipeline: &PipelineName,
+    number: u64,
+    failures: &[SegmentFailure],
+) -> Step<()> {
+    let key = signed("number", number)?;
+    let row = sqlx::query(
+        "SELECT g.body, \
+         EXISTS (SELECT 1 FROM loads l WHERE l.pipeline = g.pipeline AND l.number = g.number AND l.state = 'done') AS done, \
+         EXISTS (SELECT 1 FROM loads l WHERE l.pipeline = g.pipeline AND l.number = g.number AND l.state = 'withdrawn') \
+         AS withdrawn FROM _groups g WHERE g.pipeline = ? AND g.number = ?",
+    )
+    .bind(pipeline.as_str())
+    .bind(key)
+    .fetch_optional(&mut *db)
+    .await?;
+    let Some(row) = row else { return Err(crate::check::no_group(pipeline, number).into()) };
+    if row.try_get("withdrawn")? {
+        return Ok(());
+    }
+    let Some(body) = row.try_get::<Option<String>, _>("body")? else {
+        return Err(LedgerError::invariant(format!("group {number} of pipeline {pipeline} is done")).into());
+    };
+    let group: LoadGroup = serde_json::from_str(&body)?;
+    let partly_done: bool = row.try_get("done")?;
+    let failures: BTreeMap<_, _> = failures.iter().map(|failure| (&failure.segment, failure)).collect();
+    for segment in &group.segments {
+        let failure = failure_of(pipeline, number, &failures, &segment.segment)?;
+        fail(db, pipeline, key, failure, partly_done).await?;
+    }
+    let replaced: Vec<_> = group.segments.iter().flat_map(|segment| &segment.replaces).collect();
+    sqlx::query(
+        "UPDATE refinements SET state = 'loaded' WHERE pipeline = ? AND state = 'superseded' \
+         AND loaded_generation IS NOT NULL AND segment IN (SELECT value FROM json_each(?))",
+    )
+    .bind(pipeline.as_str())
+    .bind(serde_json::to_string(&replaced)?)
+    .execute(&mut *db)
+    .await?;
+    for statement in [
+        "DELETE FROM load_segments WHERE pipeline = ?1 AND number = ?2 AND table_name IN \
+         (SELECT table_name FROM loads WHERE pipeline = ?1 AND number = ?2 AND state = 'open')",
+        "UPDATE loads SET state = 'withdrawn', body = NULL WHERE pipeline = ?1 AND number = ?2 AND state = 'open'",
+        "UPDATE _groups SET body = NULL WHERE pipeline = ?1 AND number = ?2",
+    ] {
+        sqlx::query(statement).bind(pipeline.as_str()).bind(key).execute(&mut *db).await?;
+    }
+    Ok(())
+}
+
+/// What a later group superseded since is no work any more, and stays as it is.
+async fn fail(
+    db: &mut SqliteConnection,
+    pipeline: &PipelineName,
+    number: i64,
+    failure: &SegmentFailure,
+    partly_done: bool,
+) -> Step<()> {
+    let SegmentFailure { segment, generation, revision, class, message, hint, at, retry_at } = failure;
+    sqlx::query(
+        "UPDATE refinements SET state = 'failed', \
+         loaded_generation = CASE WHEN ?4 THEN generation ELSE loaded_generation END, \
+         load_number = NULL, records = NULL, loaded = NULL, filtered = NULL, rejected = NULL, rescued = NULL, \
+         attempts = attempts + 1, revision_id = ?5, error_class = ?6, error_message = ?7, error_hint = ?8, \
+         failed_at = ?9, retry_at = ?10 \
+         WHERE pipeline = ?1 AND segment = ?2 AND state = 'loading' AND load_number = ?3",
+    )
+    .bind(pipeline.as_str())
+    .bind(segment.as_str())
+    .bind(number)
+    .bind(partly_done)
+    .bind(revision.to_string())
+    .bind(rows::word(class)?)
+    .bind(message.as_str())
+    .bind(hint.as_deref())
+    .bind(at.as_micros())
+    .bind(retry_at.map(forebay_model::Timestamp::as_micros))
+    .execute(&mut *db)
+    .await?;
+    sqlx::query("DELETE FROM reject_counts WHERE pipeline = ? AND segment = ? AND generation = ?")
+        .bind(pipeline.as_str())
+        .bind(segment.as_str())
+        .bind(i64::from(*generation))
+        .execute(db)
+        .await?;
+    Ok(())
+}
