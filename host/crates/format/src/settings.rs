@@ -358,7 +358,7 @@ mod tests {
 
     #[test]
     fn every_type_is_documented() {
-        let types = crate::declared::WORDS.iter().filter(|word| !DOCS.contains(&format!("`{word}")));
+        let types = declared::WORDS.iter().filter(|word| !DOCS.contains(&format!("`{word}")));
         assert_eq!(types.collect::<Vec<_>>(), Vec::<&&str>::new());
     }
 }
