@@ -150,3 +150,8 @@ pub use transform::{Module, Transform};
 
 pub use schemars;
 pub use serde;
+
+/// The README's rule is compiled, so that what it tells a newcomer to write is right.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -2,39 +2,15 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
-use std::fmt::Write as _;
-use std::path::Path;
+mod support;
+
 use std::process::Command;
 
+use support::{forebay, steady, with_config};
 use tempfile::TempDir;
-
-/// Runs `forebay` in a folder; its exit code and both outputs.
-fn forebay(folder: &Path, arguments: &[&str]) -> String {
-    let output = Command::new(env!("CARGO_BIN_EXE_forebay"))
-        .args(arguments)
-        .current_dir(folder)
-        .env_clear()
-        .env("HOME", folder)
-        .output()
-        .expect("the binary runs");
-    let mut text = format!("exit {}\n", output.status.code().map_or("by signal".to_owned(), |code| code.to_string()));
-    for (name, bytes) in [("stdout", output.stdout), ("stderr", output.stderr)] {
-        if !bytes.is_empty() {
-            writeln!(text, "--- {name}\n{}", String::from_utf8(bytes).expect("output is text").trim_end()).unwrap();
-        }
-    }
-    let real = folder.canonicalize().unwrap();
-    text.replace(&real.display().to_string(), "[folder]").replace(&folder.display().to_string(), "[folder]")
-}
 
 fn folder() -> TempDir {
     tempfile::tempdir().unwrap()
-}
-
-fn with_config(text: &str) -> TempDir {
-    let folder = folder();
-    std::fs::write(folder.path().join("forebay.toml"), text).unwrap();
-    folder
 }
 
 const CONFIG: &str = r#"
@@ -80,8 +56,7 @@ fn every_verb_has_help_with_an_example() {
     for verb in verbs {
         let name = if verb.is_empty() { "forebay".to_owned() } else { verb.join("-") };
         let help = forebay(folder.path(), &[verb, &["--help"]].concat());
-        let group = ["segments", "rejects", "schema", "forebay"].contains(&name.as_str());
-        assert!(group || help.contains("\nExample"), "{name} has no example");
+        assert!(help.contains("\nExample"), "{name} has no example");
         insta::assert_snapshot!(format!("help-{name}"), help);
     }
 }
@@ -100,6 +75,9 @@ fn what_is_no_command_is_refused_with_the_nearest() {
 fn init_writes_a_config_that_is_valid_and_overwrites_none() {
     let folder = folder();
     insta::assert_snapshot!("init", forebay(folder.path(), &["init", "new"]));
+    let first = forebay(folder.path(), &["-c", "new", "run", "--once", "--json"]);
+    assert!(first.starts_with("exit 0"), "it is ready to run: {first}");
+    assert!(folder.path().join("new/modules").is_dir());
     let written = std::fs::read_to_string(folder.path().join("new/forebay.toml")).unwrap();
     insta::assert_snapshot!("init-again", forebay(folder.path(), &["init", "new"]));
     assert_eq!(std::fs::read_to_string(folder.path().join("new/forebay.toml")).unwrap(), written);
@@ -167,23 +145,6 @@ fn with_data() -> TempDir {
     let ran = forebay(folder.path(), &["run", "--once", "--quiet"]);
     assert!(ran.starts_with("exit 0"), "{ran}");
     folder
-}
-
-/// Snapshots without what differs from run to run.
-fn steady(check: impl FnOnce()) {
-    let mut settings = insta::Settings::clone_current();
-    for (pattern, instead) in [
-        (r"\d{4}-\d\d-\d\dT[\d:.]+Z", "[time]"),
-        (r"\b\d\d:\d\d:\d\d\b", "[clock]"),
-        (r"payments/[0-9a-f]{24}", "payments/[segment]"),
-        (r"[0-9a-f]{64}", "[sha256]"),
-        (r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "[uuid]"),
-        (r"dt=[\d-]+/hr=\d\d", "dt=[day]/hr=[hour]"),
-        (r"\([\d.]+ k?B\)", "([size])"),
-    ] {
-        settings.add_filter(pattern, instead);
-    }
-    settings.bind(check);
 }
 
 #[test]
@@ -301,6 +262,64 @@ fn before_the_first_run_verbs_say_so() {
     insta::assert_snapshot!("new-plan-no-module", forebay(folder.path(), &["plan"]));
 }
 
+/// A log line without its time.
+fn log_of(output: &str) -> Vec<serde_json::Value> {
+    let lines = output.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    lines.filter(|line| line.get("level").is_some()).collect()
+}
+
+#[test]
+fn a_source_that_is_not_there_ends_a_run_with_few_words() {
+    let folder = with_config(CONFIG);
+    let ran = forebay(folder.path(), &["run", "--once"]);
+    assert_eq!(log_of(&ran).iter().filter(|line| line["level"] == "ERROR").count(), 1, "{ran}");
+    let told: Vec<_> = ran.lines().filter(|line| !line.starts_with('{')).collect();
+    steady(|| insta::assert_snapshot!("run-no-folder", told.join("\n")));
+}
+
+#[test]
+fn a_ledger_that_is_refused_is_not_made() {
+    let folder = with_data();
+    for name in ["forebay.db", "forebay.db-wal", "forebay.db-shm", "forebay.db.lock"] {
+        drop(std::fs::remove_file(folder.path().join(name)));
+    }
+    let refused = forebay(folder.path(), &["run", "--once", "--quiet"]);
+    steady(|| insta::assert_snapshot!("run-refused", refused));
+    assert!(!folder.path().join("forebay.db").exists());
+    insta::assert_snapshot!("new-maintain", forebay(folder.path(), &["maintain"]));
+    let approve = forebay(folder.path(), &["schema", "approve", "lake.payments", "x"]);
+    assert!(approve.starts_with("exit 4"), "{approve}");
+}
+
+#[test]
+fn a_schema_that_cannot_grow_is_a_warning_and_what_is_new_is_rescued() {
+    let config = CONFIG
+        .replace("url = \"inbox\" }", "url = \"inbox\", settle_milliseconds = 20 }")
+        .replace("out = \"lake.payments\"", "out = { table = \"lake.payments\", partition_by = [\"v\"] }");
+    let folder = with_config(&config);
+    std::fs::create_dir(folder.path().join("inbox")).unwrap();
+    std::fs::write(folder.path().join("inbox/a.jsonl"), "{\"v\":7}\n").unwrap();
+    assert!(forebay(folder.path(), &["run", "--once", "--quiet"]).starts_with("exit 0"));
+    std::fs::write(folder.path().join("inbox/b.jsonl"), "{\"v\":7.5}\n").unwrap();
+    steady(|| insta::assert_snapshot!("plan-refused", forebay(folder.path(), &["plan"])));
+    let ran = forebay(folder.path(), &["run", "--once"]);
+    let log = log_of(&ran);
+    assert!(log.iter().all(|line| line["level"] != "ERROR"), "{ran}");
+    let warned: Vec<_> = log
+        .iter()
+        .filter(|line| line["level"] == "WARN")
+        .map(|line| format!("{}: {}\n", line["message"].as_str().unwrap(), line["error"].as_str().unwrap()))
+        .collect();
+    insta::assert_snapshot!("run-not-grown", warned.concat());
+    let serving = log.iter().find(|line| line["message"] == "revision takes the next segments").unwrap();
+    assert!(
+        serving["id"].is_string() && serving["revision"].is_null(),
+        "a number is a revision, a digest is an id: {serving}"
+    );
+    let rescued = forebay(folder.path(), &["query", "SELECT _forebay_rescued FROM lake.payments", "--format", "csv"]);
+    assert!(rescued.contains("7.5"), "{rescued}");
+}
+
 #[test]
 fn verbs_work_beside_a_host_that_runs() {
     let folder = with_data();
@@ -319,6 +338,7 @@ fn verbs_work_beside_a_host_that_runs() {
     let answers = [
         forebay(folder.path(), &["query", "SELECT count(*) FROM lake.payments"]),
         forebay(folder.path(), &["maintain"]),
+        forebay(folder.path(), &["status"]),
     ];
     let stopped = Command::new("kill").args(["-INT", &host.id().to_string()]).status().unwrap();
     let ended = host.wait().unwrap();
@@ -327,5 +347,6 @@ fn verbs_work_beside_a_host_that_runs() {
         insta::assert_snapshot!("host-second", refused.expect("a second host is refused"));
         insta::assert_snapshot!("host-query", &answers[0]);
         insta::assert_snapshot!("host-maintain", &answers[1]);
+        insta::assert_snapshot!("host-status", &answers[2]);
     });
 }

@@ -56,6 +56,12 @@ Exit codes:
   4   what was asked for is not there
   70  a bug of forebay
 
+Examples:
+  forebay init payments                 begin: a config, and a folder for data
+  forebay run --once                    land and load what is there
+  forebay query \"SELECT count(*) FROM lake.events\"
+  forebay status                        how far everything is
+
 Data goes to stdout, talk and errors to stderr. With --json an error is one JSON object on stderr.";
 
 /// An error of the command line's own, with the code that it ends with.

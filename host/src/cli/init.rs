@@ -11,8 +11,8 @@ use crate::config;
 
 /// Write a commented config, ready to run, into a folder.
 ///
-/// The config lands what is put into the folder `inbox`, and loads it into the table `lake.events` as it is. A config that
-/// is there already stays as it is.
+/// The config lands what is put into the folder `inbox`, and loads it into the table `lake.events` as it is. `inbox`, and
+/// `modules` for rules, are made beside it. A config that is there already stays as it is.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -34,6 +34,10 @@ pub(super) fn init(global: &Global, args: &InitArgs) -> anyhow::Result<Exit> {
             .with_hint("give a folder that this user may write to")
     };
     std::fs::create_dir_all(folder).map_err(|error| cannot(&folder.display().to_string(), &error))?;
+    for made in ["inbox", "modules"] {
+        let made = folder.join(made);
+        std::fs::create_dir_all(&made).map_err(|error| cannot(&made.display().to_string(), &error))?;
+    }
     // Here is where nobody needs to be told of.
     let here = folder.as_os_str() == ".";
     let folder = if here { Path::new("") } else { folder };

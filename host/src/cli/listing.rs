@@ -79,6 +79,11 @@ pub(super) fn text<'a>(row: &'a Object, key: &str) -> &'a str {
     row.get(key).and_then(|value| value.as_str()).unwrap_or_default()
 }
 
+/// The first line of a message: what follows, a guest's stack say, is for who looks at one thing alone.
+pub(super) fn first_line(message: &str) -> &str {
+    message.lines().next().unwrap_or_default()
+}
+
 /// A count of a row; 0 where it is null.
 pub(super) fn number(row: &Object, key: &str) -> u64 {
     row.get(key).and_then(serde_json::Value::as_u64).unwrap_or_default()

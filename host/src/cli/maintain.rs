@@ -14,7 +14,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Exit, Failure, Global, listing, show};
+use super::{Exit, Failure, Global, listing, need_ledger, show};
 use crate::assemble::{self, Access};
 use crate::config::{Config, format_bytes};
 
@@ -65,6 +65,7 @@ const POLL: Duration = Duration::from_millis(200);
 pub(super) async fn maintain(global: &Global, config: Config, args: MaintainArgs) -> anyhow::Result<Exit> {
     let MaintainArgs { dry_run, tables } = args;
     let request = MaintainRequest { tables: chosen(&config, tables)?, dry_run };
+    need_ledger(&config)?;
     let ledger = assemble::open_ledger(&config, Access::Write).await?;
     let spinner = global.progress().then(|| {
         let style =

@@ -2,6 +2,7 @@
 
 mod exit;
 mod init;
+mod kept;
 mod listing;
 mod logging;
 mod maintain;
@@ -35,6 +36,18 @@ struct Cli {
     global: Global,
     #[command(subcommand)]
     command: Command,
+}
+
+/// Refuses where nothing has run yet: the first `forebay run` makes the ledger, and no other verb does.
+///
+/// # Errors
+/// Exit code 4.
+pub(crate) fn need_ledger(config: &Config) -> Result<(), Failure> {
+    if crate::assemble::has_ledger(config) {
+        return Ok(());
+    }
+    let failure = Failure::new(Exit::NotFound, "nothing has landed yet: there is no ledger");
+    Err(failure.with_hint("`forebay run --once` makes it, and lands and loads what is there"))
 }
 
 /// What every verb takes.

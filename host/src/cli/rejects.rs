@@ -18,7 +18,14 @@ use crate::query::render::{Format, Writer};
 
 /// Records that decoding or a rule refused. Everything else of their segments has loaded.
 #[derive(Debug, Args)]
-#[command(arg_required_else_help = true)]
+#[command(
+    arg_required_else_help = true,
+    after_help = "\
+Examples:
+  forebay rejects list --pipeline fraud
+  forebay rejects show payments/3f9c0a1b2c3d4e5f60718293 417
+  forebay rejects export > refused.txt"
+)]
 pub(super) struct RejectsArgs {
     #[command(subcommand)]
     command: RejectsCommand,
@@ -152,9 +159,13 @@ async fn select(
     Ok(Some(lake.filled(&parts.join(" UNION ALL "), values).await?))
 }
 
+/// A message may have a guest's stack in its further lines: `rejects show` shows them.
+const FIRST_LINE: &str = "split_part(message, chr(10), 1) AS message";
+
 async fn list(global: &Global, lake: &Lake, which: &Which, limit: u32) -> anyhow::Result<Exit> {
-    let columns = "pipeline, segment, record, stage, code, message, retryable, refused_at";
-    match select(lake, which, columns, "DESC", Some(limit)).await? {
+    let message = if global.json() { "message" } else { FIRST_LINE };
+    let columns = format!("pipeline, segment, record, stage, code, {message}, retryable, refused_at");
+    match select(lake, which, &columns, "DESC", Some(limit)).await? {
         Some(frame) => listing::list(global, &lake.collect(frame).await?),
         None => {
             if !global.json() {
@@ -193,11 +204,16 @@ async fn show(global: &Global, lake: &Lake, args: &ShowArgs) -> anyhow::Result<E
             moment(&row, "refused_at"),
             text(&row, "stage"),
             text(&row, "code"),
-            crate::query::render::visible(text(&row, "message")),
+            lines_of(text(&row, "message")),
             crate::query::render::visible(text(&row, "raw")),
         ))?;
     }
     Ok(Exit::Ok)
+}
+
+/// A message with its further lines below one another.
+fn lines_of(message: &str) -> String {
+    message.lines().map(crate::query::render::visible).collect::<Vec<_>>().join("\n           ")
 }
 
 async fn export(global: &Global, lake: &Lake, args: &ExportArgs) -> anyhow::Result<Exit> {

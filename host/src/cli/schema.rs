@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use forebay_model::TableName;
 use serde_json::json;
 
-use super::{Exit, Failure, Global, listing, show};
+use super::{Exit, Failure, Global, listing, need_ledger, show};
 use crate::assemble::{self, Access};
 use crate::config::Config;
 use crate::query::Lake;
@@ -14,7 +14,13 @@ use crate::query::Lake;
 /// A route with schema_changes = "hold" rescues what is new, in `_forebay_rescued`, until the change is approved; a column
 /// whose rewriting to a wider type would be too large waits here too. Everything else loads meanwhile.
 #[derive(Debug, Args)]
-#[command(arg_required_else_help = true)]
+#[command(
+    arg_required_else_help = true,
+    after_help = "\
+Examples:
+  forebay schema list
+  forebay schema approve lake.payments device"
+)]
 pub(super) struct SchemaArgs {
     #[command(subcommand)]
     command: SchemaCommand,
@@ -50,6 +56,7 @@ pub(super) async fn schema(global: &Global, config: Config, args: SchemaArgs) ->
             listing::list(global, &lake.rows(sql, vec![]).await?)
         }
         SchemaCommand::Approve(ApproveArgs { table, column }) => {
+            need_ledger(&config)?;
             let ledger = assemble::open_ledger(&config, Access::Write).await?;
             if !ledger.approve_change(&table, &column).await? {
                 let failure = Failure::new(Exit::NotFound, format!("no change of {table} to `{column}` waits"));

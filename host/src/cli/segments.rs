@@ -4,14 +4,21 @@ use clap::{Args, Subcommand};
 use datafusion::common::ScalarValue;
 use serde_json::{Value, json};
 
-use super::listing::{self, moment, number, text, text_value, work_query};
+use super::listing::{self, first_line, moment, number, text, text_value, work_query};
 use super::{Exit, Failure, Global, show};
 use crate::config::{Config, format_bytes};
+use crate::query::render::visible;
 use crate::query::{Lake, Object};
 
 /// What has landed, and what became of it.
 #[derive(Debug, Args)]
-#[command(arg_required_else_help = true)]
+#[command(
+    arg_required_else_help = true,
+    after_help = "\
+Examples:
+  forebay segments list --state failed
+  forebay segments show payments/3f9c0a1b2c3d4e5f60718293"
+)]
 pub(super) struct SegmentsArgs {
     #[command(subcommand)]
     command: SegmentsCommand,
@@ -79,11 +86,13 @@ pub(super) async fn segments(global: &Global, config: Config, args: SegmentsArgs
 
 async fn list(global: &Global, lake: &Lake, work: &str, args: &ListArgs) -> anyhow::Result<Exit> {
     let ListArgs { stream, pipeline, state, limit } = args;
+    // The first line of an error: `segments show` has all of it.
+    let error = if global.json() { "error_message" } else { "split_part(error_message, chr(10), 1)" };
     let rows = lake
         .rows(
             &format!(
                 "{work} SELECT segment, object, landed_at, bytes, pipeline, state, records, loaded, filtered, rejected,
-                        rescued, error_message AS error
+                        rescued, {error} AS error
                  FROM work
                  WHERE (stream = $stream OR $stream IS NULL) AND (pipeline = $pipeline OR $pipeline IS NULL)
                    AND (state = $state OR $state IS NULL)
@@ -188,6 +197,9 @@ fn in_words(shown: &Value) -> String {
     for work in rows(shown, "pipelines") {
         let pipeline = text(work, "pipeline");
         lines.push(format!("{pipeline}: {}", state_in_words(work)));
+        if text(work, "state") == "failed" {
+            lines.extend(text(work, "error_message").lines().skip(1).map(visible));
+        }
         for table in rows(shown, "tables").filter(|table| text(table, "pipeline") == pipeline) {
             let count = show::count(number(table, "rows"), "row");
             lines.push(format!("  {count} in {}, load {}", text(table, "table_name"), number(table, "number")));
@@ -200,7 +212,7 @@ fn in_words(shown: &Value) -> String {
     lines.join("\n")
 }
 
-/// What a pipeline made of a segment, in a sentence.
+/// What a pipeline made of a segment, in a sentence: of an error its first line.
 pub(super) fn state_in_words(work: &Object) -> String {
     match text(work, "state") {
         "loaded" | "loading" => format!(
@@ -227,7 +239,7 @@ pub(super) fn state_in_words(work: &Object) -> String {
                     times => format!("{times} times"),
                 },
                 moment(work, "failed_at"),
-                text(work, "error_message"),
+                first_line(text(work, "error_message")),
             )
         }
         "superseded" => "superseded by a newer version of its object".to_owned(),

@@ -8,7 +8,7 @@ use super::{Exit, Global, show};
 use crate::config::{Config, format_bytes};
 use crate::query::{Lake, Object};
 
-/// How far each stream and pipeline is, and what needs a person: failed segments, held changes.
+/// Whether a host runs, how far each stream and pipeline is, and what needs a person: failed segments, held changes.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -53,7 +53,8 @@ pub(super) async fn status(global: &Global, config: Config, args: &StatusArgs) -
             "held": waiting.collect::<Vec<_>>(),
         }));
     }
-    let status = json!({ "streams": streams, "pipelines": pipelines });
+    let runs = lake.stores().ledger.host_runs().await?;
+    let status = json!({ "host_runs": runs, "streams": streams, "pipelines": pipelines });
     if global.json() {
         show::object(&status)?
     } else {
@@ -115,7 +116,10 @@ fn list<'a>(value: &'a Value, key: &str) -> impl Iterator<Item = &'a Object> {
 }
 
 fn in_words(status: &Value) -> String {
-    let mut lines = Vec::new();
+    let mut lines = vec![match status.get("host_runs").and_then(Value::as_bool) {
+        Some(true) => "host: running".to_owned(),
+        Some(false) | None => "host: not running".to_owned(),
+    }];
     for stream in list(status, "streams") {
         let name = text(stream, "stream");
         lines.push(match number(stream, "segments") {

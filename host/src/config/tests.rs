@@ -188,6 +188,22 @@ fn folders_have_one_owner() {
 }
 
 #[test]
+fn what_a_room_refuses_is_shown_at_its_own_key() {
+    let source = "source = { type = \"files\", url = \"inbox\", include = [\"**/*.csv\"] }";
+    let streams = [
+        "source = { type = \"files\", url = \"inbox\",\n  scan_seconds = 0 }",
+        "source = { type = \"files\", url = \"inbox\",\n  includes = [] }",
+        "source = {\n  type = \"fils\", url = \"inbox\" }",
+        "source = { type = \"files\" }",
+        "source = { type = \"files\", url = \"inbox\" }\n[streams.payments.format]\ntype = \"csv\"\nquote = \";\"\ndelimiter = \";\"",
+        "source = { type = \"files\", url = \"inbox\" }\n[streams.payments.format]\ntype = \"json\"\ndelimiter = \";\"",
+        "source = { type = \"files\", url = \"inbox\" }\n[streams.payments.format]\ntype = \"json\"\nschema.amount = \"int64\"\nschema.at = \"time\"",
+    ];
+    let shown: Vec<_> = streams.iter().map(|stream| problems(&WHOLE.replace(source, stream))).collect();
+    insta::assert_snapshot!(shown.join("---\n"));
+}
+
+#[test]
 fn a_folder_is_merged_and_what_is_set_twice_is_shown_with_both_places() {
     let (main, pipelines) = WHOLE.split_once("[pipelines.fraud]").unwrap();
     let pipelines = format!("[pipelines.fraud]{pipelines}");
@@ -213,4 +229,70 @@ fn no_text_makes_it_panic() {
         drop(load_text(&format!("{}[[{}", &WHOLE[..end], &WHOLE[end..])));
     }
     drop(load(Path::new("/"), &environment));
+}
+
+/// The keys of a section: what its `Deserialize` asks for.
+struct KeysOf<'a>(&'a mut &'static [&'static str]);
+
+impl<'de> serde::Deserializer<'de> for KeysOf<'_> {
+    type Error = serde::de::value::Error;
+
+    fn deserialize_any<V: serde::de::Visitor<'de>>(self, _: V) -> Result<V::Value, Self::Error> {
+        Err(serde::de::Error::custom("no section"))
+    }
+
+    fn deserialize_struct<V: serde::de::Visitor<'de>>(
+        self,
+        _: &'static str,
+        keys: &'static [&'static str],
+        _: V,
+    ) -> Result<V::Value, Self::Error> {
+        *self.0 = keys;
+        Err(serde::de::Error::custom("the keys are all that is wanted"))
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
+        newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+    }
+}
+
+fn keys_of<T: serde::de::DeserializeOwned>() -> &'static [&'static str] {
+    let mut keys: &'static [&'static str] = &[];
+    assert!(T::deserialize(KeysOf(&mut keys)).is_err());
+    keys
+}
+
+#[test]
+fn every_key_is_documented_and_no_other() {
+    let docs = include_str!("../../../docs/config.md");
+    let sections: [(&str, &str, Vec<&str>); 10] = [
+        ("## `[landing]`", "## ", keys_of::<shape::Landing>().to_vec()),
+        ("## `[ledger]`", "## ", keys_of::<shape::Ledger>().to_vec()),
+        ("## `[modules]`", "## ", keys_of::<shape::Modules>().to_vec()),
+        ("## `[warehouses.<name>]`", "## ", keys_of::<shape::Warehouse>().to_vec()),
+        ("## `[streams.<name>]`", "## ", keys_of::<shape::Stream>().to_vec()),
+        ("## `[pipelines.<name>]`", "A step:", keys_of::<shape::Pipeline>().to_vec()),
+        ("A step:", "A route is", keys_of::<shape::Step>().to_vec()),
+        ("A route is", "### ", keys_of::<shape::Route>().to_vec()),
+        ("## `[host]`", "## ", {
+            let commit = keys_of::<shape::Commit>().iter().map(|key| format!("commit.{key}"));
+            let commit: Vec<&'static str> = commit.map(|key| &*key.leak()).collect();
+            [keys_of::<shape::Host>(), &commit].concat()
+        }),
+        ("## `[maintain]`", "## ", keys_of::<shape::Maintain>().to_vec()),
+    ];
+    for (from, to, mut keys) in sections {
+        let (_, section) = docs.split_once(from).unwrap();
+        let section = section.split_once(&format!("\n{to}")).map_or(section, |(section, _)| section);
+        let mut documented: Vec<_> =
+            section.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`')).map(|(key, _)| key).collect();
+        keys.sort_unstable();
+        documented.sort_unstable();
+        assert_eq!(documented, keys, "{from}");
+    }
+    let headings = |section: &&&str| {
+        docs.contains(&format!("\n## `[{section}]`")) || docs.contains(&format!("\n## `[{section}.<"))
+    };
+    assert_eq!(shape::SECTIONS.iter().filter(headings).count(), shape::SECTIONS.len());
 }

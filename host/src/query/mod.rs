@@ -29,7 +29,7 @@ use forebay_model::ports::Ledger;
 use forebay_model::{PipelineName, StreamName, TableName};
 
 use crate::assemble;
-use crate::cli::{Exit, Failure};
+use crate::cli::need_ledger;
 use crate::config::Config;
 use catalog::{LakeSchema, Tables};
 use error::sql_error;
@@ -58,10 +58,7 @@ impl Lake {
     /// # Errors
     /// Where there is no ledger yet, or it or a warehouse's folder cannot be read.
     pub(crate) async fn open(config: Config) -> anyhow::Result<Self> {
-        if !assemble::has_ledger(&config) {
-            let failure = Failure::new(Exit::NotFound, "nothing has landed yet: there is no ledger");
-            return Err(failure.with_hint("`forebay run --once` makes it, and lands and loads what is there").into());
-        }
+        need_ledger(&config)?;
         let ledger = assemble::open_ledger(&config, assemble::Access::Read).await?;
         Self::with_ledger(Arc::new(config), ledger).await
     }

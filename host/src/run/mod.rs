@@ -14,7 +14,7 @@ use forebay_model::ids::WarehouseName;
 use forebay_model::ports::{LandingZone, Ledger, Warehouse};
 use forebay_model::{Error, PipelineName, Result, StreamName};
 use forebay_pipeline::budget::Budget;
-use forebay_pipeline::intake::driver::{StreamContext, claim_zone};
+use forebay_pipeline::intake::driver::{StreamContext, check_unclaimed, claim_zone};
 use forebay_pipeline::metrics::{PipelineMetrics, StreamMetrics};
 use forebay_pipeline::refine::bind::Warehouses;
 use forebay_pipeline::refine::driver::{PipelineContext, PipelineHandle};
@@ -74,12 +74,15 @@ pub(crate) async fn run(config: Config, global: Global, args: RunArgs) -> anyhow
         let failure = Failure::new(Exit::Usage, format!("there is no pipeline {unknown}"));
         return Err(failure.with_hint(format!("there is {}", names.join(", "))).into());
     }
+    let zone = assemble::open_zone(&config)?;
+    if !assemble::has_ledger(&config) {
+        check_unclaimed(zone.as_ref()).await?;
+    }
     let ledger = assemble::open_ledger(&config, Access::Run).await?;
     let Some(_lease) = ledger.lease_host().await? else {
         let failure = Failure::new(Exit::Refused, "another forebay process runs this ledger's streams and pipelines");
         return Err(failure.with_hint("stop it first, or use a ledger and a landing zone of their own").into());
     };
-    let zone = assemble::open_zone(&config)?;
     claim_zone(zone.as_ref(), ledger.as_ref(), assemble::clock().as_ref()).await?;
     let mut warehouses = BTreeMap::new();
     for name in config.warehouses.keys() {
@@ -327,7 +330,7 @@ impl Host {
         stopped: bool,
         seconds: f64,
     ) -> anyhow::Result<Exit> {
-        let summary = progress::Summary::of(&running.streams, &running.pipelines, seconds);
+        let summary = progress::Summary::of(&running.streams, &running.pipelines, &self.config, seconds);
         summary.print(global, self.args.once)?;
         for end in ends {
             match end {

@@ -15,7 +15,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use crate::cli::Global;
-use crate::config::format_bytes;
+use crate::config::{Config, format_bytes};
 
 /// How often the bars move.
 const TICK: Duration = Duration::from_millis(100);
@@ -152,10 +152,15 @@ impl refine::driver::Listener for Tell {
     fn report(&self, pipeline: &PipelineName, report: &Report) {
         match report {
             Report::Serving { revision, schema_version } => {
-                self.line(|| tracing::info!(%pipeline, revision = revision.short(), schema_version, "revision takes the next segments"));
+                self.line(|| tracing::info!(%pipeline, id = revision.short(), schema_version, "revision takes the next segments"));
             }
             Report::NotBound { revision, error, hint } => {
-                self.line(|| tracing::error!(%pipeline, revision = revision.short(), error, hint, "revision does not fit"));
+                self.line(|| tracing::error!(%pipeline, id = revision.short(), error, hint, "revision does not fit"));
+            }
+            Report::NotGrown { revision, error, hint } => {
+                self.line(|| {
+                    tracing::warn!(%pipeline, id = revision.short(), error, hint, "schema did not grow, what is new is rescued");
+                });
             }
             Report::SegmentFailed(failure) => self.line(|| {
                 tracing::error!(
@@ -203,6 +208,8 @@ struct PipelineSummary {
     filtered: u64,
     rejected: u64,
     rescued: u64,
+    /// The table of the records that were refused.
+    rejects_table: String,
     /// Rows by table.
     rows: BTreeMap<String, u64>,
     /// Seconds by stage, summed over threads.
@@ -213,6 +220,7 @@ impl Summary {
     pub(super) fn of(
         streams: &BTreeMap<StreamName, Arc<StreamMetrics>>,
         pipelines: &BTreeMap<PipelineName, (PipelineHandle, Arc<PipelineMetrics>)>,
+        config: &Config,
         seconds: f64,
     ) -> Self {
         let streams = streams.iter().map(|(name, metrics)| {
@@ -224,7 +232,10 @@ impl Summary {
             };
             (name.to_string(), summary)
         });
-        let pipelines = pipelines.iter().map(|(name, (_, metrics))| (name.to_string(), PipelineSummary::of(metrics)));
+        let pipelines = pipelines.iter().map(|(name, (_, metrics))| {
+            let rejects = config.pipelines.get(name).map(|pipeline| pipeline.rejects.to_string());
+            (name.to_string(), PipelineSummary::of(metrics, rejects.unwrap_or_default()))
+        });
         Self { seconds, streams: streams.collect(), pipelines: pipelines.collect() }
     }
 
@@ -252,13 +263,8 @@ impl Summary {
         let mut lines = Vec::new();
         let segments: u64 = self.streams.values().map(|stream| stream.segments).sum();
         let bytes: u64 = self.streams.values().map(|stream| stream.bytes).sum();
-        let landed = format!("landed {} ({})", counted(segments, "segment"), format_bytes(bytes));
-        for pipeline in self.pipelines.values() {
-            lines.push(format!("{landed} · {}", pipeline.text()));
-        }
-        if self.pipelines.is_empty() {
-            lines.push(landed);
-        }
+        lines.push(format!("landed {} ({})", counted(segments, "segment"), format_bytes(bytes)));
+        lines.extend(self.pipelines.iter().map(|(name, pipeline)| format!("{name}: {}", pipeline.text())));
         let moved = bytes.max(self.pipelines.values().map(|pipeline| pipeline.bytes).sum());
         let mut speed = vec![format!("{:.2} s, {}/s", self.seconds, format_bytes(rate(moved, self.seconds)))];
         let land: f64 = self.streams.values().map(|stream| stream.land_seconds).sum();
@@ -284,7 +290,7 @@ fn counted(number: u64, what: &str) -> String {
 }
 
 impl PipelineSummary {
-    fn of(metrics: &PipelineMetrics) -> Self {
+    fn of(metrics: &PipelineMetrics, rejects_table: String) -> Self {
         let stages = Stage::ALL.iter().filter(|stage| **stage != Stage::Land);
         Self {
             segments_loaded: metrics.segments_loaded.get(),
@@ -295,30 +301,33 @@ impl PipelineSummary {
             filtered: metrics.filtered.get(),
             rejected: metrics.rejected.get(),
             rescued: metrics.rescued.get(),
+            rejects_table,
             rows: metrics.rows.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             stage_seconds: stages.map(|stage| (stage.name(), metrics.clocks.seconds(*stage))).collect(),
         }
     }
 
     fn text(&self) -> String {
-        let rows: Vec<_> = self.rows.iter().filter(|(_, rows)| **rows > 0).collect();
-        let loaded = match rows.as_slice() {
-            [] => "loaded nothing".to_owned(),
-            rows => {
-                let mut tables: Vec<_> = rows.iter().map(|(table, rows)| (**rows, table.as_str())).collect();
-                tables.sort_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(b.1)));
-                let mut parts = tables.into_iter().enumerate().map(|(index, (rows, table))| match index {
-                    0 => format!("loaded {} rows to {table}", thousands(rows)),
-                    _ => format!("{} to {table}", thousands(rows)),
-                });
-                parts.by_ref().collect::<Vec<_>>().join(", ")
-            }
+        let rows = self.rows.iter().filter(|(table, rows)| **rows > 0 && **table != self.rejects_table);
+        let mut tables: Vec<_> = rows.map(|(table, rows)| (*rows, table.as_str())).collect();
+        tables.sort_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(b.1)));
+        let parts: Vec<_> = tables
+            .into_iter()
+            .enumerate()
+            .map(|(index, (rows, table))| match index {
+                0 => format!("{} to {table}", counted(rows, "row")),
+                _ => format!("{} to {table}", thousands(rows)),
+            })
+            .collect();
+        let loaded = if parts.is_empty() { "nothing".to_owned() } else { parts.join(", ") };
+        let rejected = match self.rejected {
+            0 => "0".to_owned(),
+            rejected => format!("{} to {}", thousands(rejected), self.rejects_table),
         };
         let mut text = format!(
-            "decoded {} records · {loaded} · filtered {} · rejected {} · rescued {}",
-            thousands(self.records),
+            "decoded {} · loaded {loaded} · filtered {} · rejected {rejected} · rescued {}",
+            counted(self.records, "record"),
             thousands(self.filtered),
-            thousands(self.rejected),
             thousands(self.rescued)
         );
         if self.segments_failed > 0 {
@@ -333,7 +342,45 @@ impl PipelineSummary {
 
 #[cfg(test)]
 mod tests {
-    use super::thousands;
+    use super::*;
+
+    fn pipeline(records: u64, rejected: u64, rows: &[(&str, u64)]) -> PipelineSummary {
+        PipelineSummary {
+            segments_loaded: 1,
+            segments_failed: 0,
+            bytes: 10,
+            records,
+            loaded: records - rejected,
+            filtered: 0,
+            rejected,
+            rescued: 0,
+            rejects_table: "lake.refused".to_owned(),
+            rows: rows.iter().map(|(table, rows)| ((*table).to_owned(), *rows)).collect(),
+            stage_seconds: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn a_summary_lands_once_and_tells_rejects_apart() {
+        let landed = StreamSummary { objects: 1, segments: 1, bytes: 10, land_seconds: 0.0 };
+        let summary = Summary {
+            seconds: 2.0,
+            streams: BTreeMap::from([("s".to_owned(), landed)]),
+            pipelines: BTreeMap::from([
+                ("a".to_owned(), pipeline(1, 0, &[("lake.a", 1)])),
+                ("b".to_owned(), pipeline(20_000, 3, &[("lake.b", 19_997), ("lake.c", 7), ("lake.refused", 3)])),
+                ("c".to_owned(), pipeline(1, 1, &[("lake.refused", 1)])),
+            ]),
+        };
+        assert_eq!(
+            summary.text(),
+            "landed 1 segment (10 B)\n\
+             a: decoded 1 record · loaded 1 row to lake.a · filtered 0 · rejected 0 · rescued 0\n\
+             b: decoded 20,000 records · loaded 19,997 rows to lake.b, 7 to lake.c · filtered 0 · rejected 3 to lake.refused · rescued 0\n\
+             c: decoded 1 record · loaded nothing · filtered 0 · rejected 1 to lake.refused · rescued 0\n\
+             2.00 s, 15 B/s\n"
+        );
+    }
 
     #[test]
     fn thousands_are_told_apart() {

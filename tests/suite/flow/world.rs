@@ -168,6 +168,7 @@ impl forebay_pipeline::refine::driver::Listener for Told {
         let line = match report {
             Report::SegmentFailed(failure) => format!("failed: {}", failure.message),
             Report::NotBound { error, .. } => format!("not bound: {error}"),
+            Report::NotGrown { error, .. } => format!("not grown: {error}"),
             Report::Retrying { what, error, .. } => format!("again: {what}: {error}"),
             Report::Serving { .. } | Report::Loaded { .. } | Report::Waiting(_) => return,
         };

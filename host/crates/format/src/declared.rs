@@ -9,6 +9,28 @@ use crate::shape::list_field;
 
 const KNOWN: &str = "string, bool, int8 to int64, uint8 to uint64, float32, float64, decimal(precision,scale), date, \
                      timestamp, binary (base64 in JSON and CSV), list<type>, struct<name: type, …>";
+/// The words that types begin with, without their other spellings: each stands in `docs/formats.md`.
+#[cfg(test)]
+pub(crate) const WORDS: [&str; 18] = [
+    "string",
+    "bool",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "uint8",
+    "uint16",
+    "uint32",
+    "uint64",
+    "float32",
+    "float64",
+    "decimal",
+    "date",
+    "timestamp",
+    "binary",
+    "list",
+    "struct",
+];
 /// Types within types.
 const DEEPEST: usize = 16;
 
@@ -117,6 +139,14 @@ fn expect(rest: &mut &str, wanted: char) -> Result<(), Refused> {
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_words_are_those_that_are_read() {
+        for word in WORDS {
+            let known = parse(word).err().is_none_or(|(message, _)| !message.ends_with("is no type"));
+            assert!(known, "{word}");
+        }
+    }
 
     #[test]
     fn types_are_read() {

@@ -341,3 +341,24 @@ fn nearest(word: &str, known: &[&str]) -> String {
         None => format!("it may be one of {}", known.join(", ")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DOCS: &str = include_str!("../../../../docs/formats.md");
+
+    #[test]
+    fn every_setting_is_documented_and_no_other() {
+        let documented: Vec<_> =
+            DOCS.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`')).map(|(key, _)| key).collect();
+        let keys: Vec<_> = COMMON_KEYS.iter().chain(&JSON_KEYS).chain(&CSV_KEYS).copied().collect();
+        assert_eq!(documented, keys);
+    }
+
+    #[test]
+    fn every_type_is_documented() {
+        let types = declared::WORDS.iter().filter(|word| !DOCS.contains(&format!("`{word}")));
+        assert_eq!(types.collect::<Vec<_>>(), Vec::<&&str>::new());
+    }
+}

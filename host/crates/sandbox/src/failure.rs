@@ -57,8 +57,7 @@ fn panic_message(state: &GuestState) -> Option<String> {
     Some(format!("panicked at {place} {}", message.join("\n").trim_end()))
 }
 
-/// The guest's frames, innermost first, with what was inlined into them; Rust's own that panicked for the guest are left
-/// out.
+/// The guest's frames, innermost first, with what was inlined into them; Rust's own libraries' are left out.
 fn backtrace(error: &wasmtime::Error) -> Vec<String> {
     let Some(trace) = error.downcast_ref::<WasmBacktrace>() else { return Vec::new() };
     let mut lines = Vec::new();
@@ -74,8 +73,14 @@ fn backtrace(error: &wasmtime::Error) -> Vec<String> {
             });
         }
     }
-    let own = lines.iter().position(|line| !is_machinery(line)).unwrap_or(0);
-    lines.drain(..own);
+    own_frames(lines)
+}
+
+/// The frames that the rule's author may know; where there are none of them, all.
+fn own_frames(mut lines: Vec<String>) -> Vec<String> {
+    if lines.iter().any(|line| !is_machinery(line)) {
+        lines.retain(|line| !is_machinery(line));
+    }
     lines.truncate(FRAMES);
     lines
 }
@@ -89,7 +94,7 @@ pub(crate) fn told(error: TransformError) -> String {
     }
 }
 
-/// Frames of std between a panic and the trap that it ends in.
+/// Frames of Rust's libraries: between a panic and the trap that it ends in, and between the rule's own.
 fn is_machinery(frame: &str) -> bool {
     let frame = frame.trim_start_matches('<');
     ["std::", "core::", "alloc::", "__rustc::", "rust_", "abort"].iter().any(|start| frame.starts_with(start))
@@ -109,6 +114,19 @@ fn short_path(path: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_frames_of_rusts_libraries_are_left_out() {
+        let frames = |names: &[&str]| own_frames(names.iter().map(|name| (*name).to_owned()).collect());
+        let panicked = [
+            "core::panicking::panic_fmt at library/core/src/panicking.rs:80",
+            "fraud::score at src/lib.rs:7",
+            "<alloc::vec::Vec<T> as core::iter::FromIterator<T>>::from_iter at library/alloc/src/vec/mod.rs:3",
+            "fraud::process at src/lib.rs:3",
+        ];
+        assert_eq!(frames(&panicked), ["fraud::score at src/lib.rs:7", "fraud::process at src/lib.rs:3"]);
+        assert_eq!(frames(&["std::process::abort"]), ["std::process::abort"]);
+    }
 
     #[test]
     fn names_and_paths_are_short() {

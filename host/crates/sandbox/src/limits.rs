@@ -194,6 +194,8 @@ fn bytes(count: u64, shift: u32) -> usize {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     #[test]
@@ -203,6 +205,22 @@ mod tests {
         assert_eq!(some, Limits { memory_mib: 512, ..Limits::default() });
         let error = serde_json::from_str::<Limits>(r#"{"memory": 512}"#).unwrap_err();
         assert!(error.to_string().contains("unknown field `memory`"), "{error}");
+    }
+
+    #[test]
+    fn every_limit_is_documented_with_its_default() {
+        let docs = include_str!("../../../../docs/config.md");
+        let limits = docs.split_once("### `limits`").unwrap().1.split_once("\n## ").unwrap().0;
+        let documented: Vec<_> = limits
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `")?.split_once("` | "))
+            .map(|(key, rest)| (key, rest.split_once(" |").unwrap().0.replace(',', "")))
+            .collect();
+        let Value::Object(defaults) = serde_json::to_value(Limits::default()).unwrap() else { unreachable!() };
+        assert_eq!(documented.len(), defaults.len());
+        for (key, default) in documented {
+            assert_eq!(defaults.get(key).map(Value::to_string), Some(default), "{key}");
+        }
     }
 
     #[test]

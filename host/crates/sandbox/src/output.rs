@@ -42,6 +42,8 @@ pub(crate) enum Stream {
 
 /// Longest line that is put together from what a guest prints; what is longer is broken.
 const LINE_BYTES: usize = 8 << 10;
+/// What Rust's panic handler adds, and nobody can do for a module: its stack is in the error that the host tells.
+const PANIC_NOTE: &str = "note: run with `RUST_BACKTRACE=";
 /// Lines of stderr that are kept to explain a trap.
 const TAIL_LINES: usize = 32;
 
@@ -54,6 +56,8 @@ pub(crate) struct Console {
     dropped_lines: u64,
     stdout: Vec<u8>,
     stderr: Vec<u8>,
+    /// The first line of a panic, which its message follows.
+    panic: Option<String>,
     tail: VecDeque<String>,
 }
 
@@ -67,6 +71,7 @@ impl Console {
             dropped_lines: 0,
             stdout: Vec::new(),
             stderr: Vec::new(),
+            panic: None,
             tail: VecDeque::new(),
         }
     }
@@ -86,6 +91,9 @@ impl Console {
             if !rest.is_empty() {
                 self.printed(stream, &rest);
             }
+        }
+        if let Some(place) = self.panic.take() {
+            self.line(LogLevel::Warn, &place);
         }
         if self.dropped_lines > 0 {
             let text =
@@ -141,9 +149,25 @@ impl Console {
             }
             self.tail.push_back(text.to_owned());
         }
-        if !text.trim().is_empty() {
-            self.line(level, text);
+        if text.trim().is_empty() || text.starts_with(PANIC_NOTE) {
+            return;
         }
+        match stream {
+            Stream::Stdout => self.line(level, text),
+            Stream::Stderr => self.complained(level, text),
+        }
+    }
+
+    /// A line of stderr. Rust's panic handler prints two, the place and the message: they are one for the log.
+    fn complained(&mut self, level: LogLevel, text: &str) {
+        if let Some(place) = self.panic.take() {
+            return self.line(level, &format!("{place} {text}"));
+        }
+        if text.starts_with("thread '") && text.contains(" panicked at ") {
+            self.panic = Some(text.to_owned());
+            return;
+        }
+        self.line(level, text);
     }
 
     fn line(&mut self, level: LogLevel, text: &str) {
@@ -196,6 +220,18 @@ mod tests {
             assert_eq!(console.stderr_tail().collect::<Vec<_>>(), ["bad \u{fffd}\u{1b}[2J", ""]);
         });
         assert_eq!(lines, ["m Info one", "m Warn bad \u{fffd}\u{fffd}[2J", "m Info two"]);
+    }
+
+    #[test]
+    fn a_panic_is_one_line() {
+        let lines = said(|console| {
+            let printed = "\nthread 'main' (1) panicked at src/lib.rs:7:5:\nno such row\nnote: run with `RUST_BACKTRACE=1` environment \
+                           variable to display a backtrace\n";
+            console.print(Stream::Stderr, printed.as_bytes());
+        });
+        assert_eq!(lines, ["m Warn thread 'main' (1) panicked at src/lib.rs:7:5: no such row"]);
+        let cut_off = said(|console| console.print(Stream::Stderr, b"thread 'main' panicked at src/lib.rs:7:5:\n"));
+        assert_eq!(cut_off, ["m Warn thread 'main' panicked at src/lib.rs:7:5:"]);
     }
 
     #[test]

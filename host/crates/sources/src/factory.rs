@@ -169,6 +169,21 @@ mod tests {
     }
 
     #[test]
+    fn every_key_is_documented_and_no_other() {
+        let docs = include_str!("../../../../docs/sources.md");
+        let (_, kinds) = docs.split_once("## `files`").unwrap();
+        let (files, generator) = kinds.split_once("## `generator`").unwrap();
+        for (section, keys) in [(files, FilesConfig::KEYS), (generator, GeneratorConfig::KEYS)] {
+            let documented: Vec<_> = section
+                .lines()
+                .filter_map(|line| line.strip_prefix("| `")?.split_once('`'))
+                .map(|(key, _)| key)
+                .collect();
+            assert_eq!(documented, keys);
+        }
+    }
+
+    #[test]
     fn the_key_lists_are_those_of_the_configs() {
         let keys = |config: Value| {
             let mut keys: Vec<_> = config.as_object().unwrap().keys().cloned().collect();

@@ -12,9 +12,10 @@ use forebay_pipeline::refine::bind::{
 use forebay_pipeline::refine::fit::{TableFit, TableState};
 use forebay_sandbox::Sandbox;
 
-use super::modules::{self, Found, Modules, blocking};
-use super::sample;
+use super::modules::{self, Found, Modules};
+use super::sample::{self, Growth};
 use crate::assemble::{self, Access};
+use crate::cli::kept::blocking;
 use crate::cli::listing::now;
 use crate::config::{Config, PipelineConfig};
 
@@ -32,10 +33,20 @@ pub(super) struct Planned {
 
 /// The schema that records are decoded to.
 pub(super) enum Typed {
-    /// Names and types, and where it is from.
-    Known { fields: Vec<(String, String)>, from: String },
+    /// Names and types, where it is from, and how what comes next would have it grow.
+    Known { fields: Vec<(String, String)>, from: String, grows: Option<Grows> },
     /// There is no record to infer it from.
     Nothing,
+}
+
+/// How the schema would grow.
+pub(super) struct Grows {
+    pub(super) added: Vec<String>,
+    pub(super) widened: Vec<String>,
+    /// What was looked at.
+    pub(super) seen: String,
+    /// Why it would not: a step or a table refuses it, and what is new is rescued.
+    pub(super) refused: Option<String>,
 }
 
 pub(super) struct PlannedStep {
@@ -97,17 +108,17 @@ impl<'a> Planner<'a> {
 
     pub(super) async fn plan(&self, name: &PipelineName, pipeline: &PipelineConfig) -> Result<Planned> {
         let materials = self.materials(name, pipeline).await?;
-        let (schema, from) = match self.schema(name, pipeline).await? {
-            Some((schema, from)) => (schema, from),
-            None => return Ok(self.unbound(name, pipeline, &materials)),
+        let Some((schema, from)) = self.schema(name, pipeline).await? else {
+            return Ok(self.unbound(name, pipeline, &materials));
         };
+        let growth = self.growth(name, pipeline, &schema).await?;
         let (found, materials) = materials;
         let surroundings = self.surroundings(&materials).await?;
         let fields = schema.schema.fields().iter();
         let fields = fields.map(|field| (field.name().clone(), field.data_type().to_string())).collect();
-        let bound = blocking(move || bind(&materials, &schema, &surroundings)).await?;
+        let (bound, grows) = blocking(move || bind_grown(&materials, &schema, growth, &surroundings)).await?;
         let BoundPipeline { steps, direct: _, targets, rejects, .. } = &bound;
-        let mut planned = self.empty(name, pipeline, Typed::Known { fields, from });
+        let mut planned = self.empty(name, pipeline, Typed::Known { fields, from, grows });
         for (step, found) in steps.iter().zip(&found) {
             planned.steps.push(planned_step(step, found, targets));
         }
@@ -115,6 +126,23 @@ impl<'a> Planner<'a> {
             planned.table(self, target, is_rejects).await?;
         }
         Ok(planned)
+    }
+
+    /// How what comes next would have the schema grow; one that was inferred just now has all that there is.
+    async fn growth(
+        &self,
+        name: &PipelineName,
+        pipeline: &PipelineConfig,
+        schema: &StreamSchema,
+    ) -> Result<Option<Growth>> {
+        let (Some(ledger), Some(stream)) = (&self.ledger, self.config.streams.get(&pipeline.from)) else {
+            return Ok(None);
+        };
+        if ledger.schema(name).await?.is_none() {
+            return Ok(None);
+        }
+        let decoding = assemble::open_decoding(stream)?;
+        sample::growth((self.config, name, pipeline), (ledger, &self.zone), &decoding, &schema.schema).await
     }
 
     fn empty(&self, name: &PipelineName, pipeline: &PipelineConfig, typed: Typed) -> Planned {
@@ -254,6 +282,24 @@ impl Planned {
         });
         Ok(())
     }
+}
+
+/// Binds to the grown schema as a run would: where that fails, to the one that there is.
+fn bind_grown(
+    materials: &Materials,
+    schema: &StreamSchema,
+    growth: Option<Growth>,
+    surroundings: &Surroundings,
+) -> Result<(BoundPipeline, Option<Grows>)> {
+    let Some(Growth { schema: grown, added, widened, seen }) = growth else {
+        return Ok((bind(materials, schema, surroundings)?, None));
+    };
+    let grown = StreamSchema { version: schema.version + 1, schema: grown };
+    let (bound, refused) = match bind(materials, &grown, surroundings) {
+        Ok(bound) => (bound, None),
+        Err(error) => (bind(materials, schema, surroundings)?, Some(error.chain())),
+    };
+    Ok((bound, Some(Grows { added, widened, seen, refused })))
 }
 
 fn named(name: &str, found: &Found) -> PlannedStep {

@@ -11,12 +11,12 @@ use serde_json::json;
 use super::exit::report;
 use super::{Exit, Failure, Global, show};
 use crate::config::Config;
-use bind::{Planned, PlannedRoute, PlannedStep, PlannedTable, Planner, Typed};
+use bind::{Grows, Planned, PlannedRoute, PlannedStep, PlannedTable, Planner, Typed};
 
 /// Bind the modules and look at the tables: source ▶ landing ▶ steps ▶ tables, and the columns that would be added.
 ///
-/// The schema is the pipeline's own; before its first run, one that is inferred from what has landed, or else from the
-/// first files of the source. Nothing lands and nothing loads. Exits with 2 where a pipeline would not run.
+/// The schema is the pipeline's own, and grown as the data that comes next asks for: the beginnings of segments that wait, or else
+/// of files that have not landed, are decoded. Before the first run it is inferred from them. Nothing lands and nothing loads. Exits with 2 where a pipeline would not run.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -55,9 +55,9 @@ pub(super) async fn plan(global: &Global, config: &Config, args: &PlanArgs) -> a
 
 fn in_json(planned: &Planned) -> serde_json::Value {
     let Planned { pipeline, stream, source, typed, steps, tables, discarded } = planned;
-    let (schema, schema_from) = match typed {
-        Typed::Known { fields, from } => (Some(fields), Some(from)),
-        Typed::Nothing => (None, None),
+    let (schema, schema_from, grows) = match typed {
+        Typed::Known { fields, from, grows } => (Some(fields), Some(from), grows.as_ref()),
+        Typed::Nothing => (None, None, None),
     };
     json!({
         "pipeline": pipeline,
@@ -66,6 +66,9 @@ fn in_json(planned: &Planned) -> serde_json::Value {
         "schema_from": schema_from,
         "schema": schema.map(|fields| {
             fields.iter().map(|(name, data_type)| json!({ "name": name, "type": data_type })).collect::<Vec<_>>()
+        }),
+        "schema_grows": grows.map(|Grows { added, widened, seen, refused }| {
+            json!({ "added": added, "widened": widened, "seen": seen, "refused": refused })
         }),
         "steps": steps.iter().map(step_json).collect::<Vec<_>>(),
         "tables": tables.iter().map(table_json).collect::<Vec<_>>(),
@@ -98,8 +101,11 @@ fn in_words(config: &Config, planned: &Planned) -> String {
         format!("  {source} ▶ stream {stream} ▶ landing {}", short_path(config, landing)),
     ];
     match typed {
-        Typed::Known { fields, from } => {
+        Typed::Known { fields, from, grows } => {
             lines.push(format!("  ▶ decode: {} ({from})", show::count(fields.len() as u64, "column")));
+            if let Some(grows) = grows {
+                grows_in_words(grows, &mut lines);
+            }
         }
         Typed::Nothing => {
             lines.push("  ▶ decode: no schema yet, nothing to infer it from: put data into the source".to_owned())
@@ -140,6 +146,21 @@ fn in_words(config: &Config, planned: &Planned) -> String {
         lines.push(format!("  ▶ discarded: {}", discarded.join(", ")));
     }
     lines.join("\n")
+}
+
+fn grows_in_words(grows: &Grows, lines: &mut Vec<String>) {
+    let Grows { added, widened, seen, refused } = grows;
+    let mut changes = Vec::new();
+    if !added.is_empty() {
+        changes.push(format!("adds {}", added.join(", ")));
+    }
+    if !widened.is_empty() {
+        changes.push(format!("widens to float64 {}", widened.join(", ")));
+    }
+    lines.push(format!("      grows, by {seen}: {}", changes.join("; ")));
+    if let Some(refused) = refused {
+        lines.push(format!("      which is refused, so that what is new is rescued: {refused}"));
+    }
 }
 
 fn short_path(config: &Config, path: &std::path::Path) -> String {

@@ -5,10 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::AsArray as _;
-use forebay_model::ports::{Asset, Assets, LandingZone, Ledger, Module, ModuleLoader};
+use forebay_model::ports::{Asset, Assets, LandingZone, Ledger, Module};
 use forebay_model::{Digest, Error, Result};
 use forebay_sandbox::Sandbox;
 
+use crate::cli::kept::{self, load};
 use crate::config::{Config, StepConfig};
 
 /// A module and where it was found.
@@ -68,7 +69,7 @@ impl Modules {
             let Found { module, origin } = &file.found;
             Found { module: Arc::clone(module), origin: origin.clone() }
         };
-        let kept = match &step.pin {
+        let digest = match &step.pin {
             Some(pin) => {
                 if let Some(file) = named().find(|file| file.found.module.digest().to_string().starts_with(pin)) {
                     return Ok(copy(file));
@@ -85,8 +86,8 @@ impl Modules {
                 }
             }
         };
-        if let Some(digest) = kept
-            && let Some(wasm) = self.zone.kept(&format!("modules/{digest}.wasm")).await?
+        if let Some(digest) = digest
+            && let Some(wasm) = kept::module(&*self.zone, digest).await?
         {
             let module = load(&self.sandbox, wasm.to_vec()).await?;
             return Ok(Found { module, origin: "the landing zone, where it was kept".to_owned() });
@@ -121,17 +122,6 @@ pub(super) async fn assets(step: &StepConfig) -> Result<Assets> {
 async fn read(path: &Path, what: &str) -> Result<Vec<u8>> {
     let read = tokio::fs::read(path).await;
     read.map_err(|error| Error::operator(format!("{what} {} cannot be read", path.display())).with_source(error))
-}
-
-/// Compiling takes seconds of a whole core.
-async fn load(sandbox: &Sandbox, wasm: Vec<u8>) -> Result<Arc<dyn Module>> {
-    let sandbox = sandbox.clone();
-    blocking(move || sandbox.load(&wasm)).await
-}
-
-/// Work that holds its thread for long.
-pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| Error::bug("a worker thread died").with_source(error))?
 }
 
 /// The content that was last seen at each path of the folder.

@@ -1,5 +1,6 @@
-//! A schema before the first run: inferred from the first segments that landed, or else from the source's first objects,
-//! which are read without being landed or acknowledged.
+//! What data says of the schema. Before the first run, the schema is inferred from the first segments that landed, or else from the
+//! source's first objects, which are read without being landed or acknowledged. Afterwards, the beginnings of what comes next
+//! are decoded beside the schema, to see how it would grow.
 
 use std::io::Read as _;
 use std::sync::Arc;
@@ -8,17 +9,21 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use forebay_model::flow::RawBatch;
 use forebay_model::ports::{LandingZone, Ledger, ObjectState, Polled, Progress, SegmentInput};
+use forebay_model::schema::Evolution;
 use forebay_model::{OrderedPosition, Partition, PipelineName, RawObject, Result};
 use forebay_pipeline::decoding::{Decoding, open_segment};
+use forebay_pipeline::intake::driver::StreamProgress;
 use futures::StreamExt as _;
 
-use super::modules::blocking;
 use crate::assemble;
+use crate::cli::kept::blocking;
 use crate::cli::listing::now;
 use crate::config::{Config, PipelineConfig, StreamConfig};
 
 /// Segments or objects that are looked at.
 const OBJECTS: u32 = 4;
+/// Batches of each that are decoded beside a schema.
+const BATCHES: usize = 8;
 /// Bytes of each object of a source that are looked at, as it is stored.
 const BYTES: usize = 1 << 20;
 
@@ -63,29 +68,123 @@ pub(super) async fn from_source(
     stream: &StreamConfig,
     decoding: &Arc<dyn Decoding>,
 ) -> Result<Option<SchemaRef>> {
-    let mut source = assemble::build_source(config, stream, Arc::new(Nothing), true)?;
+    let samples = samples(config, stream, decoding, Arc::new(Nothing)).await?;
+    let decoding = Arc::clone(decoding);
+    blocking(move || {
+        let Some(first) = samples.first().map(|sample| sample.format.clone()) else { return Ok(None) };
+        let same = samples.into_iter().filter(|sample| sample.format == first);
+        decoding.format(&first)?.infer(same.map(Sample::input).collect())
+    })
+    .await
+}
+
+/// How a schema would grow.
+pub(super) struct Growth {
+    pub(super) schema: SchemaRef,
+    pub(super) added: Vec<String>,
+    pub(super) widened: Vec<String>,
+    /// What was looked at.
+    pub(super) seen: String,
+}
+
+/// How the schema would grow by what comes next: the segments that wait, or where none does, the source's objects that have not
+/// landed. `None` where it would not.
+pub(super) async fn growth(
+    planned: (&Config, &PipelineName, &PipelineConfig),
+    (ledger, zone): (&Arc<dyn Ledger>, &Arc<dyn LandingZone>),
+    decoding: &Arc<dyn Decoding>,
+    schema: &SchemaRef,
+) -> Result<Option<Growth>> {
+    let (config, name, pipeline) = planned;
+    let items = ledger.work(name, &pipeline.from, now(), &[], OBJECTS).await?;
+    let (zone, decoding, schema) = (Arc::clone(zone), Arc::clone(decoding), Arc::clone(schema));
+    if !items.is_empty() {
+        return blocking(move || {
+            let seen = counted(items.len(), "segment that waits", "segments that wait");
+            let inputs = items.iter().filter_map(|item| {
+                // One that cannot be opened fails visibly when it is refined.
+                let input = open_segment(&*zone, &*decoding, &item.segment).ok()?;
+                Some((item.segment.format.clone(), input))
+            });
+            Ok(grow(&*decoding, inputs, schema, seen))
+        })
+        .await;
+    }
+    let Some(stream) = config.streams.get(&pipeline.from) else { return Ok(None) };
+    let progress = Arc::new(StreamProgress::new(Arc::clone(ledger), pipeline.from.clone()));
+    let samples = match samples(config, stream, &decoding, progress).await {
+        Ok(samples) => samples,
+        Err(error) => {
+            // A plan of what is known holds without it.
+            tracing::warn!(stream = %pipeline.from, error = error.chain(), hint = error.hint(), "source not looked at");
+            return Ok(None);
+        }
+    };
+    blocking(move || {
+        let seen = counted(samples.len(), "object that has not landed", "objects that have not landed");
+        let inputs = samples.into_iter().map(|sample| (sample.format.clone(), sample.input()));
+        Ok(grow(&*decoding, inputs, schema, seen))
+    })
+    .await
+}
+
+fn counted(number: usize, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}
+
+fn grow(
+    decoding: &dyn Decoding,
+    inputs: impl Iterator<Item = (String, SegmentInput)>,
+    schema: SchemaRef,
+    seen: String,
+) -> Option<Growth> {
+    let mut growth = Growth { schema, added: Vec::new(), widened: Vec::new(), seen };
+    for (format, input) in inputs {
+        let opened = decoding.format(&format).and_then(|format| format.open(input, &growth.schema));
+        let Ok(mut decoder) = opened else { continue };
+        let mut batches = 0;
+        while batches < BATCHES && matches!(decoder.next_batch(), Ok(Some(_))) {
+            batches += 1;
+        }
+        if let Some(Evolution { schema, added, widened }) = decoder.evolution() {
+            growth.schema = schema;
+            growth.added.extend(added);
+            growth.widened.extend(widened);
+        }
+    }
+    let grows = !growth.added.is_empty() || !growth.widened.is_empty();
+    grows.then_some(growth)
+}
+
+/// The beginnings of the source's first objects, of those that `known` does not know.
+async fn samples(
+    config: &Config,
+    stream: &StreamConfig,
+    decoding: &Arc<dyn Decoding>,
+    known: Arc<dyn Progress>,
+) -> Result<Vec<Sample>> {
+    let mut source = assemble::build_source(config, stream, known, true)?;
     let objects = match source.poll().await? {
         Polled::Batch(RawBatch::Objects(objects)) => objects,
-        Polled::Batch(RawBatch::Records(_)) | Polled::Idle => return Ok(None),
+        Polled::Batch(RawBatch::Records(_)) | Polled::Idle => return Ok(Vec::new()),
     };
     let mut samples = Vec::new();
     for object in objects.into_iter().take(OBJECTS as usize) {
         samples.push(sample(decoding, object).await?);
     }
-    let decoding = Arc::clone(decoding);
-    blocking(move || {
-        let Some(first) = samples.first().map(|sample| sample.format.clone()) else { return Ok(None) };
-        let same = samples.into_iter().filter(|sample| sample.format == first);
-        let inputs = same.map(|sample| SegmentInput::Bytes(Box::new(std::io::Cursor::new(sample.text))));
-        decoding.format(&first)?.infer(inputs.collect())
-    })
-    .await
+    Ok(samples)
 }
 
 /// The beginning of an object, as text of its format.
 struct Sample {
     format: String,
     text: Vec<u8>,
+}
+
+impl Sample {
+    fn input(self) -> SegmentInput {
+        SegmentInput::Bytes(Box::new(std::io::Cursor::new(self.text)))
+    }
 }
 
 async fn sample(decoding: &Arc<dyn Decoding>, object: RawObject) -> Result<Sample> {

@@ -1,5 +1,6 @@
 //! `forebay why`: what became of an object, a segment, or a record.
 
+mod again;
 mod object;
 mod record;
 
@@ -15,7 +16,8 @@ use crate::query::Lake;
 ///
 /// An object is a file's path or its name in the source, or a name in the landing zone. A record is found by a condition
 /// on its columns, in SQL: first in the tables and rejects, then, where none of them has it, in the raw segments, decoded
-/// anew. For each table it tells whether the record is there, or which step did not select it.
+/// anew. For each table it tells whether the record is there, or the first step that did not select it: the record is refined
+/// again for that, by the revision that refined it then.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

@@ -5,11 +5,12 @@ use forebay_model::revision::RouteTarget;
 use forebay_model::{PipelineName, StreamName, TableName, Timestamp};
 use serde_json::{Value, json};
 
-use super::super::listing::{self, moment, number, text, time_value, work_query};
+use super::super::listing::{self, first_line, moment, number, text, time_value, work_query};
 use super::super::{Exit, Failure, Global, show};
+use super::again::{Again, Missed};
 use crate::config::{PipelineConfig, nearest};
 use crate::query::render::visible;
-use crate::query::{BARE_SCHEMA, Lake};
+use crate::query::{BARE_SCHEMA, Lake, Object};
 
 /// What is asked.
 pub(super) struct Asked<'a> {
@@ -21,9 +22,9 @@ pub(super) struct Asked<'a> {
 
 /// A record's place.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
-    segment: String,
-    record: u64,
+pub(super) struct Place {
+    pub(super) segment: String,
+    pub(super) record: u64,
 }
 
 pub(super) async fn why(global: &Global, lake: &Lake, asked: &Asked<'_>) -> anyhow::Result<Exit> {
@@ -33,6 +34,7 @@ pub(super) async fn why(global: &Global, lake: &Lake, asked: &Asked<'_>) -> anyh
     if pipelines.is_empty() {
         return Err(Failure::new(Exit::NotFound, format!("no pipeline reads stream `{stream}`")).into());
     }
+    let again = Again::open(lake).await?;
     let mut any = false;
     for (name, pipeline) in pipelines {
         let mut places = find(lake, asked, &stream, name, pipeline).await?;
@@ -40,7 +42,7 @@ pub(super) async fn why(global: &Global, lake: &Lake, asked: &Asked<'_>) -> anyh
         places.dedup();
         for place in places.iter().take(usize::try_from(asked.limit).unwrap_or(usize::MAX)) {
             any = true;
-            let answer = tell(lake, name, pipeline, place).await?;
+            let answer = tell(lake, &again, name, pipeline, place).await?;
             if global.json() { show::object(&answer)? } else { show::line(&in_words(&answer))? }
         }
     }
@@ -136,7 +138,13 @@ fn quoted(table: &TableName) -> String {
 }
 
 /// What became of one record in one pipeline.
-async fn tell(lake: &Lake, name: &PipelineName, pipeline: &PipelineConfig, place: &Place) -> anyhow::Result<Value> {
+async fn tell(
+    lake: &Lake,
+    again: &Again<'_>,
+    name: &PipelineName,
+    pipeline: &PipelineConfig,
+    place: &Place,
+) -> anyhow::Result<Value> {
     let Place { segment, record } = place;
     let config = &lake.stores().config;
     let work = work_query(config);
@@ -144,30 +152,40 @@ async fn tell(lake: &Lake, name: &PipelineName, pipeline: &PipelineConfig, place
     let values = vec![("segment", ScalarValue::from(segment.as_str())), ("pipeline", ScalarValue::from(name.as_str()))];
     let state = listing::objects(lake, &sql, values).await?.into_iter().next().unwrap_or_default();
     let rejected = rows_in(lake, &pipeline.rejects, place, "stage, code, message, retryable, ").await?;
-    let mut routes = Vec::new();
+    let mut found = Vec::new();
     for (route, target) in &pipeline.routes {
         let RouteTarget::Table { table, .. } = target else { continue };
-        let rows = rows_in(lake, table, place, "").await?;
-        routes.push(json!({
+        found.push((route, table, rows_in(lake, table, place, "").await?));
+    }
+    let ask = text(&state, "state") == "loaded" && rejected.is_empty();
+    let followed = match found.iter().any(|(_, _, rows)| rows.is_empty()) && ask {
+        true => Some(again.follow(name, pipeline, place).await),
+        false => None,
+    };
+    let missed = |route: &str| match followed.as_ref()? {
+        Ok(followed) => Some(followed.missed(route)),
+        Err(error) => Some(Missed { step: None, why: format!("it cannot be refined again to tell why: {error:#}") }),
+    };
+    let routes = found.into_iter().map(|(route, table, rows)| {
+        let missed = if rows.is_empty() { missed(route) } else { None };
+        let (step, why) = missed.map(|Missed { step, why }| (step, why)).unzip();
+        json!({
             "route": route,
             "table": table,
             "rows": rows.len(),
             "loaded_at": rows.first().and_then(|row| row.get("at")),
-            "not_selected_by": rows.is_empty().then(|| step_of(route, pipeline)),
-        }));
-    }
+            "not_selected_by": step.flatten(),
+            "why": why,
+        })
+    });
     Ok(json!({
         "pipeline": name, "segment": segment, "record": record, "state": state,
-        "rejected": rejected.into_iter().next(), "routes": routes,
+        "rejected": rejected.into_iter().next(), "routes": routes.collect::<Vec<_>>(),
+        "steps": pipeline.steps.iter().map(|step| step.name.as_str()).collect::<Vec<_>>(),
     }))
 }
 
-async fn rows_in(
-    lake: &Lake,
-    table: &TableName,
-    place: &Place,
-    columns: &str,
-) -> anyhow::Result<Vec<crate::query::Object>> {
+async fn rows_in(lake: &Lake, table: &TableName, place: &Place, columns: &str) -> anyhow::Result<Vec<Object>> {
     if !lake.has(table) {
         return Ok(Vec::new());
     }
@@ -182,18 +200,13 @@ async fn rows_in(
     listing::objects(lake, &sql, values).await
 }
 
-/// The step that a route is of, as far as the config tells: `step 1 (fraud)`.
-fn step_of(route: &str, pipeline: &PipelineConfig) -> String {
-    let steps = &pipeline.steps;
-    let index = match route.split_once('.') {
-        Some((step, _)) => steps.iter().position(|known| known.name == step),
-        // `out` of a step that is not the last feeds the next one.
-        None if steps.len() == 1 || route == "out" => steps.len().checked_sub(1),
-        None => None,
-    };
-    match index.and_then(|index| steps.get(index).map(|step| (index + 1, step))) {
-        Some((number, step)) => format!("step {number} ({})", step.name),
-        None => format!("the step of route {route}"),
+/// Who rejected: `decode`, or `step 1 (keep)`.
+fn stage_in_words(stage: &str, answer: &Object) -> String {
+    let Some(name) = stage.strip_prefix("step:") else { return stage.to_owned() };
+    let mut steps = answer.get("steps").and_then(Value::as_array).into_iter().flatten();
+    match steps.position(|step| step == name) {
+        Some(index) => format!("step {} ({name})", index + 1),
+        None => format!("step {name}"),
     }
 }
 
@@ -208,8 +221,8 @@ fn in_words(answer: &Value) -> String {
     }
     parts.push(format!("{} revision {}", text(answer, "pipeline"), number(state, "revision")));
     if let Some(rejected) = answer.get("rejected").and_then(Value::as_object) {
-        let message = visible(text(rejected, "message"));
-        let (stage, code) = (text(rejected, "stage"), text(rejected, "code"));
+        let message = visible(first_line(text(rejected, "message")));
+        let (stage, code) = (stage_in_words(text(rejected, "stage"), answer), text(rejected, "code"));
         parts.push(format!("rejected by {stage} at {}: {code}, {message}", moment(rejected, "at")));
         return parts.join(" · ");
     }
@@ -217,7 +230,7 @@ fn in_words(answer: &Value) -> String {
     for route in routes {
         let table = text(route, "table");
         parts.push(match number(route, "rows") {
-            0 => format!("not in {table}: {} did not select it", text(route, "not_selected_by")),
+            0 => format!("not in {table}: {}", text(route, "why")),
             1 => format!("in {table} since {}", moment(route, "loaded_at")),
             rows => format!("{rows} rows in {table} since {}", moment(route, "loaded_at")),
         });

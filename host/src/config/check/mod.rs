@@ -198,15 +198,19 @@ impl<'a> Check<'a> {
             let Some(shape::Stream { source, format }) = self.section(node) else { continue };
             let source = Value::Object(source);
             let format = format.unwrap_or_else(|| Value::from("auto"));
-            if let Err(error) = rooms::source(&source) {
-                self.problem_at(&["streams", &key, "source"], error.chain(), error.hint().map(str::to_owned));
-            }
-            if let Err(error) = rooms::format(&format) {
-                self.problem_at(&["streams", &key, "format"], error.chain(), error.hint().map(str::to_owned));
-            }
+            self.room(&["streams", &key, "source"], &source, rooms::source);
+            self.room(&["streams", &key, "format"], &format, rooms::format);
             streams.insert(name, StreamConfig { source: Settings::new(source), format: Settings::new(format) });
         }
         streams
+    }
+
+    /// What a room says of its settings, at the key within them that it says it of.
+    fn room(&mut self, path: &[&str], value: &Value, check: fn(&Value) -> forebay_model::Result<()>) {
+        let Err(error) = check(value) else { return };
+        let within = rooms::at_fault(value, &error.chain(), check);
+        let path: Vec<_> = path.iter().copied().chain(within.iter().map(String::as_str)).collect();
+        self.problem_at(&path, error.chain(), error.hint().map(str::to_owned));
     }
 
     /// Two owners of one folder would take each other's files for their own.

@@ -104,6 +104,10 @@ impl Ledger for MemoryLedger {
         Ok((!taken).then(|| Box::new(MemoryLease(lease)) as Box<dyn HostLease>))
     }
 
+    async fn host_runs(&self) -> Result<bool> {
+        Ok(self.lease.lock().unwrap_or_else(PoisonError::into_inner).load(Ordering::SeqCst))
+    }
+
     async fn land(&self, landing: &Landing) -> Result<LandOutcome> {
         crate::check::landing(landing)?;
         self.write(|state| state.land(landing))

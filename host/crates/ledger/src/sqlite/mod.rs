@@ -172,6 +172,10 @@ impl Ledger for SqliteLedger {
         Ok(open::lock(&self.path)?.map(|file| Box::new(FileLease { _file: file }) as Box<dyn HostLease>))
     }
 
+    async fn host_runs(&self) -> Result<bool> {
+        Ok(open::is_locked(&self.path)?)
+    }
+
     async fn land(&self, landing: &Landing) -> Result<LandOutcome> {
         crate::check::landing(landing)?;
         let outcome = write!(self, "listing a landing", |db| intake::land(db, landing))?;

@@ -22,6 +22,10 @@ const BUSY: Duration = Duration::from_secs(30);
 /// Up to this size the whole file is checked when it is opened (about a tenth of a second); a larger one as it is read.
 const CHECKED_BYTES: u64 = 64 << 20;
 
+/// How often the lock is tried where it is taken, and the pause between.
+const LOCK_ATTEMPTS: u32 = 4;
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
+
 /// What [`open`] found.
 pub(super) struct Opened {
     pub(super) id: Uuid,
@@ -229,10 +233,30 @@ pub(super) fn lock(path: &Path) -> Result<Option<File>> {
         .write(true)
         .open(&name)
         .map_err(|source| file(&name, "opening the lock file", source))?;
-    match lock.try_lock() {
-        Ok(()) => Ok(Some(lock)),
-        Err(TryLockError::WouldBlock) => Ok(None),
-        Err(TryLockError::Error(source)) => Err(file(&name, "taking the lock", source)),
+    for attempt in 1..=LOCK_ATTEMPTS {
+        match lock.try_lock() {
+            Ok(()) => return Ok(Some(lock)),
+            // Who only looks ([`is_locked`]) has it for an instant.
+            Err(TryLockError::WouldBlock) if attempt < LOCK_ATTEMPTS => std::thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::WouldBlock) => break,
+            Err(TryLockError::Error(source)) => return Err(file(&name, "taking the lock", source)),
+        }
+    }
+    Ok(None)
+}
+
+/// Whether a process holds the lock. Those who look share it, for an instant.
+pub(super) fn is_locked(path: &Path) -> Result<bool> {
+    let name = beside(path, ".lock");
+    let lock = match File::open(&name) {
+        Ok(lock) => lock,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        Err(source) => return Err(file(&name, "opening the lock file", source)),
+    };
+    match lock.try_lock_shared() {
+        Ok(()) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(source)) => Err(file(&name, "looking at the lock", source)),
     }
 }
 

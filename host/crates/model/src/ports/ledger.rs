@@ -226,6 +226,8 @@ pub trait Ledger: Send + Sync + std::fmt::Debug {
 
     /// The right to run this ledger's streams and pipelines; `None` where a live process has it.
     async fn lease_host(&self) -> Result<Option<Box<dyn HostLease>>>;
+    /// Whether a live process has the lease. It takes nothing, and answers on a ledger that was opened to be read too.
+    async fn host_runs(&self) -> Result<bool>;
 
     // Intake.
 

@@ -51,9 +51,17 @@ pub trait Listener: Send + Sync {
 
 /// The ledger's view of one stream, for its source.
 #[derive(Debug)]
-struct StreamProgress {
+pub struct StreamProgress {
     ledger: Arc<dyn Ledger>,
     stream: StreamName,
+}
+
+impl StreamProgress {
+    /// Of a stream.
+    #[must_use]
+    pub fn new(ledger: Arc<dyn Ledger>, stream: StreamName) -> Self {
+        Self { ledger, stream }
+    }
 }
 
 #[async_trait::async_trait]
@@ -185,8 +193,7 @@ impl Driver {
         let source = match &mut self.source {
             Some(source) => source,
             None => {
-                let progress =
-                    StreamProgress { ledger: Arc::clone(&self.context.ledger), stream: self.context.stream.clone() };
+                let progress = StreamProgress::new(Arc::clone(&self.context.ledger), self.context.stream.clone());
                 self.source.insert((self.context.source)(Arc::new(progress))?)
             }
         };
@@ -232,6 +239,32 @@ impl StreamContext {
     }
 }
 
+/// Whether a ledger that is still to be made can have this zone: it is refused before there is one.
+///
+/// # Errors
+/// Class fenced, where the zone is another ledger's or holds something already.
+pub async fn check_unclaimed(zone: &dyn LandingZone) -> Result<()> {
+    match zone.identity().await? {
+        Some(identity) => Err(Error::fenced(format!(
+            "the landing zone belongs to ledger {}, and the ledger of this config would be a new one",
+            identity.ledger
+        ))
+        .with_hint(NOT_ITS_LEDGER)),
+        None => check_empty(zone).await,
+    }
+}
+
+async fn check_empty(zone: &dyn LandingZone) -> Result<()> {
+    if zone.list("").await?.is_empty() {
+        return Ok(());
+    }
+    Err(Error::fenced("the landing zone is not empty, and no ledger has claimed it")
+        .with_hint("give [landing] url an empty folder: what lies there was not landed by forebay"))
+}
+
+const NOT_ITS_LEDGER: &str =
+    "put the ledger of this zone back, or give the new ledger an empty landing zone and new tables";
+
 /// Takes the landing zone for a ledger, or finds that it has it already.
 ///
 /// # Errors
@@ -244,12 +277,9 @@ pub async fn claim_zone(zone: &dyn LandingZone, ledger: &dyn Ledger, clock: &dyn
             identity.ledger,
             ledger.id()
         ))
-        .with_hint("put the ledger of this zone back, or give the new ledger an empty landing zone and new tables")),
-        None if !zone.list("").await?.is_empty() => {
-            Err(Error::fenced("the landing zone is not empty, and no ledger has claimed it")
-                .with_hint("give [landing] url an empty folder: what lies there was not landed by forebay"))
-        }
+        .with_hint(NOT_ITS_LEDGER)),
         None => {
+            check_empty(zone).await?;
             let identity = forebay_model::ports::ZoneIdentity { version: 1, ledger: ledger.id(), since: clock.now() };
             zone.claim(&identity).await
         }

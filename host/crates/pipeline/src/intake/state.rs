@@ -13,7 +13,7 @@
 use std::time::Duration;
 
 use forebay_model::ports::{JournalEntry, LandOutcome, Landing, Polled};
-use forebay_model::{Error, LandedSegment, RawBatch, Result, SegmentId};
+use forebay_model::{Error, ErrorClass, LandedSegment, RawBatch, Result, SegmentId};
 use uuid::Uuid;
 
 use crate::policy::{Action, ONCE_ATTEMPTS, Scope, decide};
@@ -119,6 +119,8 @@ pub struct Intake {
     stopping: bool,
     /// Errors of objects that stay undelivered: with `once`, the run ends with the first.
     failed: Option<Error>,
+    /// What the last poll failed with. A source tells what is wrong with an object once: the same twice is its own.
+    last_error: Option<String>,
     /// What failed is delivered again only by a source that is built anew.
     reopen: bool,
 }
@@ -127,7 +129,16 @@ impl Intake {
     /// A stream that has not started. With `once` it finishes when the source has nothing more.
     #[must_use]
     pub fn new(ledger: Uuid, once: bool) -> Self {
-        Self { ledger, once, phase: Phase::Starting, attempts: 0, stopping: false, failed: None, reopen: false }
+        Self {
+            ledger,
+            once,
+            phase: Phase::Starting,
+            attempts: 0,
+            stopping: false,
+            failed: None,
+            last_error: None,
+            reopen: false,
+        }
     }
 
     /// One step. After [`Effect::Finish`] it does nothing.
@@ -183,6 +194,9 @@ impl Intake {
         if !matches!(self.phase, Phase::Polling) {
             return;
         }
+        if result.is_ok() {
+            self.last_error = None;
+        }
         match result {
             Ok(Polled::Batch(batch)) => {
                 self.phase = Phase::Landing;
@@ -197,19 +211,31 @@ impl Intake {
                 out.push(Effect::Report(Report::CaughtUp));
                 self.poll(out);
             }
-            Err(error) if self.once => {
-                // One object that cannot be read does not keep the others from landing.
-                self.attempts += 1;
-                self.note("polling the source", &error, out);
-                let stop = matches!(decide(Scope::Landing, error.class(), 1), Action::Stop);
-                if stop || self.attempts > 1000 {
-                    return self.finish(Err(error), out);
-                }
-                self.failed.get_or_insert(error);
-                out.push(Effect::Poll);
-            }
+            Err(error) if self.once => self.on_poll_failed(error, out),
             Err(error) => self.again("polling the source", error, Phase::Polling, out),
         }
+    }
+
+    /// With `once`: an object that cannot be read does not keep the others from landing; a source that fails itself ends the
+    /// run, at once where only a person can help.
+    fn on_poll_failed(&mut self, error: Error, out: &mut Vec<Effect>) {
+        let text = error.chain();
+        if self.last_error.as_ref() == Some(&text) {
+            return match error.class() {
+                ErrorClass::Retry => self.again("polling the source", error, Phase::Polling, out),
+                ErrorClass::Operator | ErrorClass::RejectRows | ErrorClass::Fenced | ErrorClass::Bug => {
+                    self.finish(Err(error), out);
+                }
+            };
+        }
+        self.last_error = Some(text);
+        self.attempts = 1;
+        if matches!(decide(Scope::Landing, error.class(), 1), Action::Stop) {
+            return self.finish(Err(error), out);
+        }
+        self.note("polling the source", &error, out);
+        self.failed.get_or_insert(error);
+        out.push(Effect::Poll);
     }
 
     fn on_landed(&mut self, batch: LandedBatch, out: &mut Vec<Effect>) {
@@ -367,5 +393,73 @@ impl Intake {
     fn finish(&mut self, result: Result<()>, out: &mut Vec<Effect>) {
         self.phase = Phase::Finished;
         out.push(Effect::Finish(result));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Steps a stream of `run --once` whose polls fail with these errors, the last one for ever, until it ends; what was told, and
+    /// how often the source was asked.
+    fn polls(errors: &[Error]) -> (Vec<String>, usize) {
+        let mut intake = Intake::new(Uuid::nil(), true);
+        let (mut told, mut asked) = (Vec::new(), 0);
+        let mut effects = intake.step(Event::Unjournalled(Ok(Vec::new())));
+        while let Some(effect) = (!effects.is_empty()).then(|| effects.remove(0)) {
+            let event = match effect {
+                Effect::Poll => {
+                    let error = errors.get(asked).or(errors.last()).map(copy);
+                    asked += 1;
+                    Event::Polled(error.map_or(Ok(Polled::Idle), Err))
+                }
+                Effect::WakeAfter(_) => Event::Woke,
+                Effect::Report(Report::Failed { error, .. }) => {
+                    told.push(error);
+                    continue;
+                }
+                Effect::Finish(result) => {
+                    told.push(format!("the end: {}", result.err().map(|error| error.chain()).unwrap_or_default()));
+                    break;
+                }
+                other @ (Effect::FindUnjournalled
+                | Effect::Land(_)
+                | Effect::List(_)
+                | Effect::Journal(_)
+                | Effect::Acknowledge(_)
+                | Effect::Discard(_)
+                | Effect::Reopen
+                | Effect::Report(_)) => {
+                    told.push(format!("{other:?}"));
+                    continue;
+                }
+            };
+            effects.extend(intake.step(event));
+            assert!(asked < 100, "it goes on for ever: {told:?}");
+        }
+        (told, asked)
+    }
+
+    fn copy(error: &Error) -> Error {
+        Error::new(error.class(), error.to_string())
+    }
+
+    #[test]
+    fn once_a_source_that_is_not_there_is_told_once_and_ends_the_run() {
+        let (told, asked) = polls(&[Error::operator("no folder")]);
+        assert_eq!((told, asked), (vec!["no folder".to_owned(), "the end: no folder".to_owned()], 2));
+    }
+
+    #[test]
+    fn once_a_source_that_may_come_back_is_asked_as_often_as_the_policy_says() {
+        let (told, asked) = polls(&[Error::new(ErrorClass::Retry, "busy")]);
+        assert_eq!(asked, usize::try_from(ONCE_ATTEMPTS).unwrap_or_default());
+        assert_eq!(told, ["busy", "busy", "busy", "the end: busy"]);
+    }
+
+    #[test]
+    fn once_objects_that_cannot_be_read_are_told_one_by_one() {
+        let errors = [Error::operator("a"), Error::operator("b"), Error::operator("c"), Error::operator("c")];
+        assert_eq!(polls(&errors), (vec!["a".into(), "b".into(), "c".into(), "the end: c".into()], 4));
     }
 }

@@ -28,11 +28,11 @@ pub struct Chain<'a> {
 }
 
 /// A reject before its raw text is looked up.
-struct Refusal {
+pub(super) struct Refusal {
     record: u64,
     stage: RejectStage,
-    code: String,
-    message: String,
+    pub(super) code: String,
+    pub(super) message: String,
     retryable: bool,
 }
 
@@ -139,7 +139,8 @@ fn count(first: u64, records: u32, routes: &[RouteBatch], rejected: u64) -> Segm
     SegmentCounts { records, loaded, filtered: records - loaded - rejected, rejected, rescued: 0 }
 }
 
-fn apply_step(
+/// One step over some rows: what leads on is returned, what leaves is added to `leaving` by where it leads.
+pub(super) fn apply_step(
     step: &BoundStep,
     seat: &mut Seat<'_>,
     object: &str,

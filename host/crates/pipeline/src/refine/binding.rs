@@ -121,8 +121,9 @@ impl Refine {
             Err(error) => {
                 out.push(Effect::DropBinding(id));
                 let retry = error.class() == ErrorClass::Retry;
-                if !retry {
-                    self.not_bound(error, out);
+                if let (Some(revision), false) = (self.revision, retry) {
+                    let hint = error.hint().map(ToOwned::to_owned);
+                    out.push(Effect::Report(Report::NotGrown { revision, error: error.chain(), hint }));
                 }
                 !retry
             }

@@ -184,7 +184,7 @@ impl PipelineContext {
             }
             Report::SegmentFailed(_) => metrics.segments_failed.add(1),
             Report::Waiting(segments) => metrics.segments_waiting.set(*segments),
-            Report::Serving { .. } | Report::NotBound { .. } | Report::Retrying { .. } => {}
+            Report::Serving { .. } | Report::NotBound { .. } | Report::NotGrown { .. } | Report::Retrying { .. } => {}
         }
     }
 }
@@ -391,7 +391,8 @@ impl Driver {
                 }
             };
         tracing::info!(
-            pipeline = %pipeline, version = schema.version, added = ?evolution.added, widened = ?evolution.widened,
+            pipeline = %pipeline, version = schema.version, added = evolution.added.join(", "),
+            widened = evolution.widened.join(", "),
             "schema grew"
         );
         let summary = self.adopt(id, bound).await?;

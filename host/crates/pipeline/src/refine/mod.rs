@@ -14,3 +14,4 @@ pub mod rescue;
 pub mod rows;
 pub mod segment;
 pub mod state;
+pub mod trace;

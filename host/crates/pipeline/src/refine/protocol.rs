@@ -158,8 +158,10 @@ pub enum Effect {
 pub enum Report {
     /// A binding serves from now on.
     Serving { revision: RevisionId, schema_version: u32 },
-    /// A revision or a schema could not be bound; the former one serves on where there is one.
+    /// A revision could not be bound; the former one serves on where there is one.
     NotBound { revision: RevisionId, error: String, hint: Option<String> },
+    /// A grown schema could not be bound: the one before serves on, and what is new is rescued.
+    NotGrown { revision: RevisionId, error: String, hint: Option<String> },
     /// A segment failed and waits.
     SegmentFailed(Box<SegmentFailure>),
     /// A group is loaded.

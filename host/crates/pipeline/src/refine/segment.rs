@@ -13,7 +13,9 @@ use arrow_schema::DataType;
 use forebay_model::load::{RefinedSegment, RejectCount, StagedFile};
 use forebay_model::ports::{LandingZone, SegmentContext, StagedWriter, StagingRequest, WorkItem};
 use forebay_model::schema::Evolution;
-use forebay_model::{Error, Reject, Result, RouteBatch, SegmentCounts, Timestamp, TransformedBatch, column};
+use forebay_model::{
+    Error, LandedSegment, Reject, Result, RouteBatch, SegmentCounts, Timestamp, TransformedBatch, column,
+};
 
 use super::apply::Chain;
 use super::bind::{BoundPipeline, Target};
@@ -80,14 +82,7 @@ pub fn refine(place: &Workplace, bound: &BoundPipeline, job: &SegmentJob) -> Res
         let input = open_segment(place.zone.as_ref(), place.decoding.as_ref(), segment)?;
         format.open(input, &bound.schema.schema)
     })?;
-    let context = SegmentContext {
-        stream: segment.stream.to_string(),
-        segment: segment.id.to_string(),
-        partition: segment.partition.to_string(),
-        first_position: segment.first.to_string(),
-        landed_at: segment.landed_at,
-        seed: segment.id.seed(),
-    };
+    let context = context_of(segment);
     let mut chain = Chain::new(bound, &context, segment.object_key());
     let mut staging = Staging::new(bound, job);
     let mut evolves = false;
@@ -109,6 +104,18 @@ pub fn refine(place: &Workplace, bound: &BoundPipeline, job: &SegmentJob) -> Res
     drop(decoder);
     let staged = clocks.timed(Stage::Encode, || staging.finish())?;
     Ok(SegmentOutcome::Staged(Box::new(staged)))
+}
+
+/// What instances are told of the segment.
+pub(super) fn context_of(segment: &LandedSegment) -> SegmentContext {
+    SegmentContext {
+        stream: segment.stream.to_string(),
+        segment: segment.id.to_string(),
+        partition: segment.partition.to_string(),
+        first_position: segment.first.to_string(),
+        landed_at: segment.landed_at,
+        seed: segment.id.seed(),
+    }
 }
 
 /// Writers of one segment, each made with its first row.

@@ -89,7 +89,25 @@ impl DeltaWarehouse {
         {
             tracing::warn!(table = name, %error, "log not cleaned up");
         }
-        tracing::info!(table = name, ?report, dry_run = options.dry_run, "table maintained");
+        let MaintainReport {
+            files_before,
+            files_after,
+            compacted_files,
+            compacted_bytes,
+            vacuumed_files,
+            vacuumed_bytes,
+        } = report;
+        tracing::info!(
+            table = name,
+            files_before,
+            files_after,
+            compacted_files,
+            compacted_bytes,
+            vacuumed_files,
+            vacuumed_bytes,
+            dry_run = options.dry_run,
+            "table maintained"
+        );
         Ok(report)
     }
 
