@@ -20,7 +20,7 @@ impl Refine {
     pub(super) fn bind(&mut self, out: &mut Vec<Effect>) {
         let recovering =
             !self.recovered || !self.recovering.is_empty() || self.committing.as_ref().is_some_and(|c| c.recovery);
-        let (Some(revision), Some(schema), false) = (self.revision, self.schema.clone(), recovering) else { return };
+        let (Some((revision, _)), Some(schema), false) = (self.revision, self.schema.clone(), recovering) else { return };
         let id = self.next_binding;
         self.next_binding += 1;
         self.making = Some(id);
@@ -54,8 +54,7 @@ impl Refine {
         self.requeue_growing(false);
         match result {
             Ok(summary) => {
-                let former = self.serving.and_then(|id| self.bindings.get(&id)).map(|bound| bound.revision);
-                if former != Some(summary.revision) {
+                if std::mem::take(&mut self.awaited) {
                     out.push(Effect::RetryFailed);
                     self.dirty = true;
                 }
@@ -72,6 +71,7 @@ impl Refine {
         self.broken = None;
         out.push(Effect::Report(Report::Serving {
             revision: summary.revision,
+            number: summary.number,
             schema_version: summary.schema_version,
         }));
         self.bindings.insert(id, summary);
@@ -80,9 +80,10 @@ impl Refine {
     }
 
     fn not_bound(&mut self, error: Error, out: &mut Vec<Effect>) {
-        if let Some(revision) = self.revision {
+        if let Some((revision, number)) = self.revision {
             out.push(Effect::Report(Report::NotBound {
                 revision,
+                number,
                 error: error.chain(),
                 hint: error.hint().map(ToOwned::to_owned),
             }));
@@ -139,7 +140,7 @@ impl Refine {
 
     pub(super) fn grow(&mut self, binding: BindingId, item: WorkItem, evolution: Evolution, out: &mut Vec<Effect>) {
         let grown_already = self.serving != Some(binding);
-        let (Some(revision), Some(from), false) = (self.revision, self.schema.clone(), grown_already) else {
+        let (Some((revision, _)), Some(from), false) = (self.revision, self.schema.clone(), grown_already) else {
             self.queue.push_front(Queued { item, accept_schema: false });
             return;
         };
