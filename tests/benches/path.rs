@@ -3,7 +3,7 @@
 //! Input: 500,000 payments of about 220 bytes as JSON lines, made here, the same each time; or the folder of `*.jsonl` that
 //! `FOREBAY_BENCH_INPUT` names (then only the whole way reads it whole). Files lie in `FOREBAY_BENCH_DIR`, or where temporary files do.
 //! The machine drifts: compare ratios, not megabytes. `cargo bench --workspace --bench path -- rules` prints one part only; the parts
-//! are `stages`, `rules` and `whole`.
+//! are `stages`, `rules`, `swap` and `whole`.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -16,6 +16,7 @@
 mod input;
 mod rules;
 mod stages;
+mod swap;
 mod whole;
 
 fn main() {
@@ -37,6 +38,9 @@ fn main() {
     }
     if wants("rules") {
         rules::figures(&made);
+    }
+    if wants("swap") {
+        swap::figures(&made, folder.path(), vec![whole::binary().into_os_string(), "compile-module".into()]);
     }
     if wants("whole") {
         whole::figures(given.as_deref().unwrap_or(&made), folder.path());

@@ -37,7 +37,7 @@ impl Module for Gated {
     ) -> Result<Arc<dyn BoundTransform>> {
         self.begun.send(()).unwrap();
         // An error is an open gate too.
-        drop(self.open.lock().unwrap().recv());
+        let _ = self.open.lock().unwrap().recv();
         self.module.bind(input, config, assets)
     }
 }
