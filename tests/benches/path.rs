@@ -19,10 +19,13 @@ mod stages;
 mod swap;
 mod whole;
 
-fn main() {
+fn main() -> std::process::ExitCode {
+    if let Some(code) = swap::compile_if_asked() {
+        return code;
+    }
     // `cargo test --benches` runs benches without this argument: then there is nothing to do.
     if !std::env::args().any(|argument| argument == "--bench") {
-        return;
+        return std::process::ExitCode::SUCCESS;
     }
     let wanted: Vec<_> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     let wants = |part: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == part);
@@ -40,9 +43,10 @@ fn main() {
         rules::figures(&made);
     }
     if wants("swap") {
-        swap::figures(&made, folder.path(), vec![whole::binary().into_os_string(), "compile-module".into()]);
+        swap::figures(&made, folder.path());
     }
     if wants("whole") {
         whole::figures(given.as_deref().unwrap_or(&made), folder.path());
     }
+    std::process::ExitCode::SUCCESS
 }

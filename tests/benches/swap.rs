@@ -239,6 +239,16 @@ impl Place {
     }
 }
 
+/// The argument that makes this binary compile a module and end, as the host's hidden verb does.
+const COMPILE: &str = "compile-module";
+
+/// Compiles a module where this process was started to do that.
+pub(crate) fn compile_if_asked() -> Option<std::process::ExitCode> {
+    let mut arguments = std::env::args_os().skip(1);
+    let asked = arguments.next().is_some_and(|argument| argument == COMPILE);
+    asked.then(|| forebay_sandbox::compile_child_main(arguments))
+}
+
 fn milliseconds(took: Duration) -> f64 {
     took.as_secs_f64() * 1e3
 }
@@ -263,13 +273,13 @@ fn pause_line(what: &str, done: &[(Instant, u32)]) -> Duration {
 }
 
 /// The page's part.
-pub(crate) fn figures(folder: &Path, work: &Path, compile: Vec<std::ffi::OsString>) {
+pub(crate) fn figures(folder: &Path, work: &Path) {
     println!("swap of a revision while data flows, one worker");
     let text = std::fs::read(folder.join("part-00.jsonl")).unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let options = SandboxOptions {
         cache_dir: Some(work.join("swap-cache")),
-        compile_command: Some(compile),
+        compile_command: Some(vec![std::env::current_exe().unwrap().into_os_string(), COMPILE.into()]),
         ..SandboxOptions::default()
     };
     let sandbox = Sandbox::new(options).unwrap();

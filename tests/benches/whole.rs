@@ -70,7 +70,7 @@ fn prepare(place: &Path, files: &[PathBuf], workers: usize) {
 }
 
 /// Built with the profile of benches, as this is.
-pub(crate) fn binary() -> PathBuf {
+fn binary() -> PathBuf {
     let exe = std::env::current_exe().unwrap();
     let profile = exe.parent().and_then(Path::parent).unwrap();
     let target = profile.parent().unwrap();

@@ -95,7 +95,7 @@ pub(crate) async fn run(config: Config, global: Global, args: RunArgs) -> anyhow
     let host = Arc::new(Host { config, args, ledger, zone, warehouses, workers, budget, parts });
     let mut tasks = Tasks { begun, running: JoinSet::new(), ends: Ends::new() };
     let (stopped, refused) = host.run(&global, watch, &mut tasks).await?;
-    Ok(host.exit(tasks.ends, stopped, refused)?)
+    host.exit(tasks.ends, stopped, refused)
 }
 
 /// A ledger that is older than its tables is refused: it would load again what they have.
@@ -197,7 +197,7 @@ impl Host {
                 ended = tasks.next() => match ended {
                     Some((part, result)) => {
                         if !self.args.once {
-                            tell_end(&part, &result);
+                            tell_end(&part, result);
                         }
                     }
                     None => return false,
@@ -232,11 +232,13 @@ impl Host {
     /// The exit code; the error of a part that ended with one.
     fn exit(&self, ends: Ends, stopped: bool, refused: bool) -> anyhow::Result<Exit> {
         for (part, result) in ends {
-            result.map_err(|error| anyhow::Error::from(error).context(match part {
-                Part::Stream(name) => format!("stream {name}"),
-                Part::Pipeline(name) => format!("pipeline {name}"),
-                Part::Change => "a change of the config".to_owned(),
-            }))?;
+            result.map_err(|error| {
+                anyhow::Error::from(error).context(match part {
+                    Part::Stream(name) => format!("stream {name}"),
+                    Part::Pipeline(name) => format!("pipeline {name}"),
+                    Part::Change => "a change of the config".to_owned(),
+                })
+            })?;
         }
         let summary = self.summary(0.0);
         let rejected = self.args.fail_on == Some(FailOn::Rejects) && summary.rejected() > 0;

@@ -82,7 +82,10 @@ impl Reloader {
         let difference = Difference::between(&self.runs.borrow(), &meant, &host.args.pipelines);
         if !difference.restart.is_empty() && difference.restart != self.told {
             let keys = difference.restart.join(", ");
-            tracing::warn!(keys, "these keys of the config changed: restart forebay to use them; the rest takes effect now");
+            tracing::warn!(
+                keys,
+                "these keys of the config changed: restart forebay to use them; the rest takes effect now"
+            );
         }
         self.told.clone_from(&difference.restart);
         if difference.changes_no_part() {
@@ -92,7 +95,9 @@ impl Reloader {
         // First what may fail: then nothing has stopped.
         if let Err(error) = self.open(&meant, &difference).await {
             tracing::error!(
-                error = error.chain(), hint = error.hint(), "the changed config cannot be taken; the one before goes on"
+                error = error.chain(),
+                hint = error.hint(),
+                "the changed config cannot be taken; the one before goes on"
             );
             return error.class() == ErrorClass::Retry;
         }

@@ -50,7 +50,8 @@ impl Watch {
             // Full means that it will look anyway.
             let _ = wake.try_send(());
         });
-        let watcher = watcher.inspect_err(|error| tracing::debug!(%error, "no notifications; changes are found by looking"));
+        let watcher =
+            watcher.inspect_err(|error| tracing::debug!(%error, "no notifications; changes are found by looking"));
         let mut watch = Self {
             modules: config.modules.watch.clone(),
             root: config.root.clone(),
@@ -79,16 +80,16 @@ impl Watch {
         let folders = assets.iter().filter_map(|asset| asset.parent().map(Path::to_owned));
         let folders: BTreeSet<_> = folders.chain([self.modules.clone(), self.root.clone()]).collect();
         self.assets = assets;
-        self.notify(folders);
+        self.notify(&folders);
     }
 
-    fn notify(&mut self, folders: BTreeSet<PathBuf>) {
+    fn notify(&mut self, folders: &BTreeSet<PathBuf>) {
         let Some(watcher) = &mut self.watcher else { return };
-        for folder in self.notified.difference(&folders) {
+        for folder in self.notified.difference(folders) {
             // One that is gone is not watched any more.
             drop(watcher.unwatch(folder));
         }
-        let mut notified: BTreeSet<_> = self.notified.intersection(&folders).cloned().collect();
+        let mut notified: BTreeSet<_> = self.notified.intersection(folders).cloned().collect();
         for folder in folders.difference(&self.notified) {
             match watcher.watch(folder, notify::RecursiveMode::NonRecursive) {
                 Ok(()) => drop(notified.insert(folder.clone())),

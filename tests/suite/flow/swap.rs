@@ -29,12 +29,7 @@ impl Module for Gated {
         self.module.description()
     }
 
-    fn bind(
-        &self,
-        input: &SchemaRef,
-        config: &serde_json::Value,
-        assets: &Assets,
-    ) -> Result<Arc<dyn BoundTransform>> {
+    fn bind(&self, input: &SchemaRef, config: &serde_json::Value, assets: &Assets) -> Result<Arc<dyn BoundTransform>> {
         self.begun.send(()).unwrap();
         // An error is an open gate too.
         let _ = self.open.lock().unwrap().recv();

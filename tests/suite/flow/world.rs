@@ -12,8 +12,8 @@ use forebay_landing::MemoryZone;
 use forebay_ledger::MemoryLedger;
 use forebay_model::plan::{InputColumn, InputSource, OutputColumn, Plan, RoutePlan};
 use forebay_model::ports::{
-    Assets, BatchInput, BoundTransform, Clock as _, Description, Emission, Format, LandingZone as _, Ledger as _, Module,
-    SegmentContext, Selection, SplitRule, TransformError, TransformFailure, TransformInstance, TransformOutput,
+    Assets, BatchInput, BoundTransform, Clock as _, Description, Emission, Format, LandingZone as _, Ledger as _,
+    Module, SegmentContext, Selection, SplitRule, TransformError, TransformFailure, TransformInstance, TransformOutput,
     Warehouse,
 };
 use forebay_model::revision::{RouteTarget, Step};

@@ -45,10 +45,10 @@ fn limits_that_change_hold_at_once_and_heal_what_failed_for_them() {
     let limited = |emits: u32| {
         CONFIG.replace("from = \"payments\"", &format!("from = \"payments\"\nlimits = {{ emits = {emits} }}"))
     };
-    // The rule emits twice a call: to each of its routes.
+    // The rule emits to each of its routes: once more than this for a row that is flagged, and so many are no few bad rows.
     place.write("forebay.toml", &limited(1));
     let running = place.start();
-    place.write("inbox/a.jsonl", &payments(0..100));
+    place.write("inbox/a.jsonl", &payments(0..1_000));
     let failed = place.until_told("segment failed and waits", 1);
     assert!(failed["error"].as_str().unwrap().contains("limits.emits"), "{failed}");
     place.write("forebay.toml", &limited(2));
@@ -57,7 +57,7 @@ fn limits_that_change_hold_at_once_and_heal_what_failed_for_them() {
         (&changed["pipeline"], &changed["revision"], &changed["limits"]),
         (&"fraud".into(), &1.into(), &r#"{"emits":2}"#.into())
     );
-    place.until("what failed is loaded", || place.rows("lake.payments") == 100);
+    place.until("what failed is loaded", || place.rows("lake.payments") == 1_000);
     assert!(running.stop().success());
     assert_eq!(place.number("SELECT count(*) FROM ledger.deployments"), 1, "limits are no part of a revision");
 }
@@ -74,14 +74,19 @@ fn an_asset_that_changes_is_a_new_revision_wherever_it_lies() {
     let asset = lists.path().join("blocked.txt");
     let with_asset = CONFIG.replace(
         "config = { v14_below = -8.0 }",
-        &format!("config = {{ v14_below = -8.0, amount_above = 1.0 }}\nassets = {{ blocked = \"{}\" }}", asset.display()),
+        &format!(
+            "config = {{ v14_below = -8.0, amount_above = 1.0 }}\nassets = {{ blocked = \"{}\" }}",
+            asset.display()
+        ),
     );
     place.write("forebay.toml", &with_asset);
     let running = place.start();
     place.until_told("revision is active", 1);
     let paid = |first: u32| {
         let lines = (first..first + 10).map(|n| {
-            format!("{{\"id\":{n},\"Time\":{n},\"V14\":0.5,\"V17\":0.25,\"Amount\":5.5,\"Class\":0,\"country\":\"DE\"}}\n")
+            format!(
+                "{{\"id\":{n},\"Time\":{n},\"V14\":0.5,\"V17\":0.25,\"Amount\":5.5,\"Class\":0,\"country\":\"DE\"}}\n"
+            )
         });
         lines.collect::<String>()
     };

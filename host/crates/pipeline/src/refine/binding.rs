@@ -20,7 +20,9 @@ impl Refine {
     pub(super) fn bind(&mut self, out: &mut Vec<Effect>) {
         let recovering =
             !self.recovered || !self.recovering.is_empty() || self.committing.as_ref().is_some_and(|c| c.recovery);
-        let (Some((revision, _)), Some(schema), false) = (self.revision, self.schema.clone(), recovering) else { return };
+        let (Some((revision, _)), Some(schema), false) = (self.revision, self.schema.clone(), recovering) else {
+            return;
+        };
         let id = self.next_binding;
         self.next_binding += 1;
         self.making = Some(id);
