@@ -39,7 +39,9 @@ use serde_json::json;
 use crate::stages::Real;
 
 /// Landed and not yet refined, at least, while batches are timed.
-const AHEAD: u64 = 16;
+const AHEAD: u64 = 128;
+/// Bytes that land at a time: so few that landing keeps ahead of the worker.
+const OBJECT: usize = 8 << 20;
 /// Batches that each revision is seen to serve.
 const SERVED: usize = 50;
 
@@ -275,7 +277,9 @@ fn pause_line(what: &str, done: &[(Instant, u32)]) -> Duration {
 /// The page's part.
 pub(crate) fn figures(folder: &Path, work: &Path) {
     println!("swap of a revision while data flows, one worker");
-    let text = std::fs::read(folder.join("part-00.jsonl")).unwrap();
+    let mut text = std::fs::read(folder.join("part-00.jsonl")).unwrap();
+    text.truncate(OBJECT);
+    text.truncate(text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let options = SandboxOptions {
         cache_dir: Some(work.join("swap-cache")),
