@@ -259,9 +259,16 @@ pub(crate) fn open_sandbox(config: &Config) -> Result<Sandbox> {
 /// # Errors
 /// Where a limit cannot be kept.
 pub(crate) fn with_limits(sandbox: &Sandbox, limits: &serde_json::Value) -> Result<Sandbox> {
-    let limits: Limits = serde_json::from_value(limits.clone())
-        .map_err(|error| Error::operator(format!("the pipeline's limits are wrong: {error}")))?;
-    sandbox.with_limits(limits)
+    sandbox.with_limits(self::limits(limits)?)
+}
+
+/// A pipeline's limits.
+///
+/// # Errors
+/// Where they are none: the config's check finds that first.
+pub(crate) fn limits(limits: &serde_json::Value) -> Result<Limits> {
+    serde_json::from_value(limits.clone())
+        .map_err(|error| Error::operator(format!("the pipeline's limits are wrong: {error}")))
 }
 
 /// The rest of the command line of [`COMPILE_VERB`].

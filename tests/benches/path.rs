@@ -3,7 +3,7 @@
 //! Input: 500,000 payments of about 220 bytes as JSON lines, made here, the same each time; or the folder of `*.jsonl` that
 //! `FOREBAY_BENCH_INPUT` names (then only the whole way reads it whole). Files lie in `FOREBAY_BENCH_DIR`, or where temporary files do.
 //! The machine drifts: compare ratios, not megabytes. `cargo bench --workspace --bench path -- rules` prints one part only; the parts
-//! are `stages`, `rules` and `whole`.
+//! are `stages`, `rules`, `swap` and `whole`.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -17,12 +17,16 @@ mod cargo;
 mod input;
 mod rules;
 mod stages;
+mod swap;
 mod whole;
 
-fn main() {
+fn main() -> std::process::ExitCode {
+    if let Some(code) = swap::compile_if_asked() {
+        return code;
+    }
     // `cargo test --benches` runs benches without this argument: then there is nothing to do.
     if !std::env::args().any(|argument| argument == "--bench") {
-        return;
+        return std::process::ExitCode::SUCCESS;
     }
     let wanted: Vec<_> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     let wants = |part: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == part);
@@ -39,7 +43,11 @@ fn main() {
     if wants("rules") {
         rules::figures(&made);
     }
+    if wants("swap") {
+        swap::figures(&made, folder.path());
+    }
     if wants("whole") {
         whole::figures(given.as_deref().unwrap_or(&made), folder.path());
     }
+    std::process::ExitCode::SUCCESS
 }

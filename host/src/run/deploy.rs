@@ -5,161 +5,332 @@
 //! | submitted | its modules load, bind to the present schema, and its rows fit the tables | active; the former one is retired |
 //! | submitted | any of that fails | refused, with the reason; the former one goes on |
 //!
+//! A module of the folder is taken by all pipelines that use its name, or by none: all are asked before any changes. One that was
+//! refused is tried again whenever something changes, for what it lacked may have come.
+//!
 //! What is active is in the ledger, and what it names is kept: a restart takes up where the process was, whatever the folder and
 //! the config say meanwhile that does not pass its checks.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use forebay_model::ids::ModuleName;
 use forebay_model::ports::{DeploymentState, RevisionRecord};
-use forebay_model::{Digest, Error, PipelineName, Result};
+use forebay_model::{Digest, Error, ErrorClass, PipelineName, Result, RevisionId};
+use forebay_pipeline::refine::bind::Materials;
 use forebay_pipeline::refine::driver::PipelineHandle;
 
 use super::modules::{NewModule, Scan, Shelf};
 use crate::config::Config;
 
+/// Pipelines that run.
+pub(super) type Handles = BTreeMap<PipelineName, PipelineHandle>;
+
 /// Deploys revisions to the pipelines that run.
 pub(super) struct Deployer {
     pub(super) shelf: Shelf,
-    pub(super) pipelines: BTreeMap<PipelineName, PipelineHandle>,
+    /// The limits that each pipeline's revision was deployed with: they are no part of it, but a change takes effect like one.
+    pub(super) limits: BTreeMap<PipelineName, serde_json::Value>,
+    /// What the ledger was told last of each pipeline's refusals: it is told once, people each time.
+    pub(super) noted: BTreeMap<PipelineName, (RevisionId, String)>,
 }
 
-/// What became of a pipeline's submission.
-#[derive(Debug)]
-pub(super) enum Outcome {
-    /// It takes the next segments.
-    Active,
-    /// It was active before.
+/// What became of a reload.
+#[derive(Debug, Default)]
+pub(super) struct Reloaded {
+    /// Pipelines whose revision was refused.
+    pub(super) refused: BTreeMap<PipelineName, Error>,
+    /// Whether a module of the folder was refused.
+    pub(super) modules_refused: bool,
+    /// Something failed that may go away by itself.
+    pub(super) again: bool,
+}
+
+/// A revision that passed its checks.
+enum Prepared {
+    /// It is active, and runs.
     Unchanged,
-    /// It changes nothing.
-    Refused(Error),
+    Checked {
+        materials: Arc<Materials>,
+        id: RevisionId,
+        /// It was active before: after a start, or with other limits.
+        active: bool,
+    },
+}
+
+/// A revision that did not pass; its id and number where it could be made at all.
+struct Refusal {
+    error: Error,
+    revision: Option<(RevisionId, u32)>,
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Self { error, revision: None }
+    }
+}
+
+/// Which modules of the folder are taken.
+#[derive(Default)]
+struct Decision<'a> {
+    /// Taken.
+    taken: Vec<&'a NewModule>,
+    /// The same, as a revision is made of them.
+    instead: BTreeMap<ModuleName, Digest>,
+    /// Pipelines that use them, checked with them.
+    prepared: BTreeMap<PipelineName, Prepared>,
+    /// Not taken, and the pipelines that refused it.
+    refused: Vec<(&'a NewModule, Vec<(PipelineName, Refusal)>)>,
+    /// A newer file is the module of that name.
+    outdated: Vec<&'a NewModule>,
 }
 
 impl Deployer {
-    /// At the start: the modules that are new in the folder, and for each pipeline the revision that the config means; where that
-    /// is refused, the one that was active before goes on.
-    pub(super) async fn start(&self, config: &Config) -> Result<BTreeMap<PipelineName, Error>> {
-        let mut refused = BTreeMap::new();
-        for (pipeline, outcome) in self.reload(config, "start").await? {
-            if let Outcome::Refused(error) = outcome {
-                self.take_up_former(config, &pipeline).await?;
-                refused.insert(pipeline, error);
-            }
-        }
-        Ok(refused)
-    }
-
-    /// Looks at the folder and at the config: what changed is submitted.
-    pub(super) async fn reload(&self, config: &Config, reason: &str) -> Result<BTreeMap<PipelineName, Outcome>> {
+    /// Looks at the folder and at the config: what changed is submitted. Where that is refused and the pipeline has just begun, the
+    /// revision that was active before goes on.
+    pub(super) async fn reload(&mut self, config: &Config, handles: &Handles, reason: &str) -> Result<Reloaded> {
         let Scan { new, refused } = self.shelf.scan(config).await?;
+        let mut reloaded = Reloaded { modules_refused: !refused.is_empty(), ..Reloaded::default() };
         for (file, error) in refused {
+            reloaded.again |= error.class() == ErrorClass::Retry;
             tracing::error!(
                 file = %file.display(), error = error.chain(), hint = error.hint(),
-                "module refused; the active revision goes on"
+                "module refused: the file is none; what is active goes on"
             );
         }
-        let instead: BTreeMap<ModuleName, Digest> =
-            new.iter().map(|module| (module.name.clone(), module.digest)).collect();
-        let mut outcomes = BTreeMap::new();
-        for (name, handle) in &self.pipelines {
-            let Some(pipeline) = config.pipelines.get(name) else { continue };
-            let reason = new
-                .iter()
-                .find(|module| pipeline.steps.iter().any(|step| step.module == module.name && step.pin.is_none()))
-                .map_or(reason, |module| &module.origin);
-            let outcome = self.submit(config, name, handle, &instead, reason).await;
-            outcomes.insert(name.clone(), outcome.unwrap_or_else(Outcome::Refused));
+        let Decision { taken, instead, mut prepared, refused, outdated } = self.decide(config, handles, &new).await;
+        let mut refusals = BTreeMap::new();
+        for (module, by) in refused {
+            for (pipeline, refusal) in by {
+                reloaded.again |= refusal.error.class() == ErrorClass::Retry;
+                reloaded.modules_refused = true;
+                self.tell_module_refused(module, &pipeline, &refusal).await?;
+                refusals.insert(pipeline, refusal.error);
+            }
         }
-        for module in &new {
-            self.settle(config, module, &outcomes).await?;
+        for (name, handle) in handles {
+            let checked = match prepared.remove(name) {
+                Some(prepared) => Ok(prepared),
+                None => self.prepare(config, name, handle, &instead).await,
+            };
+            let uses = |module: &&&NewModule| uses(config, name, &module.name);
+            let reason = taken.iter().find(uses).map_or(reason, |module| &module.origin);
+            match checked {
+                Ok(Prepared::Unchanged) => {}
+                Ok(Prepared::Checked { materials, id, active }) => {
+                    self.deploy(config, name, handle, (materials, id, active), reason).await?;
+                }
+                Err(refusal) => {
+                    reloaded.again |= refusal.error.class() == ErrorClass::Retry;
+                    let error = match refusals.remove(name) {
+                        // There is no module before the one that was refused: that has been told, with the better reason.
+                        Some(error) if refusal.revision.is_none() => error,
+                        Some(_) | None => {
+                            self.tell_revision_refused(name, &refusal, reason).await?;
+                            refusal.error
+                        }
+                    };
+                    reloaded.refused.insert(name.clone(), error);
+                    self.take_up_former(config, name, handle).await?;
+                }
+            }
         }
-        Ok(outcomes)
+        for module in taken {
+            self.shelf.activate(module).await?;
+            tracing::info!(module = %module.name, digest = module.digest.short(), origin = module.origin, "module is active");
+        }
+        for module in outdated {
+            self.shelf.note_taken(module).await?;
+            tracing::warn!(
+                module = %module.name, digest = module.digest.short(), origin = module.origin,
+                "module not taken: a newer file is the module of that name"
+            );
+        }
+        Ok(reloaded)
     }
 
-    /// A new module becomes the active one of its name unless a pipeline that uses it refused it.
-    async fn settle(
+    /// All new modules together; where that is refused one by one, the newest first, so that one that is wrong keeps no other back.
+    async fn decide<'a>(&self, config: &Config, handles: &Handles, new: &'a [NewModule]) -> Decision<'a> {
+        let mut newest: Vec<&NewModule> = Vec::new();
+        for module in new {
+            if !newest.iter().any(|newer| newer.name == module.name) {
+                newest.push(module);
+            }
+        }
+        let together: BTreeMap<_, _> = newest.iter().map(|module| (module.name.clone(), module.digest)).collect();
+        let (prepared, refused) = self.ask(config, handles, &newest, &together).await;
+        if refused.is_empty() {
+            let outdated = new.iter().filter(|module| together.get(&module.name) != Some(&module.digest)).collect();
+            return Decision { taken: newest, instead: together, prepared, refused: Vec::new(), outdated };
+        }
+        let mut decision = Decision::default();
+        if let ([only], true) = (newest.as_slice(), new.len() == 1) {
+            decision.refused.push((only, refused));
+            return decision;
+        }
+        for module in new {
+            if decision.instead.contains_key(&module.name) {
+                decision.outdated.push(module);
+                continue;
+            }
+            let mut instead = decision.instead.clone();
+            instead.insert(module.name.clone(), module.digest);
+            let (prepared, refused) = self.ask(config, handles, &[module], &instead).await;
+            if refused.is_empty() {
+                decision.taken.push(module);
+                decision.instead = instead;
+                decision.prepared.extend(prepared);
+            } else {
+                decision.refused.push((module, refused));
+            }
+        }
+        decision
+    }
+
+    /// Checks every pipeline that uses one of the modules.
+    async fn ask(
         &self,
         config: &Config,
-        module: &NewModule,
-        outcomes: &BTreeMap<PipelineName, Outcome>,
-    ) -> Result<()> {
-        let refused = outcomes.iter().any(|(name, outcome)| {
-            let uses = config.pipelines.get(name).is_some_and(|pipeline| {
-                pipeline.steps.iter().any(|step| step.module == module.name && step.pin.is_none())
-            });
-            uses && matches!(outcome, Outcome::Refused(_))
-        });
-        if refused {
-            self.shelf.ledger.seen_in_folder(&module.path, module.digest, self.shelf.clock.now()).await?;
-            return Ok(());
+        handles: &Handles,
+        modules: &[&NewModule],
+        instead: &BTreeMap<ModuleName, Digest>,
+    ) -> (BTreeMap<PipelineName, Prepared>, Vec<(PipelineName, Refusal)>) {
+        let (mut prepared, mut refused) = (BTreeMap::new(), Vec::new());
+        for (name, handle) in handles {
+            if !modules.iter().any(|module| uses(config, name, &module.name)) {
+                continue;
+            }
+            match self.prepare(config, name, handle, instead).await {
+                Ok(checked) => drop(prepared.insert(name.clone(), checked)),
+                Err(refusal) => refused.push((name.clone(), refusal)),
+            }
         }
-        self.shelf.activate(module).await?;
-        tracing::info!(module = %module.name, digest = module.digest.short(), origin = module.origin, "module is active");
-        Ok(())
+        (prepared, refused)
     }
 
-    async fn submit(
+    /// Checks what a pipeline's config means now, with modules that are not active yet; nothing changes.
+    async fn prepare(
         &self,
         config: &Config,
         name: &PipelineName,
         handle: &PipelineHandle,
         instead: &BTreeMap<ModuleName, Digest>,
-        reason: &str,
-    ) -> Result<Outcome> {
-        let Some(pipeline) = config.pipelines.get(name) else { return Ok(Outcome::Unchanged) };
+    ) -> Result<Prepared, Refusal> {
+        let Some(pipeline) = config.pipelines.get(name) else { return Ok(Prepared::Unchanged) };
         let ledger = &self.shelf.ledger;
         let revision = self.shelf.revision(config, name, pipeline, instead).await?;
         let id = revision.id();
-        let active = ledger.active(name).await?;
-        let running = active.as_ref().is_some_and(|active| active.revision.id == id);
-        if running && handle.is_deployed(id) {
-            return Ok(Outcome::Unchanged);
+        let active = ledger.active(name).await?.is_some_and(|active| active.revision.id == id);
+        if active && handle.is_deployed(id) && self.limits.get(name) == Some(&pipeline.limits) {
+            return Ok(Prepared::Unchanged);
         }
-        let now = self.shelf.clock.now();
-        let record = ledger.record_revision(&revision, now).await?;
+        let record = ledger.record_revision(&revision, self.shelf.clock.now()).await?;
         let checked = async {
             let materials = self.shelf.materials(revision, record.number, &pipeline.limits).await?;
-            handle.check(std::sync::Arc::clone(&materials)).await?;
+            handle.check(Arc::clone(&materials)).await?;
             Ok::<_, Error>(materials)
         };
         match checked.await {
-            Ok(materials) => {
-                if !running {
-                    ledger.deploy(name, id, DeploymentState::Active, reason, now).await?;
-                    tracing::info!(pipeline = %name, revision = record.number, id = id.short(), reason, "revision is active");
-                }
-                handle.deploy(materials);
-                Ok(Outcome::Active)
-            }
-            Err(error) => {
-                if !running {
-                    let why = format!("{reason}: {}", error.chain());
-                    ledger.deploy(name, id, DeploymentState::Refused, &why, now).await?;
-                }
-                tracing::error!(
-                    pipeline = %name, revision = record.number, error = error.chain(), hint = error.hint(),
-                    "revision refused; the active one goes on"
-                );
-                Ok(Outcome::Refused(error))
-            }
+            Ok(materials) => Ok(Prepared::Checked { materials, id, active }),
+            Err(error) => Err(Refusal { error, revision: Some((id, record.number)) }),
         }
     }
 
-    async fn take_up_former(&self, config: &Config, name: &PipelineName) -> Result<()> {
-        let (Some(handle), Some(pipeline)) = (self.pipelines.get(name), config.pipelines.get(name)) else {
+    async fn deploy(
+        &mut self,
+        config: &Config,
+        name: &PipelineName,
+        handle: &PipelineHandle,
+        (materials, id, active): (Arc<Materials>, RevisionId, bool),
+        reason: &str,
+    ) -> Result<()> {
+        let revision = materials.number;
+        let limits = config.pipelines.get(name).map(|pipeline| pipeline.limits.clone()).unwrap_or_default();
+        if !active {
+            self.shelf.ledger.deploy(name, id, DeploymentState::Active, reason, self.shelf.clock.now()).await?;
+            tracing::info!(pipeline = %name, revision, revision_id = id.short(), reason, "revision is active");
+        } else if handle.is_deployed(id) {
+            tracing::info!(
+                pipeline = %name, revision, revision_id = id.short(), %limits,
+                "limits changed: they hold for the next segments, and failed ones are tried again"
+            );
+        }
+        self.limits.insert(name.clone(), limits);
+        self.noted.remove(name);
+        handle.deploy(materials);
+        Ok(())
+    }
+
+    async fn tell_module_refused(
+        &mut self,
+        module: &NewModule,
+        pipeline: &PipelineName,
+        refusal: &Refusal,
+    ) -> Result<()> {
+        let Refusal { error, revision } = refusal;
+        self.note(pipeline, refusal, &module.origin).await?;
+        tracing::error!(
+            module = %module.name, digest = module.digest.short(), origin = module.origin, %pipeline,
+            revision = revision.map(|(_, number)| number), revision_id = revision.map(|(id, _)| id.short()),
+            error = error.chain(), hint = error.hint(),
+            "module refused: no pipeline takes it; what is active goes on"
+        );
+        Ok(())
+    }
+
+    async fn tell_revision_refused(&mut self, pipeline: &PipelineName, refusal: &Refusal, reason: &str) -> Result<()> {
+        let Refusal { error, revision } = refusal;
+        self.note(pipeline, refusal, reason).await?;
+        tracing::error!(
+            %pipeline, revision = revision.map(|(_, number)| number), revision_id = revision.map(|(id, _)| id.short()),
+            error = error.chain(), hint = error.hint(),
+            "revision refused; the active one goes on"
+        );
+        Ok(())
+    }
+
+    /// Notes a refusal in the ledger, once. One that may pass by itself is none, and what is active is not refused.
+    async fn note(&mut self, pipeline: &PipelineName, refusal: &Refusal, reason: &str) -> Result<()> {
+        let Refusal { error, revision: Some((id, _)) } = refusal else { return Ok(()) };
+        let ledger = &self.shelf.ledger;
+        let why = format!("{reason}: {}", error.chain());
+        let known = self.noted.get(pipeline).is_some_and(|known| *known == (*id, why.clone()));
+        let active = ledger.active(pipeline).await?.is_some_and(|active| active.revision.id == *id);
+        if known || active || error.class() == ErrorClass::Retry {
             return Ok(());
-        };
+        }
+        ledger.deploy(pipeline, *id, DeploymentState::Refused, &why, self.shelf.clock.now()).await?;
+        self.noted.insert(pipeline.clone(), (*id, why));
+        Ok(())
+    }
+
+    async fn take_up_former(&mut self, config: &Config, name: &PipelineName, handle: &PipelineHandle) -> Result<()> {
+        let Some(pipeline) = config.pipelines.get(name) else { return Ok(()) };
         let Some(active) = self.shelf.ledger.active(name).await? else { return Ok(()) };
-        let RevisionRecord { number, id: _, revision, created_at: _ } = active.revision;
+        let RevisionRecord { number, id, revision, created_at: _ } = active.revision;
+        // It runs already, or it is one of another stream's records.
+        if handle.is_deployed(id) || revision.stream != pipeline.from {
+            return Ok(());
+        }
         match self.shelf.materials(revision, number, &pipeline.limits).await {
             Ok(materials) => {
-                tracing::info!(pipeline = %name, revision = number, "the former revision goes on");
+                tracing::info!(pipeline = %name, revision = number, revision_id = id.short(), "the former revision goes on");
+                self.limits.insert(name.clone(), pipeline.limits.clone());
                 handle.deploy(materials);
             }
             Err(error) => {
-                tracing::error!(pipeline = %name, revision = number, error = error.chain(), hint = error.hint(), "no revision runs");
+                tracing::error!(
+                    pipeline = %name, revision = number, revision_id = id.short(),
+                    error = error.chain(), hint = error.hint(), "no revision runs"
+                );
             }
         }
         Ok(())
     }
+}
+
+/// Whether a pipeline takes the active module of a name: a step that pins one does not.
+fn uses(config: &Config, pipeline: &PipelineName, module: &ModuleName) -> bool {
+    let steps = config.pipelines.get(pipeline).map(|pipeline| pipeline.steps.as_slice()).unwrap_or_default();
+    steps.iter().any(|step| step.module == *module && step.pin.is_none())
 }

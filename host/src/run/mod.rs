@@ -1,35 +1,38 @@
 //! `forebay run`: the host. Streams land, pipelines refine, the folder and the config are watched, and other processes are answered.
 
 mod deploy;
+mod difference;
 pub(crate) mod modules;
+mod parts;
 mod progress;
+mod reload;
 mod service;
 mod watch;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use forebay_model::ids::WarehouseName;
 use forebay_model::ports::{LandingZone, Ledger, Warehouse};
-use forebay_model::{Error, PipelineName, Result, StreamName};
+use forebay_model::{Error, Result};
 use forebay_pipeline::budget::Budget;
-use forebay_pipeline::intake::driver::{StreamContext, check_unclaimed, claim_zone};
-use forebay_pipeline::metrics::{PipelineMetrics, StreamMetrics};
+use forebay_pipeline::intake::driver::{check_unclaimed, claim_zone};
 use forebay_pipeline::refine::bind::Warehouses;
-use forebay_pipeline::refine::driver::{PipelineContext, PipelineHandle};
-use forebay_pipeline::refine::protocol::{Event, RefineSettings};
-use forebay_pipeline::refine::segment::Workplace;
 use forebay_pipeline::workers::Workers;
-use tokio::sync::watch as signal;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::assemble::{self, Access};
 use crate::cli::{Exit, FailOn, Failure, Global, RunArgs};
 use crate::config::Config;
 use deploy::Deployer;
+use difference::Difference;
 use modules::Shelf;
-use progress::{Progress, Tell};
+use parts::{Begun, Part, Parts};
+use progress::Progress;
+use reload::Reloader;
+use watch::Watch;
 
 /// A table above this is not rewritten to widen a column from `Int64` to `Float64`: the change is held and shown.
 pub(crate) const WIDEN_MAX_BYTES: u64 = 1 << 30;
@@ -39,29 +42,25 @@ const POLL: Duration = Duration::from_secs(1);
 
 /// What a host is made of.
 struct Host {
+    /// The config that it was started with: what only a restart changes.
     config: Config,
     args: RunArgs,
     ledger: Arc<dyn Ledger>,
     zone: Arc<dyn LandingZone>,
-    warehouses: Warehouses,
+    warehouses: Mutex<Warehouses>,
     workers: Workers,
     budget: Budget,
-    stop: signal::Sender<bool>,
+    parts: Parts,
 }
 
-/// What is running.
-#[derive(Default)]
-struct Running {
-    streams: BTreeMap<StreamName, Arc<StreamMetrics>>,
-    pipelines: BTreeMap<PipelineName, (PipelineHandle, Arc<PipelineMetrics>)>,
-    /// Ends of streams and pipelines.
-    tasks: JoinSet<End>,
-}
+/// How each part ended.
+type Ends = BTreeMap<Part, Result<()>>;
 
-/// Who ended, and how.
-enum End {
-    Stream(StreamName, Result<()>),
-    Pipeline(PipelineName, Result<()>),
+/// The tasks of a host's parts: those that run, and how those that do not have ended.
+struct Tasks {
+    begun: mpsc::UnboundedReceiver<Begun>,
+    running: JoinSet<(Part, Result<()>)>,
+    ends: Ends,
 }
 
 /// Runs until everything is done (`--once`), or until it is told to stop.
@@ -74,6 +73,8 @@ pub(crate) async fn run(config: Config, global: Global, args: RunArgs) -> anyhow
         let failure = Failure::new(Exit::Usage, format!("there is no pipeline {unknown}"));
         return Err(failure.with_hint(format!("there is {}", names.join(", "))).into());
     }
+    // From here on changes of files are noticed.
+    let watch = Watch::start(&config);
     let zone = assemble::open_zone(&config)?;
     if !assemble::has_ledger(&config) {
         check_unclaimed(zone.as_ref()).await?;
@@ -92,9 +93,12 @@ pub(crate) async fn run(config: Config, global: Global, args: RunArgs) -> anyhow
     check_tables(&config, ledger.as_ref(), &warehouses).await?;
     let workers = Workers::start(config.host.workers.get())?;
     let budget = Budget::new(config.host.memory, workers.threads());
-    let (stop, _) = signal::channel(false);
-    let host = Host { config, args, ledger, zone, warehouses, workers, budget, stop };
-    host.run(&global).await
+    let (parts, begun) = Parts::new();
+    let warehouses = Mutex::new(warehouses);
+    let host = Arc::new(Host { config, args, ledger, zone, warehouses, workers, budget, parts });
+    let mut tasks = Tasks { begun, running: JoinSet::new(), ends: Ends::new() };
+    let (stopped, refused) = host.run(&global, watch, &mut tasks).await?;
+    host.exit(tasks.ends, stopped, refused)
 }
 
 /// A ledger that is older than its tables is refused: it would load again what they have.
@@ -121,173 +125,88 @@ async fn check_tables(
 }
 
 impl Host {
-    async fn run(self, global: &Global) -> anyhow::Result<Exit> {
-        let progress = Progress::start(global, self.args.once);
-        let mut running = Running::default();
-        self.start_pipelines(&mut running, &progress);
-        let deployer = self.deployer(&running)?;
-        let refused = deployer.start(&self.config).await?;
-        if let Some((pipeline, error)) = refused.into_iter().next().filter(|_| self.args.once) {
+    fn warehouses(&self) -> Warehouses {
+        Arc::clone(&self.warehouses.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn add_warehouse(&self, name: WarehouseName, warehouse: Arc<dyn Warehouse>) {
+        let mut warehouses = self.warehouses.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::make_mut(&mut warehouses).insert(name, warehouse);
+    }
+
+    /// Whether a signal cut it short, and whether a module of the folder was refused at the start.
+    async fn run(self: &Arc<Self>, global: &Global, watch: Watch, tasks: &mut Tasks) -> anyhow::Result<(bool, bool)> {
+        let progress = Arc::new(Progress::start(global, self.args.once));
+        let mut nothing = self.config.clone();
+        (nothing.streams, nothing.pipelines) = Default::default();
+        let all = Difference::between(&nothing, &self.config, &self.args.pipelines);
+        for name in &all.start_pipelines {
+            self.parts.start_pipeline(self, &self.config, name, &progress);
+        }
+        let mut deployer = self.deployer()?;
+        let started = deployer.reload(&self.config, &self.parts.handles(), "start").await?;
+        if let Some((pipeline, error)) = started.refused.into_iter().next().filter(|_| self.args.once) {
             return Err(anyhow::Error::from(error).context(format!("pipeline {pipeline}")));
         }
-        self.start_streams(&mut running, &progress);
-        progress.watch(
-            &running.streams,
-            running.pipelines.iter().map(|(name, (_, metrics))| (name.clone(), Arc::clone(metrics))),
-        );
-        let mut ends = Vec::new();
+        for name in &all.start_streams {
+            self.parts.start_stream(self, &self.config, name, &progress);
+        }
+        progress.watch(&self.parts.stream_metrics(), &self.parts.pipeline_metrics());
         let stopped = if self.args.once {
-            self.until_done(&mut running, &mut ends).await
+            self.until_ended(tasks).await
         } else {
-            // A task of its own: a reload or an answer is not cut short because a stream ends.
-            let service = tokio::spawn(service::Service::new(&self, deployer, &running).run());
-            let stopped = self.until_told(&mut running, &mut ends).await;
-            service.abort();
-            stopped
+            let (runs, config) = tokio::sync::watch::channel(self.config.clone());
+            let reloader = Reloader {
+                host: Arc::clone(self),
+                progress: Arc::clone(&progress),
+                deployer,
+                watch,
+                runs,
+                told: Vec::new(),
+            };
+            // Tasks of their own, which end with the host: none waits for another.
+            let mut services = JoinSet::new();
+            services.spawn(reloader.run(started.again));
+            services.spawn(service::approve(Arc::clone(self)));
+            services.spawn(service::answer(Arc::clone(self), config));
+            self.until_ended(tasks).await
         };
         let seconds = progress.finish();
-        self.close(global, &running, ends, stopped, seconds)
+        self.summary(seconds).print(global, self.args.once)?;
+        Ok((stopped, started.modules_refused))
     }
 
-    fn selected(&self) -> impl Iterator<Item = (&PipelineName, &crate::config::PipelineConfig)> {
-        let all = self.args.pipelines.is_empty();
-        self.config.pipelines.iter().filter(move |(name, _)| all || self.args.pipelines.contains(name))
+    fn summary(&self, seconds: f64) -> progress::Summary {
+        progress::Summary::of(&self.parts.stream_metrics(), &self.parts.pipeline_metrics(), &self.config, seconds)
     }
 
-    fn start_pipelines(&self, running: &mut Running, progress: &Progress) {
-        let commit = self.config.host.commit;
-        for (name, pipeline) in self.selected() {
-            let Some(decoding) = self.config.streams.get(&pipeline.from).map(assemble::open_decoding) else { continue };
-            let metrics = Arc::new(PipelineMetrics::default());
-            let context = match decoding {
-                Ok(decoding) => PipelineContext {
-                    pipeline: name.clone(),
-                    stream: pipeline.from.clone(),
-                    ledger: Arc::clone(&self.ledger),
-                    place: Workplace { zone: Arc::clone(&self.zone), decoding, metrics: Arc::clone(&metrics) },
-                    warehouses: Arc::clone(&self.warehouses),
-                    workers: self.workers.clone(),
-                    budget: self.budget.clone(),
-                    clock: assemble::clock(),
-                    random: assemble::random(),
-                    widen_max_bytes: WIDEN_MAX_BYTES,
-                    failpoint: service::failpoint,
-                },
-                Err(error) => {
-                    let name = name.clone();
-                    running.tasks.spawn(async move { End::Pipeline(name, Err(error)) });
-                    continue;
-                }
-            };
-            let settings = RefineSettings {
-                workers: self.workers.threads(),
-                group_segments: commit.max_segments as usize,
-                group_bytes: commit.max_bytes,
-                group_age: commit.max_age,
-                poll: POLL,
-                once: self.args.once,
-            };
-            let (handle, future) = PipelineHandle::start(context, settings, Arc::new(Tell::new(progress)));
-            running.pipelines.insert(name.clone(), (handle, metrics));
-            let name = name.clone();
-            running.tasks.spawn(async move { End::Pipeline(name, future.await) });
-        }
-    }
-
-    fn deployer(&self, running: &Running) -> Result<Deployer> {
+    fn deployer(&self) -> Result<Deployer> {
         let shelf = Shelf {
             ledger: Arc::clone(&self.ledger),
             zone: Arc::clone(&self.zone),
             sandbox: assemble::open_sandbox(&self.config)?,
             workers: self.workers.clone(),
             clock: assemble::clock(),
+            no_modules: Mutex::default(),
         };
-        let pipelines = running.pipelines.iter().map(|(name, (handle, _))| (name.clone(), handle.clone())).collect();
-        Ok(Deployer { shelf, pipelines })
+        Ok(Deployer { shelf, limits: BTreeMap::new(), noted: BTreeMap::new() })
     }
 
-    fn start_streams(&self, running: &mut Running, progress: &Progress) {
-        let once = self.args.once;
-        let read: Vec<&StreamName> = self.selected().map(|(_, pipeline)| &pipeline.from).collect();
-        let all = self.args.pipelines.is_empty();
-        for (name, stream) in self.config.streams.iter().filter(|(name, _)| all || read.contains(name)) {
-            let metrics = Arc::new(StreamMetrics::default());
-            running.streams.insert(name.clone(), Arc::clone(&metrics));
-            let pipelines: Vec<_> = running
-                .pipelines
-                .iter()
-                .filter(|(pipeline, _)| self.config.pipelines.get(pipeline).is_some_and(|p| p.from == *name))
-                .map(|(_, (handle, _))| handle.clone())
-                .collect();
-            let decoding = match assemble::open_decoding(stream) {
-                Ok(decoding) => decoding,
-                Err(error) => {
-                    let name = name.clone();
-                    running.tasks.spawn(async move { End::Stream(name, Err(error)) });
-                    continue;
-                }
-            };
-            let (config, of_source) = (self.config.clone(), stream.clone());
-            let context = StreamContext {
-                stream: name.clone(),
-                source: Arc::new(move |known| assemble::build_source(&config, &of_source, known, once)),
-                ledger: Arc::clone(&self.ledger),
-                zone: Arc::clone(&self.zone),
-                decoding,
-                naming: assemble::NAMING,
-                budget: self.budget.clone(),
-                clock: assemble::clock(),
-                random: assemble::random(),
-                metrics,
-                failpoint: service::failpoint,
-            };
-            let listener = Arc::new(Tell::of_stream(progress, pipelines.clone()));
-            let stop = self.stop.subscribe();
-            let name = name.clone();
-            running.tasks.spawn(async move {
-                let result = forebay_pipeline::intake::driver::run(context, once, stop, listener).await;
-                // What has landed is refined, also where landing stopped.
-                for pipeline in pipelines {
-                    pipeline.send(Event::CaughtUp);
-                }
-                End::Stream(name, result)
-            });
-        }
-    }
-
-    /// `--once`: until every stream and pipeline has ended. True where a signal cut it short.
-    async fn until_done(&self, running: &mut Running, ends: &mut Vec<End>) -> bool {
+    /// Until every part has ended. True where a signal cut it short.
+    async fn until_ended(&self, tasks: &mut Tasks) -> bool {
         let mut signals = service::Signals::new();
         loop {
             tokio::select! {
-                ended = running.tasks.join_next() => match ended {
-                    Some(Ok(end)) => ends.push(end),
-                    Some(Err(error)) => tracing::error!(%error, "a task of the host failed"),
-                    None => return false,
-                },
-                () = signals.next() => {
-                    self.shut_down(running, ends, &mut signals).await;
-                    return true;
-                }
-            }
-        }
-    }
-
-    /// Until a signal, or until nothing runs any more.
-    async fn until_told(&self, running: &mut Running, ends: &mut Vec<End>) -> bool {
-        let mut signals = service::Signals::new();
-        loop {
-            tokio::select! {
-                ended = running.tasks.join_next() => match ended {
-                    Some(Ok(end)) => {
-                        tell_end(&end);
-                        ends.push(end);
+                ended = tasks.next() => match ended {
+                    Some((part, result)) => {
+                        if !self.args.once {
+                            tell_end(&part, result);
+                        }
                     }
-                    Some(Err(error)) => tracing::error!(%error, "a task of the host failed"),
                     None => return false,
                 },
                 () = signals.next() => {
-                    self.shut_down(running, ends, &mut signals).await;
+                    self.shut_down(tasks, &mut signals).await;
                     return true;
                 }
             }
@@ -296,22 +215,14 @@ impl Host {
 
     /// Finishes what is in flight, at most as long as the config says. A second signal ends the process at once: what that
     /// leaves is what a kill leaves, and the next start takes it up.
-    async fn shut_down(&self, running: &mut Running, ends: &mut Vec<End>, signals: &mut service::Signals) {
+    async fn shut_down(&self, tasks: &mut Tasks, signals: &mut service::Signals) {
         tracing::info!(seconds = self.config.host.shutdown.as_secs(), "stopping: what is in flight is finished");
-        // A stream that has ended does not listen.
-        self.stop.send_replace(true);
-        for (handle, _) in running.pipelines.values() {
-            handle.send(Event::Shutdown);
-        }
+        self.parts.shut_down();
         let deadline = tokio::time::sleep(self.config.host.shutdown);
         tokio::pin!(deadline);
         loop {
             tokio::select! {
-                ended = running.tasks.join_next() => match ended {
-                    Some(Ok(end)) => ends.push(end),
-                    Some(Err(error)) => tracing::error!(%error, "a task of the host failed"),
-                    None => return,
-                },
+                ended = tasks.next() => if ended.is_none() { return },
                 () = &mut deadline => {
                     tracing::warn!("stopped before all was finished: the next start takes it up");
                     return;
@@ -321,43 +232,63 @@ impl Host {
         }
     }
 
-    /// The summary, and the exit code.
-    fn close(
-        &self,
-        global: &Global,
-        running: &Running,
-        ends: Vec<End>,
-        stopped: bool,
-        seconds: f64,
-    ) -> anyhow::Result<Exit> {
-        let summary = progress::Summary::of(&running.streams, &running.pipelines, &self.config, seconds);
-        summary.print(global, self.args.once)?;
-        for end in ends {
-            match end {
-                End::Stream(_, Ok(())) | End::Pipeline(_, Ok(())) => {}
-                End::Stream(name, Err(error)) => {
-                    return Err(anyhow::Error::from(error).context(format!("stream {name}")));
-                }
-                End::Pipeline(name, Err(error)) => {
-                    return Err(anyhow::Error::from(error).context(format!("pipeline {name}")));
-                }
-            }
+    /// The exit code; the error of a part that ended with one.
+    fn exit(&self, ends: Ends, stopped: bool, refused: bool) -> anyhow::Result<Exit> {
+        for (part, result) in ends {
+            result.map_err(|error| {
+                anyhow::Error::from(error).context(match part {
+                    Part::Stream(name) => format!("stream {name}"),
+                    Part::Pipeline(name) => format!("pipeline {name}"),
+                    Part::Change => "a change of the config".to_owned(),
+                })
+            })?;
         }
+        let summary = self.summary(0.0);
         let rejected = self.args.fail_on == Some(FailOn::Rejects) && summary.rejected() > 0;
-        let failed = self.args.once && !stopped && (summary.failed() > 0 || rejected);
+        let failed = self.args.once && (refused || (!stopped && (summary.failed() > 0 || rejected)));
         Ok(if failed { Exit::Failed } else { Exit::Ok })
     }
 }
 
-fn tell_end(end: &End) {
-    match end {
-        End::Stream(stream, Err(error)) => {
+impl Tasks {
+    /// The next end, once what has begun runs; `None` when nothing runs. Dropping the future loses nothing.
+    async fn next(&mut self) -> Option<(Part, &Result<()>)> {
+        loop {
+            while let Ok(begun) = self.begun.try_recv() {
+                self.begin(begun);
+            }
+            tokio::select! {
+                Some(begun) = self.begun.recv() => self.begin(begun),
+                ended = self.running.join_next() => match ended {
+                    Some(Ok((part, result))) => {
+                        self.ends.insert(part.clone(), result);
+                        return self.ends.get(&part).map(|result| (part, result));
+                    }
+                    Some(Err(error)) => tracing::error!(%error, "a task of the host failed"),
+                    None => return None,
+                },
+            }
+        }
+    }
+
+    fn begin(&mut self, begun: Begun) {
+        let Begun { part, future } = begun;
+        // What a former life ended with is settled.
+        self.ends.remove(&part);
+        self.running.spawn(async move { (part, future.await) });
+    }
+}
+
+fn tell_end(part: &Part, result: &Result<()>) {
+    match (part, result) {
+        (Part::Stream(stream), Err(error)) => {
             tracing::error!(%stream, error = error.chain(), hint = error.hint(), "stream stopped");
         }
-        End::Pipeline(pipeline, Err(error)) => {
+        (Part::Pipeline(pipeline), Err(error)) => {
             tracing::error!(%pipeline, error = error.chain(), hint = error.hint(), "pipeline stopped");
         }
-        End::Stream(stream, Ok(())) => tracing::info!(%stream, "stream ended"),
-        End::Pipeline(pipeline, Ok(())) => tracing::info!(%pipeline, "pipeline ended"),
+        (Part::Stream(stream), Ok(())) => tracing::info!(%stream, "stream ended"),
+        (Part::Pipeline(pipeline), Ok(())) => tracing::info!(%pipeline, "pipeline ended"),
+        (Part::Change, _) => {}
     }
 }

@@ -2,34 +2,37 @@
 //!
 //! The folder is where people put modules, not where they are run from: what was deployed is kept, so that it can run again after
 //! the file has changed, and so that a restart does not bring back what was replaced or rolled back. A file is new when
-//! its content is not the one that was last seen at its path.
+//! its content is not the one that was last taken from its path; one that was refused stays new, for what it lacked (a key of the
+//! config, an asset) may come later.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 use arrow::array::AsArray;
 use forebay_model::ids::ModuleName;
 use forebay_model::ports::{Asset, Assets, Clock, LandingZone, Ledger, Module, ModuleLoader, ModuleRecord};
-use forebay_model::{Digest, Error, Result, Revision};
+use forebay_model::{Digest, Error, ErrorClass, Result, Revision};
 use forebay_pipeline::refine::bind::Materials;
 use forebay_pipeline::workers::Workers;
-use forebay_sandbox::Sandbox;
+use forebay_sandbox::{Limits, Sandbox};
 
 use crate::assemble;
 use crate::config::{Config, PipelineConfig, StepConfig};
 
 /// What modules are taken in with.
-#[derive(Clone)]
 pub(super) struct Shelf {
     pub(super) ledger: Arc<dyn Ledger>,
     pub(super) zone: Arc<dyn LandingZone>,
     pub(super) sandbox: Sandbox,
     pub(super) workers: Workers,
     pub(super) clock: Arc<dyn Clock>,
+    /// Files that are no module, by path: told once for each content and the limits that it was loaded under.
+    pub(super) no_modules: Mutex<BTreeMap<String, (Digest, Limits)>>,
 }
 
-/// A module of the folder that was not there before.
+/// A module of the folder that is not the one taken last from its path.
 #[derive(Debug, Clone)]
 pub(super) struct NewModule {
     pub(super) name: ModuleName,
@@ -43,6 +46,7 @@ pub(super) struct NewModule {
 /// What a look into the folder gave.
 #[derive(Debug, Default)]
 pub(super) struct Scan {
+    /// The newest file first.
     pub(super) new: Vec<NewModule>,
     /// Files that are no module, with why. They are looked at again when they change.
     pub(super) refused: Vec<(PathBuf, Error)>,
@@ -69,13 +73,19 @@ pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
+fn modified(file: &Path) -> Option<SystemTime> {
+    std::fs::metadata(file).and_then(|found| found.modified()).ok()
+}
+
 impl Shelf {
     /// Looks for modules that are new in the folder, checks and keeps them. Nothing is active yet.
     pub(super) async fn scan(&self, config: &Config) -> Result<Scan> {
-        let folder = &config.modules.watch;
-        let seen = self.seen().await?;
+        let taken = self.taken().await?;
+        let limits = self.loosest(config);
         let mut scan = Scan::default();
-        for file in files(folder) {
+        let mut files = files(&config.modules.watch);
+        files.sort_by_key(|file| std::cmp::Reverse(modified(file)));
+        for file in files {
             let path = file.strip_prefix(&config.root).unwrap_or(&file).to_string_lossy().into_owned();
             let bytes = match tokio::fs::read(&file).await {
                 Ok(bytes) => bytes,
@@ -87,20 +97,47 @@ impl Shelf {
                 }
             };
             let digest = Digest::of(&bytes);
-            if seen.get(&path) == Some(&digest.to_string()) {
+            let tried = (digest, limits.clone());
+            if taken.get(&path) == Some(&digest.to_string()) || self.no_modules().get(&path) == Some(&tried) {
                 continue;
             }
             let origin = format!("folder:{path}");
-            match self.take_in(bytes, origin.clone()).await {
+            match self.take_in(bytes, origin.clone(), &limits).await {
                 Ok(name) => scan.new.push(NewModule { name, digest, origin, path }),
-                Err(error) => scan.refused.push((file, error)),
+                Err(error) => {
+                    // What may go away by itself is tried at the next look.
+                    if error.class() != ErrorClass::Retry {
+                        self.no_modules().insert(path, tried);
+                    }
+                    scan.refused.push((file, error));
+                }
             }
         }
         Ok(scan)
     }
 
-    /// The content that was last seen at each path.
-    async fn seen(&self) -> Result<BTreeMap<String, String>> {
+    fn no_modules(&self) -> MutexGuard<'_, BTreeMap<String, (Digest, Limits)>> {
+        self.no_modules.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A file does not say which pipelines will use it, so it is loaded under the most that any of them allows; each
+    /// pipeline then loads it under its own limits.
+    fn loosest(&self, config: &Config) -> Limits {
+        let mut loosest = self.sandbox.limits().clone();
+        // The config was checked: its limits can be read.
+        let limits = config.pipelines.values().filter_map(|pipeline| assemble::limits(&pipeline.limits).ok());
+        for limits in limits {
+            loosest.module_mib = loosest.module_mib.max(limits.module_mib);
+            loosest.compile_seconds = loosest.compile_seconds.max(limits.compile_seconds);
+            loosest.compile_memory_mib = loosest.compile_memory_mib.max(limits.compile_memory_mib);
+            loosest.bind_ms = loosest.bind_ms.max(limits.bind_ms);
+            loosest.memory_mib = loosest.memory_mib.max(limits.memory_mib);
+        }
+        loosest
+    }
+
+    /// The content that was last taken from each path.
+    async fn taken(&self) -> Result<BTreeMap<String, String>> {
         let table = self.ledger.read_table("module_files").await?;
         let column = |name: &str| {
             let column = table.column_by_name(name).and_then(|column| column.as_string_opt::<i32>().cloned());
@@ -115,12 +152,12 @@ impl Shelf {
     }
 
     /// Checks that the bytes are a module, and keeps them.
-    async fn take_in(&self, bytes: Vec<u8>, origin: String) -> Result<ModuleName> {
+    async fn take_in(&self, bytes: Vec<u8>, origin: String, limits: &Limits) -> Result<ModuleName> {
         let digest = Digest::of(&bytes);
         let size = bytes.len() as u64;
         let bytes = bytes::Bytes::from(bytes);
-        let (sandbox, wasm) = (self.sandbox.clone(), bytes.clone());
-        let module = self.workers.run(move || sandbox.load(&wasm)).await?;
+        let (sandbox, wasm) = (self.sandbox.with_limits(limits.clone())?, bytes.clone());
+        let module = self.workers.aside(move || sandbox.load(&wasm)).await?;
         let description = module.description().clone();
         self.zone.keep(&kept_module(digest), bytes).await?;
         let record = ModuleRecord {
@@ -137,9 +174,13 @@ impl Shelf {
 
     /// Makes a module of the folder the active one of its name. Last, so that a process that dies before finds it new again.
     pub(super) async fn activate(&self, module: &NewModule) -> Result<()> {
-        let now = self.clock.now();
-        self.ledger.activate_module(&module.name, module.digest, now).await?;
-        self.ledger.seen_in_folder(&module.path, module.digest, now).await?;
+        self.ledger.activate_module(&module.name, module.digest, self.clock.now()).await?;
+        self.note_taken(module).await
+    }
+
+    /// A file is new no more. One that was refused stays new: it is tried again when something changes, and at the next start.
+    pub(super) async fn note_taken(&self, module: &NewModule) -> Result<()> {
+        self.ledger.seen_in_folder(&module.path, module.digest, self.clock.now()).await?;
         Ok(())
     }
 
@@ -197,14 +238,22 @@ impl Shelf {
 
     async fn pinned(&self, step: &StepConfig, pin: &str) -> Result<Digest> {
         let table = self.ledger.read_table("modules").await?;
-        let digests = table.column_by_name("sha256").and_then(|column| column.as_string_opt::<i32>().cloned());
-        let digests = digests.ok_or_else(|| Error::bug("ledger.modules has no column sha256"))?;
-        let found: Vec<_> = digests.iter().flatten().filter(|digest| digest.starts_with(pin)).collect();
-        match found.as_slice() {
-            [digest] => digest.parse(),
-            [] => Err(Error::operator(format!("module {}@sha256:{pin} was never seen", step.module))
+        let column = |name: &str| {
+            let column = table.column_by_name(name).and_then(|column| column.as_string_opt::<i32>().cloned());
+            column.ok_or_else(|| Error::bug(format!("ledger.modules has no column {name}")))
+        };
+        let (names, digests) = (column("name")?, column("sha256")?);
+        let found = names.iter().zip(&digests).filter_map(|(name, digest)| Some((name?, digest?)));
+        let found: Vec<_> = found.filter(|(_, digest)| digest.starts_with(pin)).collect();
+        let own: Vec<_> = found.iter().filter(|(name, _)| *name == step.module.as_str()).collect();
+        match (own.as_slice(), found.as_slice()) {
+            ([(_, digest)], _) => digest.parse(),
+            ([], []) => Err(Error::operator(format!("module {}@sha256:{pin} was never seen", step.module))
                 .with_hint("drop it into the watched folder once; `forebay query \"SELECT * FROM ledger.modules\"` lists what was seen")),
-            _ => Err(Error::operator(format!("{} modules begin with sha256:{pin}", found.len())).with_hint("write more digits")),
+            ([], [(other, _), ..]) => Err(Error::operator(format!("sha256:{pin} is no module {}: it is {other}", step.module))
+                .with_hint(format!("write \"{other}@sha256:{pin}\", or the digest of a module {}", step.module))),
+            (several, _) => Err(Error::operator(format!("{} modules {} begin with sha256:{pin}", several.len(), step.module))
+                .with_hint("write more digits")),
         }
     }
 
@@ -230,7 +279,7 @@ impl Shelf {
         for step in &revision.steps {
             let wasm = self.kept(&kept_module(step.digest)).await?;
             let sandbox = sandbox.clone();
-            modules.push(self.workers.run(move || sandbox.load(&wasm)).await?);
+            modules.push(self.workers.aside(move || sandbox.load(&wasm)).await?);
             let mut of_step = BTreeMap::new();
             for (name, digest) in &step.assets {
                 let bytes = self.kept(&kept_asset(*digest)).await?;

@@ -9,11 +9,11 @@ use forebay_model::{PipelineName, StreamName};
 use forebay_pipeline::intake;
 use forebay_pipeline::metrics::{PipelineMetrics, Stage, StreamMetrics};
 use forebay_pipeline::refine;
-use forebay_pipeline::refine::driver::PipelineHandle;
 use forebay_pipeline::refine::protocol::{Event, Report};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use serde::Serialize;
 
+use super::Host;
 use crate::cli::Global;
 use crate::config::{Config, format_bytes};
 
@@ -38,16 +38,17 @@ impl Progress {
     pub(super) fn watch(
         &self,
         streams: &BTreeMap<StreamName, Arc<StreamMetrics>>,
-        pipelines: impl Iterator<Item = (PipelineName, Arc<PipelineMetrics>)>,
+        pipelines: &BTreeMap<PipelineName, Arc<PipelineMetrics>>,
     ) {
         let Some(bars) = &self.bars else { return };
         let template = "{prefix:<12} {bar:24} {pos}/{len} segments  {msg}  {eta} left";
         let style =
             ProgressStyle::with_template(template).unwrap_or(ProgressStyle::default_bar()).progress_chars("█▌ ");
         let rows: Vec<_> = pipelines
+            .iter()
             .map(|(name, metrics)| {
                 let bar = bars.add(ProgressBar::new(0).with_style(style.clone()).with_prefix(name.to_string()));
-                (bar, metrics)
+                (bar, Arc::clone(metrics))
             })
             .collect();
         let landed: Vec<_> = streams.values().cloned().collect();
@@ -110,16 +111,16 @@ pub(super) fn thousands(number: u64) -> String {
 /// Tells what streams and pipelines report: as log lines above the bars; and pipelines of what has landed.
 pub(super) struct Tell {
     bars: Option<MultiProgress>,
-    pipelines: Vec<PipelineHandle>,
+    host: Option<Arc<Host>>,
 }
 
 impl Tell {
     pub(super) fn new(progress: &Progress) -> Self {
-        Self { bars: progress.bars.clone(), pipelines: Vec::new() }
+        Self { bars: progress.bars.clone(), host: None }
     }
 
-    pub(super) fn of_stream(progress: &Progress, pipelines: Vec<PipelineHandle>) -> Self {
-        Self { bars: progress.bars.clone(), pipelines }
+    pub(super) fn of_stream(progress: &Progress, host: Arc<Host>) -> Self {
+        Self { bars: progress.bars.clone(), host: Some(host) }
     }
 
     fn line(&self, log: impl FnOnce()) {
@@ -136,7 +137,7 @@ impl intake::driver::Listener for Tell {
             intake::state::Report::Listed(segments) => {
                 let bytes: u64 = segments.iter().map(|segment| segment.bytes).sum();
                 self.line(|| tracing::debug!(%stream, segments = segments.len(), bytes, "landed"));
-                for pipeline in &self.pipelines {
+                for pipeline in self.host.iter().flat_map(|host| host.parts.readers(stream)) {
                     pipeline.send(Event::Landed);
                 }
             }
@@ -151,20 +152,25 @@ impl intake::driver::Listener for Tell {
 impl refine::driver::Listener for Tell {
     fn report(&self, pipeline: &PipelineName, report: &Report) {
         match report {
-            Report::Serving { revision, schema_version } => {
-                self.line(|| tracing::info!(%pipeline, id = revision.short(), schema_version, "revision takes the next segments"));
-            }
-            Report::NotBound { revision, error, hint } => {
-                self.line(|| tracing::error!(%pipeline, id = revision.short(), error, hint, "revision does not fit"));
-            }
-            Report::NotGrown { revision, error, hint } => {
-                self.line(|| {
-                    tracing::warn!(%pipeline, id = revision.short(), error, hint, "schema did not grow, what is new is rescued");
-                });
-            }
+            Report::Serving { revision, number, schema_version } => self.line(|| {
+                tracing::info!(
+                    %pipeline, revision = number, revision_id = revision.short(), schema_version, "revision takes the next segments"
+                );
+            }),
+            Report::NotBound { revision, number, error, hint } => self.line(|| {
+                tracing::error!(
+                    %pipeline, revision = number, revision_id = revision.short(), error, hint, "revision does not fit"
+                );
+            }),
+            Report::NotGrown { revision, number, error, hint } => self.line(|| {
+                tracing::warn!(
+                    %pipeline, revision = number, revision_id = revision.short(), error, hint,
+                    "schema did not grow, what is new is rescued"
+                );
+            }),
             Report::SegmentFailed(failure) => self.line(|| {
                 tracing::error!(
-                    %pipeline, segment = %failure.segment, class = %failure.class, error = failure.message, hint = failure.hint,
+                    %pipeline, revision_id = failure.revision.short(), segment = %failure.segment, class = %failure.class, error = failure.message, hint = failure.hint,
                     "segment failed and waits"
                 );
             }),
@@ -219,7 +225,7 @@ struct PipelineSummary {
 impl Summary {
     pub(super) fn of(
         streams: &BTreeMap<StreamName, Arc<StreamMetrics>>,
-        pipelines: &BTreeMap<PipelineName, (PipelineHandle, Arc<PipelineMetrics>)>,
+        pipelines: &BTreeMap<PipelineName, Arc<PipelineMetrics>>,
         config: &Config,
         seconds: f64,
     ) -> Self {
@@ -232,7 +238,7 @@ impl Summary {
             };
             (name.to_string(), summary)
         });
-        let pipelines = pipelines.iter().map(|(name, (_, metrics))| {
+        let pipelines = pipelines.iter().map(|(name, metrics)| {
             let rejects = config.pipelines.get(name).map(|pipeline| pipeline.rejects.to_string());
             (name.to_string(), PipelineSummary::of(metrics, rejects.unwrap_or_default()))
         });

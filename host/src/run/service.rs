@@ -1,172 +1,68 @@
-//! What a host does beside its streams: reloads, answers other processes, hears signals.
+//! What a host does beside its streams: answers other processes, hears signals.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use forebay_model::ports::Ledger;
 use forebay_model::{Result, TableName};
-use forebay_pipeline::refine::bind::Warehouses;
 use forebay_pipeline::refine::protocol::Event;
+use tokio::sync::watch;
 
-use super::deploy::Deployer;
-use super::watch::Watch;
-use super::{Host, Running};
+use super::Host;
 use crate::cli::{MaintainRequest, maintain_tables};
-use crate::config::{self, Config};
+use crate::config::Config;
 
 /// How often requests and approvals are looked for.
 const TICK: Duration = Duration::from_millis(500);
 
-/// Reloads and answers.
-pub(super) struct Service {
-    config: Config,
-    deployer: Deployer,
-    watch: Watch,
-    ledger: Arc<dyn Ledger>,
-    warehouses: Warehouses,
-    approved: BTreeSet<(TableName, String)>,
-    handles: Vec<forebay_pipeline::refine::driver::PipelineHandle>,
+/// Tells pipelines of changes that a person approved, for ever.
+pub(super) async fn approve(host: Arc<Host>) {
+    let mut told = BTreeSet::new();
+    loop {
+        match approved(&host).await {
+            Ok(approved) => {
+                if !approved.is_subset(&told) {
+                    for handle in host.parts.handles().values() {
+                        handle.send(Event::Approved);
+                    }
+                }
+                told = approved;
+            }
+            Err(error) => tracing::warn!(error = error.chain(), "approvals could not be read; they are read again"),
+        }
+        tokio::time::sleep(TICK).await;
+    }
 }
 
-impl Service {
-    pub(super) fn new(host: &Host, deployer: Deployer, running: &Running) -> Self {
-        Self {
-            config: host.config.clone(),
-            deployer,
-            watch: Watch::start(&host.config),
-            ledger: Arc::clone(&host.ledger),
-            warehouses: Arc::clone(&host.warehouses),
-            approved: BTreeSet::new(),
-            handles: running.pipelines.values().map(|(handle, _)| handle.clone()).collect(),
-        }
-    }
+async fn approved(host: &Host) -> Result<BTreeSet<(TableName, String)>> {
+    let held = host.ledger.held_changes().await?;
+    Ok(held.into_iter().filter(|change| change.approved).map(|change| (change.table, change.column)).collect())
+}
 
-    /// Does what there is to do, for ever.
-    pub(super) async fn run(mut self) {
-        loop {
-            tokio::select! {
-                () = self.watch.changed() => self.reload().await,
-                () = tokio::time::sleep(TICK) => {
-                    if let Err(error) = self.answer().await {
-                        tracing::warn!(error = error.chain(), "requests could not be answered");
-                    }
-                }
-            }
+/// Does what other processes ask for, one after the other, for ever. A task of its own: maintenance may take long.
+pub(super) async fn answer(host: Arc<Host>, config: watch::Receiver<Config>) {
+    loop {
+        if let Err(error) = answer_all(&host, &config).await {
+            tracing::warn!(error = error.chain(), "requests could not be answered; they are tried again");
         }
+        tokio::time::sleep(TICK).await;
     }
+}
 
-    async fn reload(&mut self) {
-        match config::load_with_env(&self.config.path) {
-            Ok(changed) => {
-                self.say_what_needs_a_restart(&changed);
-                let Config {
-                    path: _,
-                    file: _,
-                    root: _,
-                    landing: _,
-                    ledger: _,
-                    modules: _,
-                    warehouses: _,
-                    streams: _,
-                    pipelines,
-                    host: _,
-                    maintain,
-                } = changed;
-                // Streams, stores and the host's own settings stay as they were when it started.
-                self.config
-                    .pipelines
-                    .retain(|name, _| !self.deployer.pipelines.contains_key(name) || pipelines.contains_key(name));
-                for (name, pipeline) in pipelines {
-                    if self.config.pipelines.get(&name).is_some_and(|known| known.from == pipeline.from) {
-                        self.config.pipelines.insert(name, pipeline);
-                    }
-                }
-                self.config.maintain = maintain;
+async fn answer_all(host: &Host, config: &watch::Receiver<Config>) -> Result<()> {
+    for (number, what, arguments) in host.ledger.asked().await? {
+        let now = crate::assemble::clock().now();
+        let answer = match (what.as_str(), serde_json::from_value::<MaintainRequest>(arguments)) {
+            (MaintainRequest::WHAT, Ok(request)) => {
+                let config = config.borrow().clone();
+                let done = maintain_tables(&config, &*host.ledger, &host.warehouses(), &request, now).await?;
+                serde_json::to_value(done).unwrap_or_default()
             }
-            Err(problems) => {
-                for problem in problems.iter() {
-                    tracing::error!(
-                        place = problem.place.as_ref().map(ToString::to_string),
-                        hint = problem.hint,
-                        "config refused, the one before goes on: {}",
-                        problem.message
-                    );
-                }
-            }
-        }
-        if let Err(error) = self.deployer.reload(&self.config, "config").await {
-            tracing::error!(error = error.chain(), hint = error.hint(), "reload failed; what was active goes on");
-        }
-    }
-
-    fn say_what_needs_a_restart(&self, changed: &Config) {
-        let known = &self.config;
-        let mut sections = Vec::new();
-        if changed.landing != known.landing {
-            sections.push("landing");
-        }
-        if changed.ledger != known.ledger {
-            sections.push("ledger");
-        }
-        if changed.modules != known.modules {
-            sections.push("modules");
-        }
-        if changed.warehouses != known.warehouses {
-            sections.push("warehouses");
-        }
-        if changed.host != known.host {
-            sections.push("host");
-        }
-        let streams = |config: &Config| -> Vec<_> {
-            config
-                .streams
-                .iter()
-                .map(|(name, stream)| (name.clone(), stream.source.clone(), stream.format.clone()))
-                .collect()
+            _ => serde_json::json!({ "error": format!("this host does not know how to {what}") }),
         };
-        if streams(changed) != streams(known) {
-            sections.push("streams");
-        }
-        let pipelines = |config: &Config| -> Vec<_> {
-            config.pipelines.iter().map(|(name, p)| (name.clone(), p.from.clone())).collect()
-        };
-        if pipelines(changed) != pipelines(known) {
-            sections.push("pipelines");
-        }
-        if !sections.is_empty() {
-            tracing::warn!(sections = sections.join(", "), "these sections of the config changed: restart to use them");
-        }
+        host.ledger.answer(number, &answer, crate::assemble::clock().now()).await?;
     }
-
-    async fn answer(&mut self) -> Result<()> {
-        let approved: BTreeSet<_> = self
-            .ledger
-            .held_changes()
-            .await?
-            .into_iter()
-            .filter(|change| change.approved)
-            .map(|change| (change.table, change.column))
-            .collect();
-        if !approved.is_subset(&self.approved) {
-            for handle in &self.handles {
-                handle.send(Event::Approved);
-            }
-        }
-        self.approved = approved;
-        for (number, what, arguments) in self.ledger.asked().await? {
-            let now = crate::assemble::clock().now();
-            let answer = match (what.as_str(), serde_json::from_value::<MaintainRequest>(arguments)) {
-                (MaintainRequest::WHAT, Ok(request)) => {
-                    let done = maintain_tables(&self.config, &*self.ledger, &self.warehouses, &request, now).await?;
-                    serde_json::to_value(done).unwrap_or_default()
-                }
-                _ => serde_json::json!({ "error": format!("this host does not know how to {what}") }),
-            };
-            self.ledger.answer(number, &answer, now).await?;
-        }
-        Ok(())
-    }
+    Ok(())
 }
 
 /// SIGINT and SIGTERM.

@@ -3,4 +3,5 @@
 
 mod promises;
 mod schemas;
+mod swap;
 mod world;

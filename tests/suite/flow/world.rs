@@ -12,8 +12,8 @@ use forebay_landing::MemoryZone;
 use forebay_ledger::MemoryLedger;
 use forebay_model::plan::{InputColumn, InputSource, OutputColumn, Plan, RoutePlan};
 use forebay_model::ports::{
-    Assets, BatchInput, BoundTransform, Clock, Description, Emission, Format, LandingZone as _, Ledger, Module, Random,
-    SegmentContext, Selection, SplitRule, TransformError, TransformFailure, TransformInstance, TransformOutput,
+    Assets, BatchInput, BoundTransform, Clock as _, Description, Emission, Format, LandingZone as _, Ledger as _,
+    Module, SegmentContext, Selection, SplitRule, TransformError, TransformFailure, TransformInstance, TransformOutput,
     Warehouse,
 };
 use forebay_model::revision::{RouteTarget, Step};
@@ -248,43 +248,65 @@ impl World {
     }
 
     async fn run_once(&self, told: Arc<Told>) -> Result<()> {
-        let clock: Arc<dyn Clock> = self.clock.clone();
-        let random: Arc<dyn Random> = self.random.clone();
-        let ledger: Arc<dyn Ledger> = self.ledger.clone();
-        let decoding: Arc<dyn Decoding> = Arc::new(JsonLines(Formats::from_config(&serde_json::json!("json"))?));
+        let budget = Budget::new(256 << 20, 2);
+        let (handle, pipeline) = self.pipeline_of(2, true, told, &budget)?;
+        let pipeline = tokio::spawn(pipeline);
+        handle.deploy(self.materials().await?);
+        let landed = self.land(&handle, budget).await;
+        handle.send(Event::CaughtUp);
+        let refined = tokio::time::timeout(Duration::from_secs(60), pipeline).await;
+        refined
+            .map_err(|_| Error::bug("the pipeline does not end"))?
+            .map_err(|error| Error::bug(error.to_string()))??;
+        landed
+    }
+
+    fn decoding() -> Result<Arc<dyn Decoding>> {
+        Ok(Arc::new(JsonLines(Formats::from_config(&serde_json::json!("json"))?)))
+    }
+
+    /// The pipeline, started with so many workers.
+    pub(crate) fn pipeline_of(
+        &self,
+        workers: usize,
+        once: bool,
+        told: Arc<Told>,
+        budget: &Budget,
+    ) -> Result<(PipelineHandle, impl Future<Output = Result<()>> + Send + 'static)> {
         let lake: Arc<dyn Warehouse> = Arc::new(self.lake.clone());
         let warehouses = Arc::new(BTreeMap::from([(forebay_model::ids::WarehouseName::new("lake")?, lake)]));
-        let workers = Workers::start(2)?;
-        let budget = Budget::new(256 << 20, 2);
         let context = PipelineContext {
             pipeline: Self::pipeline(),
             stream: Self::stream(),
-            ledger: Arc::clone(&ledger),
+            ledger: self.ledger.clone(),
             place: Workplace {
                 zone: self.zone.clone(),
-                decoding: Arc::clone(&decoding),
+                decoding: Self::decoding()?,
                 metrics: Arc::new(PipelineMetrics::default()),
             },
             warehouses,
-            workers,
+            workers: Workers::start(workers)?,
             budget: budget.clone(),
-            clock: Arc::clone(&clock),
-            random: Arc::clone(&random),
+            clock: self.clock.clone(),
+            random: self.random.clone(),
             widen_max_bytes: self.widen_max_bytes,
             failpoint: |_| {},
         };
         let settings = RefineSettings {
-            workers: 2,
+            workers,
             group_segments: 4,
             group_bytes: 1 << 30,
             group_age: Duration::from_secs(3600),
             poll: Duration::from_millis(10),
-            once: true,
+            once,
         };
-        let (handle, pipeline) = PipelineHandle::start(context, settings, told);
-        let pipeline = tokio::spawn(pipeline);
+        Ok(PipelineHandle::start(context, settings, told))
+    }
+
+    /// The revision that the rule means, recorded, with what it names.
+    pub(crate) async fn materials(&self) -> Result<Arc<Materials>> {
         let revision = self.revision();
-        let record = ledger.record_revision(&revision, clock.now()).await?;
+        let record = self.ledger.record_revision(&revision, self.clock.now()).await?;
         let describe = |rule: &NativeRule| -> Arc<dyn Module> {
             let description = Description {
                 name: forebay_model::ids::ModuleName::new("rule").unwrap(),
@@ -297,30 +319,27 @@ impl World {
         };
         let modules: Vec<_> = self.rule.iter().map(describe).collect();
         let assets: Vec<Assets> = modules.iter().map(|_| Assets::default()).collect();
-        handle.deploy(Arc::new(Materials { revision, number: record.number, modules, assets }));
+        Ok(Arc::new(Materials { revision, number: record.number, modules, assets }))
+    }
+
+    /// Lands what the source has.
+    pub(crate) async fn land(&self, handle: &PipelineHandle, budget: Budget) -> Result<()> {
         let upstream = self.upstream.clone();
         let stream = StreamContext {
             stream: Self::stream(),
             source: Arc::new(move |progress| Ok(Box::new(MemorySource::open(upstream.clone(), progress, 8)))),
-            ledger,
+            ledger: self.ledger.clone(),
             zone: self.zone.clone(),
-            decoding,
+            decoding: Self::decoding()?,
             naming: forebay_landing::naming::object_name,
             budget,
-            clock,
-            random,
+            clock: self.clock.clone(),
+            random: self.random.clone(),
             metrics: Arc::new(StreamMetrics::default()),
             failpoint: |_| {},
         };
         let (_stop, stopped) = tokio::sync::watch::channel(false);
-        let landed =
-            forebay_pipeline::intake::driver::run(stream, true, stopped, Arc::new(Quiet(handle.clone()))).await;
-        handle.send(Event::CaughtUp);
-        let refined = tokio::time::timeout(Duration::from_secs(60), pipeline).await;
-        refined
-            .map_err(|_| Error::bug("the pipeline does not end"))?
-            .map_err(|error| Error::bug(error.to_string()))??;
-        landed
+        forebay_pipeline::intake::driver::run(stream, true, stopped, Arc::new(Quiet(handle.clone()))).await
     }
 
     /// The rows of a table; none where there is no table.

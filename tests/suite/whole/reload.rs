@@ -1,6 +1,6 @@
 //! Hot reload: a threshold or a module that changes takes the next segments; what is invalid changes nothing.
 
-use super::support::{CONFIG, Place, fraud_wasm, payments};
+use super::support::{CONFIG, Place, payments};
 
 #[test]
 fn a_new_threshold_takes_the_next_segments_and_rows_lead_to_its_revision() {
@@ -40,39 +40,86 @@ fn a_config_that_is_wrong_leaves_the_running_revision_in_place_and_says_why() {
 }
 
 #[test]
-fn a_file_that_is_no_module_is_refused_and_a_new_module_is_taken() {
+fn limits_that_change_hold_at_once_and_heal_what_failed_for_them() {
     let place = Place::new();
+    let limited = |emits: u32| {
+        CONFIG.replace("from = \"payments\"", &format!("from = \"payments\"\nlimits = {{ emits = {emits} }}"))
+    };
+    // The rule emits to each of its routes: once more than this for a row that is flagged, and so many are no few bad rows.
+    place.write("forebay.toml", &limited(1));
     let running = place.start();
-    place.until("it runs", || place.log().contains("revision is active"));
-    place.write("modules/broken.wasm", "this is not wasm");
-    place.until("it is refused", || place.log().contains("module refused"));
-    // The same rule with one more custom section has another digest: a new module.
-    let mut wasm = std::fs::read(fraud_wasm()).unwrap();
-    wasm.extend([0, 5, 4, b'n', b'o', b't', b'e']);
-    std::fs::write(place.path("modules/fraud.wasm.part"), &wasm).unwrap();
-    std::fs::rename(place.path("modules/fraud.wasm.part"), place.path("modules/fraud.wasm")).unwrap();
-    place.until("it is active", || place.log().matches("revision is active").count() == 2);
-    place.write("inbox/a.jsonl", &payments(0..100));
-    place.until("it works", || flagged(&place) == 10);
+    place.write("inbox/a.jsonl", &payments(0..1_000));
+    let failed = place.until_told("segment failed and waits", 1);
+    assert!(failed["error"].as_str().unwrap().contains("limits.emits"), "{failed}");
+    place.write("forebay.toml", &limited(2));
+    let changed = place.until_told("limits changed", 1);
+    assert_eq!(
+        (&changed["pipeline"], &changed["revision"], &changed["limits"]),
+        (&"fraud".into(), &1.into(), &r#"{"emits":2}"#.into())
+    );
+    place.until("what failed is loaded", || place.rows("lake.payments") == 1_000);
     assert!(running.stop().success());
-    assert_eq!(place.number("SELECT max(revision) FROM ledger.loads"), 2);
+    assert_eq!(place.number("SELECT count(*) FROM ledger.deployments"), 1, "limits are no part of a revision");
 }
 
 #[test]
-fn a_restart_does_not_deploy_again_what_it_has_seen() {
+fn an_asset_that_changes_is_a_new_revision_wherever_it_lies() {
     let place = Place::new();
-    place.write("inbox/a.jsonl", &payments(0..100));
-    place.run_well(&["run", "--once"]);
-    let deployments = "SELECT count(*) FROM ledger.deployments";
-    assert_eq!(place.number(deployments), 1);
-    place.run_well(&["run", "--once"]);
-    assert_eq!(place.number(deployments), 1);
-    // The file is gone, the module is not: it was kept when it was deployed.
-    std::fs::remove_file(place.path("modules/fraud.wasm")).unwrap();
-    place.write("inbox/b.jsonl", &payments(100..200));
-    place.run_well(&["run", "--once"]);
-    assert_eq!(flagged(&place), 20);
-    assert_eq!(place.number(deployments), 1);
+    let lists = tempfile::tempdir().unwrap();
+    let list = |text: &str| {
+        std::fs::write(lists.path().join("new"), text).unwrap();
+        std::fs::rename(lists.path().join("new"), lists.path().join("blocked.txt")).unwrap();
+    };
+    list("KP\n");
+    let asset = lists.path().join("blocked.txt");
+    let with_asset = CONFIG.replace(
+        "config = { v14_below = -8.0 }",
+        &format!(
+            "config = {{ v14_below = -8.0, amount_above = 1.0 }}\nassets = {{ blocked = \"{}\" }}",
+            asset.display()
+        ),
+    );
+    place.write("forebay.toml", &with_asset);
+    let running = place.start();
+    place.until_told("revision is active", 1);
+    let paid = |first: u32| {
+        let lines = (first..first + 10).map(|n| {
+            format!(
+                "{{\"id\":{n},\"Time\":{n},\"V14\":0.5,\"V17\":0.25,\"Amount\":5.5,\"Class\":0,\"country\":\"DE\"}}\n"
+            )
+        });
+        lines.collect::<String>()
+    };
+    place.write("inbox/a.jsonl", &paid(0));
+    place.until("it is loaded", || place.rows("lake.payments") == 10);
+    assert_eq!(flagged(&place), 0);
+    // The same size.
+    list("DE\n");
+    let active = place.until_told("revision is active", 2);
+    assert_eq!(active["revision"], 2);
+    place.write("inbox/b.jsonl", &paid(10));
+    place.until("it is loaded too", || place.rows("lake.payments") == 20);
+    assert_eq!(flagged(&place), 10);
+    std::fs::remove_file(&asset).unwrap();
+    let refused = place.until_told("config refused", 1);
+    assert!(refused["message"].as_str().unwrap().contains("there is no file"), "{refused}");
+    list("DE\nFR\n");
+    place.until_told("revision is active", 3);
+    assert!(running.stop().success());
+}
+
+#[test]
+fn what_only_a_restart_changes_is_told_by_its_key() {
+    let place = Place::new();
+    let running = place.start();
+    place.until_told("revision is active", 1);
+    let config = CONFIG.replace("\"warehouse\"", "\"moved\"").replace("v14_below = -8.0", "v14_below = 0.0");
+    place.write("forebay.toml", &format!("{config}\n[host]\nmemory = \"128MiB\"\ncommit = {{ max_age = \"2s\" }}\n"));
+    // The rest of it takes effect.
+    place.until_told("revision is active", 2);
+    let told = place.until_told("these keys of the config changed", 1);
+    assert_eq!(told["keys"], "host.memory, host.commit.max_age, warehouses.lake.url");
+    assert!(running.stop().success());
 }
 
 fn flagged(place: &Place) -> i64 {

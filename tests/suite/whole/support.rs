@@ -47,13 +47,21 @@ pub(crate) fn forebay() -> &'static Path {
     })
 }
 
+fn guest(name: &str) -> PathBuf {
+    cargo(&["build", "--quiet", "--profile", "guest", "--target", "wasm32-wasip2", "-p", name]);
+    profile_folder().parent().unwrap().join(format!("wasm32-wasip2/guest/{name}.wasm"))
+}
+
 /// The fraud rule in Wasm.
 pub(crate) fn fraud_wasm() -> &'static Path {
     static MODULE: OnceLock<PathBuf> = OnceLock::new();
-    MODULE.get_or_init(|| {
-        cargo(&["build", "--quiet", "--profile", "guest", "--target", "wasm32-wasip2", "-p", "fraud"]);
-        profile_folder().parent().unwrap().join("wasm32-wasip2/guest/fraud.wasm")
-    })
+    MODULE.get_or_init(|| guest("fraud"))
+}
+
+/// The filter in Wasm.
+pub(crate) fn keep_wasm() -> &'static Path {
+    static MODULE: OnceLock<PathBuf> = OnceLock::new();
+    MODULE.get_or_init(|| guest("keep"))
 }
 
 pub(crate) const CONFIG: &str = r#"
@@ -198,6 +206,31 @@ impl Place {
 
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.path("log")).unwrap_or_default()
+    }
+
+    /// Puts a module into the watched folder under a name, with a digest of its own for each note.
+    pub(crate) fn drop_module(&self, file: &str, module: &Path, note: u8) {
+        let mut wasm = std::fs::read(module).unwrap();
+        // A custom section changes the content and nothing else.
+        wasm.extend([0, 6, 5, b'n', b'o', b't', b'e', note]);
+        let partial = self.path("modules/dropped.part");
+        std::fs::write(&partial, wasm).unwrap();
+        std::fs::rename(partial, self.path(&format!("modules/{file}"))).unwrap();
+    }
+
+    /// The log lines with a message that begins so, as JSON.
+    pub(crate) fn told(&self, message: &str) -> Vec<Value> {
+        let lines = self.log();
+        let lines = lines.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        lines.filter(|line| line["message"].as_str().is_some_and(|told| told.starts_with(message))).collect()
+    }
+
+    /// Waits until there are so many of such lines; the last.
+    pub(crate) fn until_told(&self, message: &str, times: usize) -> Value {
+        self.until(&format!("{message:?} is told {times} times"), || self.told(message).len() >= times);
+        let told = self.told(message);
+        assert_eq!(told.len(), times, "{}", self.log());
+        told.last().cloned().unwrap()
     }
 
     /// Waits until something holds, looking every tenth of a second.

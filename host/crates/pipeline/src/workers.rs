@@ -49,6 +49,17 @@ impl Workers {
         self.threads
     }
 
+    /// Runs a job beside the workers: what prepares a revision (compiling, loading, binding) takes no worker from the one that
+    /// serves.
+    ///
+    /// # Errors
+    /// Those of the job; class bug where it panicked.
+    pub async fn aside<T: Send + 'static>(&self, job: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+        let job = move || catch_unwind(AssertUnwindSafe(job)).unwrap_or_else(|panic| Err(panicked(panic.as_ref())));
+        let done = tokio::task::spawn_blocking(job).await;
+        done.map_err(|error| Error::bug("a thread dropped its job").with_source(error))?
+    }
+
     /// Runs a job on a worker.
     ///
     /// # Errors

@@ -20,7 +20,9 @@ impl Refine {
     pub(super) fn bind(&mut self, out: &mut Vec<Effect>) {
         let recovering =
             !self.recovered || !self.recovering.is_empty() || self.committing.as_ref().is_some_and(|c| c.recovery);
-        let (Some(revision), Some(schema), false) = (self.revision, self.schema.clone(), recovering) else { return };
+        let (Some((revision, _)), Some(schema), false) = (self.revision, self.schema.clone(), recovering) else {
+            return;
+        };
         let id = self.next_binding;
         self.next_binding += 1;
         self.making = Some(id);
@@ -54,8 +56,7 @@ impl Refine {
         self.requeue_growing(false);
         match result {
             Ok(summary) => {
-                let former = self.serving.and_then(|id| self.bindings.get(&id)).map(|bound| bound.revision);
-                if former != Some(summary.revision) {
+                if std::mem::take(&mut self.awaited) {
                     out.push(Effect::RetryFailed);
                     self.dirty = true;
                 }
@@ -72,6 +73,7 @@ impl Refine {
         self.broken = None;
         out.push(Effect::Report(Report::Serving {
             revision: summary.revision,
+            number: summary.number,
             schema_version: summary.schema_version,
         }));
         self.bindings.insert(id, summary);
@@ -80,9 +82,10 @@ impl Refine {
     }
 
     fn not_bound(&mut self, error: Error, out: &mut Vec<Effect>) {
-        if let Some(revision) = self.revision {
+        if let Some((revision, number)) = self.revision {
             out.push(Effect::Report(Report::NotBound {
                 revision,
+                number,
                 error: error.chain(),
                 hint: error.hint().map(ToOwned::to_owned),
             }));
@@ -121,9 +124,9 @@ impl Refine {
             Err(error) => {
                 out.push(Effect::DropBinding(id));
                 let retry = error.class() == ErrorClass::Retry;
-                if let (Some(revision), false) = (self.revision, retry) {
+                if let (Some((revision, number)), false) = (self.revision, retry) {
                     let hint = error.hint().map(ToOwned::to_owned);
-                    out.push(Effect::Report(Report::NotGrown { revision, error: error.chain(), hint }));
+                    out.push(Effect::Report(Report::NotGrown { revision, number, error: error.chain(), hint }));
                 }
                 !retry
             }
@@ -140,7 +143,7 @@ impl Refine {
 
     pub(super) fn grow(&mut self, binding: BindingId, item: WorkItem, evolution: Evolution, out: &mut Vec<Effect>) {
         let grown_already = self.serving != Some(binding);
-        let (Some(revision), Some(from), false) = (self.revision, self.schema.clone(), grown_already) else {
+        let (Some((revision, _)), Some(from), false) = (self.revision, self.schema.clone(), grown_already) else {
             self.queue.push_front(Queued { item, accept_schema: false });
             return;
         };

@@ -110,10 +110,10 @@ impl PipelineHandle {
 
     /// Makes a revision the one that takes the next segments.
     pub fn deploy(&self, materials: Arc<Materials>) {
-        let id = materials.revision.id();
+        let (id, number) = (materials.revision.id(), materials.number);
         lock(&self.driver.materials).insert(id, materials);
         *lock(&self.driver.deployed) = Some(id);
-        self.send(Event::Deployed(id));
+        self.send(Event::Deployed { revision: id, number });
     }
 
     /// Whether a revision is the one that was deployed last in this process.
@@ -318,7 +318,7 @@ impl Driver {
 
     async fn bind(&self, materials: Arc<Materials>, schema: StreamSchema) -> Result<Arc<BoundPipeline>> {
         let surroundings = self.surroundings(&materials).await?;
-        self.context.workers.run(move || bind(&materials, &schema, &surroundings).map(Arc::new)).await
+        self.context.workers.aside(move || bind(&materials, &schema, &surroundings).map(Arc::new)).await
     }
 
     async fn surroundings(&self, materials: &Materials) -> Result<Surroundings> {
@@ -359,6 +359,7 @@ impl Driver {
         });
         let summary = BoundSummary {
             revision: bound.revision,
+            number: bound.number,
             schema_version: bound.schema.version,
             tables: partitions.collect(),
         };

@@ -15,6 +15,8 @@ use super::segment::StagedSegment;
 pub struct BoundSummary {
     /// The revision.
     pub revision: RevisionId,
+    /// Its number, for people.
+    pub number: u32,
     /// The schema's version; 0 where there is none yet.
     pub schema_version: u32,
     /// Each table's schema after a load.

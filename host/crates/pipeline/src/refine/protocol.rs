@@ -74,8 +74,13 @@ pub enum Event {
     Start,
     /// Answer to [`Effect::Recover`].
     Recovered(Result<Recovered>),
-    /// A revision is active; its materials are loaded.
-    Deployed(RevisionId),
+    /// A revision is active, and its materials are loaded: a new one, or the same with other limits.
+    Deployed {
+        /// The revision.
+        revision: RevisionId,
+        /// Its number, for people.
+        number: u32,
+    },
     /// A held change was approved: bind again.
     Approved,
     /// Answer to [`Effect::FetchWork`].
@@ -157,11 +162,11 @@ pub enum Effect {
 #[expect(missing_docs, reason = "the fields' names and types say it")]
 pub enum Report {
     /// A binding serves from now on.
-    Serving { revision: RevisionId, schema_version: u32 },
+    Serving { revision: RevisionId, number: u32, schema_version: u32 },
     /// A revision could not be bound; the former one serves on where there is one.
-    NotBound { revision: RevisionId, error: String, hint: Option<String> },
+    NotBound { revision: RevisionId, number: u32, error: String, hint: Option<String> },
     /// A grown schema could not be bound: the one before serves on, and what is new is rescued.
-    NotGrown { revision: RevisionId, error: String, hint: Option<String> },
+    NotGrown { revision: RevisionId, number: u32, error: String, hint: Option<String> },
     /// A segment failed and waits.
     SegmentFailed(Box<SegmentFailure>),
     /// A group is loaded.

@@ -30,7 +30,10 @@ pub struct Refine {
     pub(super) ledger: Uuid,
     pub(super) settings: RefineSettings,
     pub(super) recovered: bool,
-    pub(super) revision: Option<RevisionId>,
+    /// The active revision, with its number for people.
+    pub(super) revision: Option<(RevisionId, u32)>,
+    /// It was deployed and has not served yet; when it does, segments that failed are tried again.
+    pub(super) awaited: bool,
     pub(super) schema: Option<StreamSchema>,
     pub(super) inferring: bool,
     pub(super) serving: Option<BindingId>,
@@ -82,6 +85,7 @@ impl Refine {
             settings,
             recovered: false,
             revision: None,
+            awaited: false,
             schema: None,
             inferring: false,
             serving: None,
@@ -128,8 +132,9 @@ impl Refine {
         match event {
             Event::Start => out.push(Effect::Recover),
             Event::Recovered(result) => self.on_recovered(result, out),
-            Event::Deployed(revision) => {
-                self.revision = Some(revision);
+            Event::Deployed { revision, number } => {
+                self.revision = Some((revision, number));
+                self.awaited = true;
                 self.broken = None;
                 self.making = None;
                 self.bind(out);

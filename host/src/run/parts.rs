@@ -1,0 +1,242 @@
+//! What runs: streams and pipelines, each a task of its own that can be started and stopped while the others go on.
+//!
+//! A stop finishes what is in flight. A part that is started again takes up where the ledger says that it was.
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use forebay_model::{Error, PipelineName, Result, StreamName};
+use forebay_pipeline::intake::driver::StreamContext;
+use forebay_pipeline::metrics::{PipelineMetrics, StreamMetrics};
+use forebay_pipeline::refine::driver::{PipelineContext, PipelineHandle};
+use forebay_pipeline::refine::protocol::{Event, RefineSettings};
+use forebay_pipeline::refine::segment::Workplace;
+use tokio::sync::{mpsc, watch};
+
+use super::deploy::Handles;
+use super::progress::{Progress, Tell};
+use super::{Host, POLL, WIDEN_MAX_BYTES, service};
+use crate::assemble;
+use crate::config::Config;
+
+/// A part of the host that is a task.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Part {
+    Stream(StreamName),
+    Pipeline(PipelineName),
+    /// A change of parts: while it is under way the host does not end, though nothing else may run.
+    Change,
+}
+
+/// A part that begins; its future ends with it.
+pub(super) struct Begun {
+    pub(super) part: Part,
+    pub(super) future: Pin<Box<dyn Future<Output = Result<()>> + Send>>,
+}
+
+struct StreamPart {
+    stop: watch::Sender<bool>,
+    ended: watch::Receiver<bool>,
+}
+
+struct PipelinePart {
+    from: StreamName,
+    handle: PipelineHandle,
+    ended: watch::Receiver<bool>,
+}
+
+/// What runs now, and what was counted of all that ever ran.
+#[derive(Default)]
+struct Running {
+    streams: BTreeMap<StreamName, StreamPart>,
+    pipelines: BTreeMap<PipelineName, PipelinePart>,
+    stream_metrics: BTreeMap<StreamName, Arc<StreamMetrics>>,
+    pipeline_metrics: BTreeMap<PipelineName, Arc<PipelineMetrics>>,
+}
+
+/// The parts; each that begins is handed to whoever waits for ends.
+pub(super) struct Parts {
+    running: Mutex<Running>,
+    begin: mpsc::UnboundedSender<Begun>,
+}
+
+impl Parts {
+    pub(super) fn new() -> (Self, mpsc::UnboundedReceiver<Begun>) {
+        let (begin, begun) = mpsc::unbounded_channel();
+        (Self { running: Mutex::default(), begin }, begun)
+    }
+
+    fn running(&self) -> MutexGuard<'_, Running> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn handles(&self) -> Handles {
+        let running = self.running();
+        running.pipelines.iter().map(|(name, part)| (name.clone(), part.handle.clone())).collect()
+    }
+
+    /// The pipelines that read a stream now.
+    pub(super) fn readers(&self, stream: &StreamName) -> Vec<PipelineHandle> {
+        let running = self.running();
+        running.pipelines.values().filter(|part| part.from == *stream).map(|part| part.handle.clone()).collect()
+    }
+
+    pub(super) fn stream_metrics(&self) -> BTreeMap<StreamName, Arc<StreamMetrics>> {
+        self.running().stream_metrics.clone()
+    }
+
+    pub(super) fn pipeline_metrics(&self) -> BTreeMap<PipelineName, Arc<PipelineMetrics>> {
+        self.running().pipeline_metrics.clone()
+    }
+
+    /// Tells all of them to finish what is in flight and end.
+    pub(super) fn shut_down(&self) {
+        let running = self.running();
+        for stream in running.streams.values() {
+            // A stream that has ended does not listen.
+            stream.stop.send_replace(true);
+        }
+        for pipeline in running.pipelines.values() {
+            pipeline.handle.send(Event::Shutdown);
+        }
+    }
+
+    /// Stops a stream; false where it has not ended after so long.
+    pub(super) async fn stop_stream(&self, name: &StreamName, patience: Duration) -> bool {
+        let stopping = self.running().streams.get(name).map(|part| {
+            part.stop.send_replace(true);
+            part.ended.clone()
+        });
+        let ended = has_ended(stopping, patience).await;
+        if ended {
+            self.running().streams.remove(name);
+        }
+        ended
+    }
+
+    /// Stops a pipeline; false where it has not ended after so long.
+    pub(super) async fn stop_pipeline(&self, name: &PipelineName, patience: Duration) -> bool {
+        let stopping = self.running().pipelines.get(name).map(|part| {
+            part.handle.send(Event::Shutdown);
+            part.ended.clone()
+        });
+        let ended = has_ended(stopping, patience).await;
+        if ended {
+            self.running().pipelines.remove(name);
+        }
+        ended
+    }
+
+    /// Keeps the host from ending until the guard is dropped.
+    pub(super) fn change(&self) -> mpsc::Sender<()> {
+        let (guard, mut dropped) = mpsc::channel(1);
+        let future = Box::pin(async move {
+            dropped.recv().await;
+            Ok(())
+        });
+        self.begin(Part::Change, future);
+        guard
+    }
+
+    fn begin(&self, part: Part, future: Pin<Box<dyn Future<Output = Result<()>> + Send>>) {
+        // A host that is ending begins nothing.
+        drop(self.begin.send(Begun { part, future }));
+    }
+
+    /// Starts a stream.
+    pub(super) fn start_stream(&self, host: &Arc<Host>, config: &Config, name: &StreamName, progress: &Arc<Progress>) {
+        let Some(stream) = config.streams.get(name) else { return };
+        let part = Part::Stream(name.clone());
+        let decoding = match assemble::open_decoding(stream) {
+            Ok(decoding) => decoding,
+            Err(error) => return self.begin(part, Box::pin(async move { Err(error) })),
+        };
+        let once = host.args.once;
+        let (of_config, of_source) = (config.clone(), stream.clone());
+        let (stop, stopped) = watch::channel(false);
+        let (end, ended) = watch::channel(false);
+        let metrics = {
+            let mut running = self.running();
+            running.streams.insert(name.clone(), StreamPart { stop, ended });
+            Arc::clone(running.stream_metrics.entry(name.clone()).or_default())
+        };
+        let context = StreamContext {
+            stream: name.clone(),
+            source: Arc::new(move |known| assemble::build_source(&of_config, &of_source, known, once)),
+            ledger: Arc::clone(&host.ledger),
+            zone: Arc::clone(&host.zone),
+            decoding,
+            naming: assemble::NAMING,
+            budget: host.budget.clone(),
+            clock: assemble::clock(),
+            random: assemble::random(),
+            metrics,
+            failpoint: service::failpoint,
+        };
+        let (host, name) = (Arc::clone(host), name.clone());
+        let listener = Arc::new(Tell::of_stream(progress, Arc::clone(&host)));
+        let future = async move {
+            let result = forebay_pipeline::intake::driver::run(context, once, stopped, listener).await;
+            // What has landed is refined, also where landing stopped.
+            for pipeline in host.parts.readers(&name) {
+                pipeline.send(Event::CaughtUp);
+            }
+            end.send_replace(true);
+            result
+        };
+        self.begin(part, Box::pin(future));
+    }
+
+    /// Starts a pipeline; it waits for a revision.
+    pub(super) fn start_pipeline(&self, host: &Host, config: &Config, name: &PipelineName, progress: &Progress) {
+        let Some(pipeline) = config.pipelines.get(name) else { return };
+        let Some(decoding) = config.streams.get(&pipeline.from).map(assemble::open_decoding) else { return };
+        let part = Part::Pipeline(name.clone());
+        let decoding = match decoding {
+            Ok(decoding) => decoding,
+            Err(error) => return self.begin(part, Box::pin(async move { Err::<(), Error>(error) })),
+        };
+        let metrics = Arc::clone(self.running().pipeline_metrics.entry(name.clone()).or_default());
+        let context = PipelineContext {
+            pipeline: name.clone(),
+            stream: pipeline.from.clone(),
+            ledger: Arc::clone(&host.ledger),
+            place: Workplace { zone: Arc::clone(&host.zone), decoding, metrics },
+            warehouses: host.warehouses(),
+            workers: host.workers.clone(),
+            budget: host.budget.clone(),
+            clock: assemble::clock(),
+            random: assemble::random(),
+            widen_max_bytes: WIDEN_MAX_BYTES,
+            failpoint: service::failpoint,
+        };
+        let commit = host.config.host.commit;
+        let settings = RefineSettings {
+            workers: host.workers.threads(),
+            group_segments: commit.max_segments as usize,
+            group_bytes: commit.max_bytes,
+            group_age: commit.max_age,
+            poll: POLL,
+            once: host.args.once,
+        };
+        let (handle, running) = PipelineHandle::start(context, settings, Arc::new(Tell::new(progress)));
+        let (end, ended) = watch::channel(false);
+        let from = pipeline.from.clone();
+        self.running().pipelines.insert(name.clone(), PipelinePart { from, handle, ended });
+        let future = async move {
+            let result = running.await;
+            end.send_replace(true);
+            result
+        };
+        self.begin(part, Box::pin(future));
+    }
+}
+
+/// Whether a part ends within so long; one that never began has.
+async fn has_ended(part: Option<watch::Receiver<bool>>, patience: Duration) -> bool {
+    let Some(mut ended) = part else { return true };
+    // A task that panicked has dropped its end: that is an end too.
+    tokio::time::timeout(patience, ended.wait_for(|ended| *ended)).await.is_ok()
+}

@@ -1,0 +1,175 @@
+//! Hot reload: the config, the module folder and the assets are watched; what changed takes effect, what is wrong changes nothing.
+//!
+//! A changed config is checked as a whole first. Then parts stop and start as far as [`Difference`] says, and each pipeline's
+//! revision is submitted (`deploy`). What fails and may go away by itself is tried again after a pause.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use forebay_model::{ErrorClass, Result};
+use tokio::sync::watch;
+
+use super::deploy::Deployer;
+use super::difference::Difference;
+use super::progress::Progress;
+use super::watch::Watch;
+use super::{Host, check_tables};
+use crate::assemble;
+use crate::config::{self, Config};
+
+/// The pause before what failed is tried again.
+const AGAIN: Duration = Duration::from_secs(5);
+
+/// Reloads while the host runs.
+pub(super) struct Reloader {
+    pub(super) host: Arc<Host>,
+    pub(super) progress: Arc<Progress>,
+    pub(super) deployer: Deployer,
+    pub(super) watch: Watch,
+    /// What runs: the config that was loaded last, as far as it took effect.
+    pub(super) runs: watch::Sender<Config>,
+    /// The keys that were told last to need a restart.
+    pub(super) told: Vec<String>,
+}
+
+impl Reloader {
+    /// Reloads whenever something changes, for ever.
+    pub(super) async fn run(mut self, mut again: bool) {
+        loop {
+            if again {
+                // Whatever changes during the pause is read then, and told once more.
+                drop(tokio::time::timeout(AGAIN, self.watch.changed()).await);
+            } else {
+                self.watch.changed().await;
+            }
+            again = self.reload().await;
+        }
+    }
+
+    /// True where something failed that may go away by itself.
+    async fn reload(&mut self) -> bool {
+        let mut again = false;
+        let path = self.runs.borrow().path.clone();
+        match config::load_with_env(&path) {
+            Ok(meant) => {
+                self.watch.follow(&meant);
+                again |= self.adopt(meant).await;
+            }
+            Err(problems) => {
+                for problem in problems.iter() {
+                    tracing::error!(
+                        place = problem.place.as_ref().map(ToString::to_string),
+                        hint = problem.hint,
+                        "config refused, the one before goes on: {}",
+                        problem.message
+                    );
+                }
+            }
+        }
+        let config = self.runs.borrow().clone();
+        match self.deployer.reload(&config, &self.host.parts.handles(), "config").await {
+            Ok(reloaded) => again || reloaded.again,
+            Err(error) => {
+                tracing::error!(error = error.chain(), hint = error.hint(), "reload failed; what was active goes on");
+                again || error.class() == ErrorClass::Retry
+            }
+        }
+    }
+
+    /// Makes what is meant what runs, as far as a running host can; true where some of it is to be tried again.
+    async fn adopt(&mut self, meant: Config) -> bool {
+        let host = Arc::clone(&self.host);
+        let difference = Difference::between(&self.runs.borrow(), &meant, &host.args.pipelines);
+        if !difference.restart.is_empty() && difference.restart != self.told {
+            let keys = difference.restart.join(", ");
+            tracing::warn!(
+                keys,
+                "these keys of the config changed: restart forebay to use them; the rest takes effect now"
+            );
+        }
+        self.told.clone_from(&difference.restart);
+        if difference.changes_no_part() {
+            self.runs.send_modify(|runs| take_over(runs, meant));
+            return false;
+        }
+        // First what may fail: then nothing has stopped.
+        if let Err(error) = self.open(&meant, &difference).await {
+            tracing::error!(
+                error = error.chain(),
+                hint = error.hint(),
+                "the changed config cannot be taken; the one before goes on"
+            );
+            return error.class() == ErrorClass::Retry;
+        }
+        // Until it is done the host does not end, though its only stream may be between two lives.
+        let _guard = host.parts.change();
+        if !self.stop(&difference).await {
+            return true;
+        }
+        for name in &difference.start_pipelines {
+            host.parts.start_pipeline(&host, &meant, name, &self.progress);
+        }
+        for name in &difference.start_streams {
+            host.parts.start_stream(&host, &meant, name, &self.progress);
+        }
+        for name in &difference.start_streams {
+            tracing::info!(stream = %name, "stream started: the config changed");
+        }
+        for name in &difference.start_pipelines {
+            tracing::info!(pipeline = %name, "pipeline started: the config changed");
+        }
+        self.runs.send_modify(|runs| take_over(runs, meant));
+        false
+    }
+
+    /// False where a part has not stopped in time: what else is meant waits for it.
+    async fn stop(&self, difference: &Difference) -> bool {
+        let (parts, patience) = (&self.host.parts, self.host.config.host.shutdown);
+        let mut stopped = true;
+        for name in &difference.stop_pipelines {
+            if !parts.stop_pipeline(name, patience).await {
+                tracing::error!(pipeline = %name, "pipeline has not stopped in time: the changed config waits for it");
+                stopped = false;
+            }
+        }
+        for name in &difference.stop_streams {
+            if !parts.stop_stream(name, patience).await {
+                tracing::error!(stream = %name, "stream has not stopped in time: the changed config waits for it");
+                stopped = false;
+            }
+        }
+        stopped
+    }
+
+    /// Opens the warehouses that are new, and checks that the tables of new pipelines are this ledger's.
+    async fn open(&self, meant: &Config, difference: &Difference) -> Result<()> {
+        for name in &difference.open_warehouses {
+            let warehouse = assemble::open_warehouse(meant, name).await?;
+            self.host.add_warehouse(name.clone(), warehouse);
+        }
+        check_tables(meant, self.host.ledger.as_ref(), &self.host.warehouses()).await
+    }
+}
+
+/// What runs now: all that is meant, but what only a restart changes. Warehouses stay known once they were opened.
+fn take_over(runs: &mut Config, meant: Config) {
+    let Config {
+        path: _,
+        file: _,
+        root: _,
+        landing: _,
+        ledger: _,
+        modules: _,
+        warehouses,
+        streams,
+        pipelines,
+        host: _,
+        maintain,
+    } = meant;
+    for (name, warehouse) in warehouses {
+        runs.warehouses.entry(name).or_insert(warehouse);
+    }
+    runs.streams = streams;
+    runs.pipelines = pipelines;
+    runs.maintain = maintain;
+}
