@@ -124,6 +124,7 @@ impl Deployer {
         };
         match checked.await {
             Ok(materials) => {
+                self.shelf.keep_revision(&record, &materials).await?;
                 if !running {
                     ledger.deploy(name, id, DeploymentState::Active, reason, now).await?;
                     tracing::info!(pipeline = %name, revision = record.number, id = id.short(), reason, "revision is active");

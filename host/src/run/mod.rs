@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use forebay_model::ids::WarehouseName;
 use forebay_model::ports::{LandingZone, Ledger, Warehouse};
-use forebay_model::{Error, PipelineName, Result, StreamName};
+use forebay_model::{Error, PipelineName, Result, StreamName, Timestamp};
 use forebay_pipeline::budget::Budget;
 use forebay_pipeline::intake::driver::{StreamContext, claim_zone};
 use forebay_pipeline::metrics::{PipelineMetrics, StreamMetrics};
@@ -25,7 +25,7 @@ use tokio::sync::watch as signal;
 use tokio::task::JoinSet;
 
 use crate::assemble::{self, Access};
-use crate::cli::{Exit, FailOn, Failure, Global, RunArgs};
+use crate::cli::{Exit, FailOn, Failure, Global, RunArgs, another_host, lost};
 use crate::config::Config;
 use deploy::Deployer;
 use modules::Shelf;
@@ -46,6 +46,8 @@ struct Host {
     warehouses: Warehouses,
     workers: Workers,
     budget: Budget,
+    /// When it took its lease: what it lands is younger.
+    since: Timestamp,
     stop: signal::Sender<bool>,
 }
 
@@ -74,24 +76,38 @@ pub(crate) async fn run(config: Config, global: Global, args: RunArgs) -> anyhow
         let failure = Failure::new(Exit::Usage, format!("there is no pipeline {unknown}"));
         return Err(failure.with_hint(format!("there is {}", names.join(", "))).into());
     }
+    check_lost(&config).await?;
     let ledger = assemble::open_ledger(&config, Access::Run).await?;
     let Some(_lease) = ledger.lease_host().await? else {
-        let failure = Failure::new(Exit::Refused, "another forebay process runs this ledger's streams and pipelines");
-        return Err(failure.with_hint("stop it first, or use a ledger and a landing zone of their own").into());
+        return Err(another_host(ledger.host().await?).into());
     };
-    let zone = assemble::open_zone(&config)?;
+    let since = assemble::clock().now();
+    let zone = assemble::open_zone(&config, Access::Run)?;
     claim_zone(zone.as_ref(), ledger.as_ref(), assemble::clock().as_ref()).await?;
     let mut warehouses = BTreeMap::new();
     for name in config.warehouses.keys() {
-        warehouses.insert(name.clone(), assemble::open_warehouse(&config, name).await?);
+        warehouses.insert(name.clone(), assemble::open_warehouse(&config, name, Access::Run).await?);
     }
     let warehouses: Warehouses = Arc::new(warehouses);
     check_tables(&config, ledger.as_ref(), &warehouses).await?;
     let workers = Workers::start(config.host.workers.get())?;
     let budget = Budget::new(config.host.memory, workers.threads());
     let (stop, _) = signal::channel(false);
-    let host = Host { config, args, ledger, zone, warehouses, workers, budget, stop };
+    let host = Host { config, args, ledger, zone, warehouses, workers, budget, since, stop };
     host.run(&global).await
+}
+
+/// Before a ledger is made: where something has landed already, there was one.
+async fn check_lost(config: &Config) -> anyhow::Result<()> {
+    if assemble::ledger_is_there(config) {
+        return Ok(());
+    }
+    let zone = assemble::open_zone(config, Access::Read)?;
+    match zone.identity().await? {
+        Some(identity) => Err(lost(config, &format!("the landing zone belongs to ledger {}", identity.ledger)).into()),
+        None if !zone.list("").await?.is_empty() => Err(lost(config, "the landing zone is not empty").into()),
+        None => Ok(()),
+    }
 }
 
 /// A ledger that is older than its tables is refused: it would load again what they have.
@@ -111,7 +127,10 @@ async fn check_tables(
                 "the ledger is older than its tables: {table} has load {} of pipeline {pipeline}, and the ledger knows of {known}",
                 committed.number
             ))
-            .with_hint("put back the ledger that made the tables: this one is an old copy of it"));
+            .with_hint(
+                "put back the ledger that made the tables, this one is an old copy of it; or rebuild it from the landing zone \
+                 and the tables with `forebay recover --replace`",
+            ));
         }
     }
     Ok(())

@@ -4,15 +4,15 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use forebay_model::ports::Ledger;
-use forebay_model::{Result, TableName};
+use forebay_model::ports::{LandingZone, Ledger};
+use forebay_model::{Result, TableName, Timestamp};
 use forebay_pipeline::refine::bind::Warehouses;
 use forebay_pipeline::refine::protocol::Event;
 
 use super::deploy::Deployer;
 use super::watch::Watch;
 use super::{Host, Running};
-use crate::cli::{MaintainRequest, maintain_tables};
+use crate::cli::{MaintainRequest, Stores, maintain_all};
 use crate::config::{self, Config};
 
 /// How often requests and approvals are looked for.
@@ -24,7 +24,9 @@ pub(super) struct Service {
     deployer: Deployer,
     watch: Watch,
     ledger: Arc<dyn Ledger>,
+    zone: Arc<dyn LandingZone>,
     warehouses: Warehouses,
+    since: Timestamp,
     approved: BTreeSet<(TableName, String)>,
     handles: Vec<forebay_pipeline::refine::driver::PipelineHandle>,
 }
@@ -36,7 +38,9 @@ impl Service {
             deployer,
             watch: Watch::start(&host.config),
             ledger: Arc::clone(&host.ledger),
+            zone: Arc::clone(&host.zone),
             warehouses: Arc::clone(&host.warehouses),
+            since: host.since,
             approved: BTreeSet::new(),
             handles: running.pipelines.values().map(|(handle, _)| handle.clone()).collect(),
         }
@@ -158,7 +162,13 @@ impl Service {
             let now = crate::assemble::clock().now();
             let answer = match (what.as_str(), serde_json::from_value::<MaintainRequest>(arguments)) {
                 (MaintainRequest::WHAT, Ok(request)) => {
-                    let done = maintain_tables(&self.config, &*self.ledger, &self.warehouses, &request, now).await?;
+                    let stores = Stores {
+                        ledger: self.ledger.as_ref(),
+                        zone: self.zone.as_ref(),
+                        warehouses: &self.warehouses,
+                        host_since: Some(self.since),
+                    };
+                    let done = maintain_all(&self.config, stores, &request, now).await?;
                     serde_json::to_value(done).unwrap_or_default()
                 }
                 _ => serde_json::json!({ "error": format!("this host does not know how to {what}") }),

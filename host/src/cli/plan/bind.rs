@@ -84,12 +84,12 @@ impl<'a> Planner<'a> {
         };
         let mut warehouses: BTreeMap<_, Arc<dyn Warehouse>> = BTreeMap::new();
         for name in config.warehouses.keys() {
-            warehouses.insert(name.clone(), assemble::open_warehouse(config, name).await?);
+            warehouses.insert(name.clone(), assemble::open_warehouse(config, name, Access::Read).await?);
         }
         Ok(Self {
             config,
             ledger,
-            zone: assemble::open_zone(config)?,
+            zone: assemble::open_zone(config, Access::Read)?,
             warehouses: Arc::new(warehouses),
             sandbox: assemble::open_sandbox(config)?,
         })
