@@ -1,6 +1,8 @@
 //! The real binary, with real files, SQLite, Delta Lake and the fraud rule in Wasm: what a person starts, kills and asks.
 
 mod kills;
+mod orphans;
+mod recovery;
 mod reload;
 mod running;
 mod support;

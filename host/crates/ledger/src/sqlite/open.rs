@@ -153,7 +153,7 @@ pub(super) fn finish_rebuilt(temporary: &Path, path: &Path) -> Result<()> {
 /// Gives the files of a ledger other names. The log goes last: a log beside no ledger is refused, where a ledger without its
 /// last transactions would be taken for the whole.
 pub(super) fn move_aside(path: &Path, clock: &dyn Clock) -> Result<Vec<PathBuf>> {
-    let aside = beside(path, &clock.now().to_utc().format(".replaced-%Y%m%dT%H%M%SZ").to_string());
+    let aside = beside(path, &clock.now().to_utc().format(".replaced-%Y%m%dT%H%M%S%.6fZ").to_string());
     let mut moved = Vec::new();
     for (from, to) in files_at(path).into_iter().zip(files_at(&aside)) {
         if to.exists() {

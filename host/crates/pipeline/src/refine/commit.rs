@@ -125,6 +125,8 @@ impl Refine {
 
     fn group_done(&mut self, out: &mut Vec<Effect>) {
         let Some(Committing { group, bytes, recovery, left: _, receipts }) = self.committing.take() else { return };
+        // A version that waited for one of the group is work now.
+        self.dirty = true;
         out.push(Effect::Report(Report::Loaded { group: Box::new(group), receipts, bytes }));
         if recovery {
             self.commit_recovered(out);
