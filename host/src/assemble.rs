@@ -1,7 +1,7 @@
 //! From a config to things that work: the only file that names concrete kinds.
 
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +13,8 @@ use forebay_landing::DiskZone;
 use forebay_ledger::{OpenMode, SqliteLedger};
 use forebay_model::ids::WarehouseName;
 use forebay_model::ports::{
-    Clock, Decoder, Format, LandingZone, Ledger, Progress, Random, Source, SplitRule, Warehouse,
+    Clock, Decoder, Format, HostHolder, HostLease, LandingZone, Ledger, Progress, Random, Rebuilt, Source, SplitRule,
+    Warehouse,
 };
 use forebay_model::{Compression, Error, LandedSegment, Result, TableName, Timestamp};
 use forebay_pipeline::decoding::Decoding;
@@ -64,7 +65,7 @@ pub(crate) fn random() -> Arc<dyn Random> {
 
 // Opening stores.
 
-/// What a ledger is opened for.
+/// What a ledger, a zone or a warehouse is opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
     /// To read, beside a host that runs.
@@ -90,43 +91,109 @@ pub(crate) async fn open_ledger(config: &Config, access: Access) -> Result<Arc<d
     }
 }
 
-/// Whether there is a ledger: the first run makes it.
-pub(crate) fn has_ledger(config: &Config) -> bool {
+/// Where the ledger is.
+pub(crate) fn ledger_path(config: &Config) -> &Path {
     match &config.ledger {
-        LedgerConfig::Sqlite(path) => path.exists(),
+        LedgerConfig::Sqlite(path) => path,
     }
 }
 
-/// The landing zone.
+/// Whether there is a ledger, or what is left of one.
+pub(crate) fn ledger_is_there(config: &Config) -> bool {
+    match &config.ledger {
+        LedgerConfig::Sqlite(path) => SqliteLedger::is_there(path),
+    }
+}
+
+/// The host's lease of a ledger that need not be there; `None` where a live process has it.
+///
+/// # Errors
+/// Where the lock file cannot be made.
+pub(crate) fn lease_ledger(config: &Config) -> Result<Option<Box<dyn HostLease>>> {
+    match &config.ledger {
+        LedgerConfig::Sqlite(path) => SqliteLedger::lease(path),
+    }
+}
+
+/// Who has that lease.
+///
+/// # Errors
+/// Where the lock file cannot be read.
+pub(crate) fn ledger_holder(config: &Config) -> Result<Option<HostHolder>> {
+    match &config.ledger {
+        LedgerConfig::Sqlite(path) => SqliteLedger::holder(path),
+    }
+}
+
+/// Makes the ledger of what was rebuilt; the files that were moved aside for it.
+///
+/// # Errors
+/// Where there is one that is not to be replaced, or its folder cannot be written.
+pub(crate) async fn rebuild_ledger(
+    config: &Config,
+    id: Uuid,
+    content: &Rebuilt,
+    replace: bool,
+) -> Result<Vec<PathBuf>> {
+    match &config.ledger {
+        LedgerConfig::Sqlite(path) => {
+            SqliteLedger::rebuild(path, id, content, replace, &SystemClock, &SystemRandom).await
+        }
+    }
+}
+
+/// Whether there is no ledger, nor what is left of one.
+///
+/// # Errors
+/// Where there is.
+pub(crate) fn no_ledger(config: &Config) -> Result<()> {
+    match &config.ledger {
+        LedgerConfig::Sqlite(path) => SqliteLedger::must_not_be_there(path),
+    }
+}
+
+/// The landing zone; its folder is made unless it is only read.
 ///
 /// # Errors
 /// Where its folder cannot be made or read.
-pub(crate) fn open_zone(config: &Config) -> Result<Arc<dyn LandingZone>> {
-    match &config.landing {
-        LandingConfig::Folder(folder) => Ok(Arc::new(DiskZone::open(folder, random())?)),
+pub(crate) fn open_zone(config: &Config, access: Access) -> Result<Arc<dyn LandingZone>> {
+    match (&config.landing, access) {
+        (LandingConfig::Folder(folder), Access::Read) => Ok(Arc::new(DiskZone::reading(folder, random()))),
+        (LandingConfig::Folder(folder), Access::Write | Access::Run) => Ok(Arc::new(DiskZone::open(folder, random())?)),
     }
 }
+
+/// The attempt that an object's name holds.
+pub(crate) const ATTEMPT_OF: forebay_pipeline::orphans::AttemptOf = forebay_landing::naming::attempt_of;
 
 /// How objects of the landing zone are named.
 pub(crate) const NAMING: forebay_pipeline::intake::land::ObjectNaming = forebay_landing::naming::object_name;
 
-fn open_delta(config: &Config, name: &WarehouseName) -> Result<DeltaWarehouse> {
+fn open_delta(config: &Config, name: &WarehouseName, access: Access) -> Result<DeltaWarehouse> {
     match config.warehouses.get(name) {
         Some(WarehouseConfig::Delta { folder }) => {
-            Ok(DeltaWarehouse::open(folder, DeltaOptions::new(clock(), random()))?)
+            let options = DeltaOptions::new(clock(), random());
+            Ok(match access {
+                Access::Read => DeltaWarehouse::reading(folder, options)?,
+                Access::Write | Access::Run => DeltaWarehouse::open(folder, options)?,
+            })
         }
         None => Err(Error::operator(format!("there is no warehouse {:?}", name.as_str()))
             .with_hint(format!("add [warehouses.{name}] to {}", config.file.display()))),
     }
 }
 
-/// A warehouse, for loads and maintenance.
+/// A warehouse; its folder is made unless it is only read.
 ///
 /// # Errors
 /// Where its folder cannot be made or read.
 #[expect(clippy::unused_async, reason = "a warehouse behind a network is connected to")]
-pub(crate) async fn open_warehouse(config: &Config, name: &WarehouseName) -> Result<Arc<dyn Warehouse>> {
-    Ok(Arc::new(open_delta(config, name)?))
+pub(crate) async fn open_warehouse(
+    config: &Config,
+    name: &WarehouseName,
+    access: Access,
+) -> Result<Arc<dyn Warehouse>> {
+    Ok(Arc::new(open_delta(config, name, access)?))
 }
 
 /// The tables that a warehouse has.
@@ -134,7 +201,7 @@ pub(crate) async fn open_warehouse(config: &Config, name: &WarehouseName) -> Res
 /// # Errors
 /// Where its folder cannot be read.
 pub(crate) async fn warehouse_tables(config: &Config, name: &WarehouseName) -> Result<Vec<String>> {
-    open_delta(config, name)?.tables().await
+    open_delta(config, name, Access::Read)?.tables().await
 }
 
 /// A table, to be queried; `None` where there is none.
@@ -142,7 +209,7 @@ pub(crate) async fn warehouse_tables(config: &Config, name: &WarehouseName) -> R
 /// # Errors
 /// Where it cannot be read.
 pub(crate) async fn table_provider(config: &Config, table: &TableName) -> Result<Option<Arc<dyn TableProvider>>> {
-    open_delta(config, &table.warehouse)?.provider(&table.table).await
+    open_delta(config, &table.warehouse, Access::Read)?.provider(&table.table).await
 }
 
 /// The folder that a stream's source reads, where it reads one.

@@ -32,7 +32,7 @@ out = "lake.payments"
 #[test]
 fn every_verb_has_help_with_an_example() {
     let folder = folder();
-    let verbs: [&[&str]; 19] = [
+    let verbs: [&[&str]; 20] = [
         &[],
         &["init"],
         &["validate"],
@@ -52,6 +52,7 @@ fn every_verb_has_help_with_an_example() {
         &["schema", "list"],
         &["schema", "approve"],
         &["maintain"],
+        &["recover"],
     ];
     for verb in verbs {
         let name = if verb.is_empty() { "forebay".to_owned() } else { verb.join("-") };
@@ -255,6 +256,11 @@ fn before_the_first_run_verbs_say_so() {
     std::fs::write(folder.path().join("inbox/a.jsonl"), "{\"id\":1}\n").unwrap();
     insta::assert_snapshot!("new-plan-sample", forebay(folder.path(), &["plan"]));
     assert!(!folder.path().join("forebay.db").exists(), "a plan makes no ledger");
+    insta::assert_snapshot!("new-recover", forebay(folder.path(), &["recover"]));
+    insta::assert_snapshot!("new-recover-json", forebay(folder.path(), &["recover", "--dry-run", "--json"]));
+    for store in ["landing", "warehouse"] {
+        assert!(!folder.path().join(store).exists(), "who only reads makes no {store}");
+    }
     let missing = CONFIG.replace("routes]\nout = ", "routes]\nout = \"discard\"\n");
     let missing =
         missing.replace("from = \"payments\"", "from = \"payments\"\n[[pipelines.plain.steps]]\nmodule = \"nowhere\"");
@@ -318,6 +324,30 @@ fn a_schema_that_cannot_grow_is_a_warning_and_what_is_new_is_rescued() {
     );
     let rescued = forebay(folder.path(), &["query", "SELECT _forebay_rescued FROM lake.payments", "--format", "csv"]);
     assert!(rescued.contains("7.5"), "{rescued}");
+}
+
+#[test]
+fn a_recovery_is_told_for_people_and_programs() {
+    let folder = with_data();
+    let tell = |arguments: &[&str]| forebay(folder.path(), arguments);
+    steady(|| {
+        insta::assert_snapshot!("recover-exists", tell(&["recover"]));
+        insta::assert_snapshot!("recover-dry-run-json", tell(&["recover", "--dry-run", "--json"]));
+        insta::assert_snapshot!("recover-replace-json", tell(&["recover", "--replace", "--json"]));
+    });
+}
+
+#[test]
+fn readers_make_no_folder_that_is_gone() {
+    let folder = with_data();
+    std::fs::remove_dir_all(folder.path().join("landing")).unwrap();
+    std::fs::remove_dir_all(folder.path().join("warehouse")).unwrap();
+    for verb in [&["status"][..], &["plan"], &["segments", "list"], &["query", "SELECT count(*) FROM ledger.segments"]]
+    {
+        forebay(folder.path(), verb);
+    }
+    forebay(folder.path(), &["query", "SELECT count(*) FROM raw.payments"]);
+    assert!(!folder.path().join("landing").exists() && !folder.path().join("warehouse").exists());
 }
 
 #[test]

@@ -1,15 +1,18 @@
 //! `forebay maintain`: large files of small ones, and what no version needs removed.
 //!
 //! A table has one committer. Where a host runs, it is that host's: the verb asks it through the ledger and waits;
-//! otherwise the verb takes the host's lease itself while it works.
+//! otherwise the verb takes the host's lease itself while it works. So nobody lands anything that the sweep of the landing
+//! zone could take for an orphan, except the host that sweeps, and that one spares what it has written since it started.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 use forebay_model::ids::WarehouseName;
-use forebay_model::ports::{Ledger, MaintainOptions, MaintainReport, Warehouse};
+use forebay_model::ports::{LandingZone, Ledger, MaintainOptions, MaintainReport, Warehouse};
 use forebay_model::{TableName, Timestamp};
+use forebay_pipeline::orphans::{SweepOptions, SweepReport, sweep};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -18,10 +21,11 @@ use super::{Exit, Failure, Global, listing, need_ledger, show};
 use crate::assemble::{self, Access};
 use crate::config::{Config, format_bytes};
 
-/// Make large files of small ones, and remove files that no version needs. Safe while `run` runs.
+/// Make large files of small ones, and remove what nothing needs, from tables and landing zone. Safe while `run` runs.
 ///
 /// A table whose files are many and small is slow to read. Compaction changes no row. Old files are kept for
-/// maintain.retention, for readers that still use an older version.
+/// maintain.retention, for readers that still use an older version. Objects of the landing zone that no ledger lists (a
+/// process died while it landed them) are removed when they are as old; what is listed or journalled never is.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -32,7 +36,7 @@ pub(super) struct MaintainArgs {
     /// Say what would be done, and do nothing.
     #[arg(long)]
     dry_run: bool,
-    /// This table only; may be given many times. Default: all tables of the config's pipelines.
+    /// This table only; may be given many times. Default: all tables of the config's pipelines, and the landing zone.
     #[arg(long = "table", value_name = "TABLE")]
     tables: Vec<TableName>,
 }
@@ -42,6 +46,8 @@ pub(super) struct MaintainArgs {
 pub(crate) struct MaintainRequest {
     /// Which tables.
     pub(crate) tables: Vec<TableName>,
+    /// The landing zone too.
+    pub(crate) zone: bool,
     /// Say what would be done only.
     pub(crate) dry_run: bool,
 }
@@ -59,12 +65,35 @@ pub(crate) struct TableMaintained {
     error: Option<String>,
 }
 
+/// What was done to the landing zone, or why not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ZoneMaintained {
+    report: Option<SweepReport>,
+    error: Option<String>,
+}
+
+/// All that was done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Maintained {
+    tables: Vec<TableMaintained>,
+    zone: Option<ZoneMaintained>,
+}
+
+/// What is maintained.
+pub(crate) struct Stores<'a> {
+    pub(crate) ledger: &'a dyn Ledger,
+    pub(crate) zone: &'a dyn LandingZone,
+    pub(crate) warehouses: &'a BTreeMap<WarehouseName, Arc<dyn Warehouse>>,
+    /// Since when the host runs that maintains them; `None` where none runs.
+    pub(crate) host_since: Option<Timestamp>,
+}
+
 /// How often the answer is looked for.
 const POLL: Duration = Duration::from_millis(200);
 
 pub(super) async fn maintain(global: &Global, config: Config, args: MaintainArgs) -> anyhow::Result<Exit> {
     let MaintainArgs { dry_run, tables } = args;
-    let request = MaintainRequest { tables: chosen(&config, tables)?, dry_run };
+    let request = MaintainRequest { zone: tables.is_empty(), tables: chosen(&config, tables)?, dry_run };
     need_ledger(&config)?;
     let ledger = assemble::open_ledger(&config, Access::Write).await?;
     let spinner = global.progress().then(|| {
@@ -84,9 +113,11 @@ pub(super) async fn maintain(global: &Global, config: Config, args: MaintainArgs
             say("maintaining");
             let mut warehouses = BTreeMap::new();
             for name in config.warehouses.keys() {
-                warehouses.insert(name.clone(), assemble::open_warehouse(&config, name).await?);
+                warehouses.insert(name.clone(), assemble::open_warehouse(&config, name, Access::Write).await?);
             }
-            let done = maintain_tables(&config, &*ledger, &warehouses, &request, listing::now()).await?;
+            let zone = assemble::open_zone(&config, Access::Read)?;
+            let stores = Stores { ledger: &*ledger, zone: &*zone, warehouses: &warehouses, host_since: None };
+            let done = maintain_all(&config, stores, &request, listing::now()).await?;
             drop(lease);
             done
         }
@@ -116,18 +147,42 @@ fn chosen(config: &Config, named: Vec<TableName>) -> anyhow::Result<Vec<TableNam
     Ok(named)
 }
 
-/// Maintains tables, one after the other; one that fails does not keep the others from it. Called by the host that runs too.
+/// Maintains tables, one after the other, and the landing zone; one that fails does not keep the others from it. Called by the
+/// host that runs too.
 ///
 /// # Errors
 /// Where the ledger cannot be read.
-pub(crate) async fn maintain_tables(
+pub(crate) async fn maintain_all(
     config: &Config,
-    ledger: &dyn Ledger,
-    warehouses: &BTreeMap<WarehouseName, std::sync::Arc<dyn Warehouse>>,
+    stores: Stores<'_>,
     request: &MaintainRequest,
     now: Timestamp,
+) -> forebay_model::Result<Maintained> {
+    let Stores { ledger, zone, warehouses, host_since } = stores;
+    let MaintainRequest { tables, zone: with_zone, dry_run } = request;
+    let tables = maintain_tables(config, ledger, warehouses, tables, *dry_run, now).await?;
+    let mut done = Maintained { tables, zone: None };
+    if *with_zone {
+        let options = SweepOptions { age: config.maintain.retention, now, host_since, dry_run: *dry_run };
+        done.zone = Some(match sweep(zone, ledger, assemble::ATTEMPT_OF, options).await {
+            Ok(report) => ZoneMaintained { report: Some(report), error: None },
+            Err(error) => {
+                tracing::warn!(error = error.chain(), hint = error.hint(), "landing zone not swept");
+                ZoneMaintained { report: None, error: Some(error.chain()) }
+            }
+        });
+    }
+    Ok(done)
+}
+
+async fn maintain_tables(
+    config: &Config,
+    ledger: &dyn Ledger,
+    warehouses: &BTreeMap<WarehouseName, Arc<dyn Warehouse>>,
+    tables: &[TableName],
+    dry_run: bool,
+    now: Timestamp,
 ) -> forebay_model::Result<Vec<TableMaintained>> {
-    let MaintainRequest { tables, dry_run } = request;
     let mut done = Vec::new();
     for table in tables {
         let Some(warehouse) = warehouses.get(&table.warehouse) else { continue };
@@ -142,7 +197,7 @@ pub(crate) async fn maintain_tables(
         let options = MaintainOptions {
             target_file_bytes: config.maintain.target_file,
             retention: config.maintain.retention,
-            dry_run: *dry_run,
+            dry_run,
             now,
             keep_staged,
         };
@@ -165,7 +220,7 @@ pub(crate) async fn maintain_tables(
 }
 
 /// Waits for the host's answer. When the host stops meanwhile, nobody will answer: that is told.
-async fn answer(ledger: &dyn Ledger, number: u64) -> anyhow::Result<Vec<TableMaintained>> {
+async fn answer(ledger: &dyn Ledger, number: u64) -> anyhow::Result<Maintained> {
     loop {
         if let Some(answer) = ledger.answered(number).await? {
             return read_answer(answer);
@@ -179,16 +234,18 @@ async fn answer(ledger: &dyn Ledger, number: u64) -> anyhow::Result<Vec<TableMai
     }
 }
 
-fn read_answer(answer: Value) -> anyhow::Result<Vec<TableMaintained>> {
+fn read_answer(answer: Value) -> anyhow::Result<Maintained> {
     if let Some(error) = answer.get("error").and_then(Value::as_str) {
         return Err(Failure::new(Exit::Failed, format!("the host that runs says: {error}")).into());
     }
     Ok(serde_json::from_value(answer)?)
 }
 
-fn tell(global: &Global, request: &MaintainRequest, done: &[TableMaintained]) -> anyhow::Result<Exit> {
-    let failed = done.iter().any(|table| table.error.is_some());
-    for TableMaintained { table, report, error } in done {
+fn tell(global: &Global, request: &MaintainRequest, done: &Maintained) -> anyhow::Result<Exit> {
+    let Maintained { tables, zone } = done;
+    let failed =
+        tables.iter().map(|table| &table.error).chain(zone.iter().map(|zone| &zone.error)).any(Option::is_some);
+    for TableMaintained { table, report, error } in tables {
         if global.json() {
             show::object(&serde_json::json!({
                 "table": table, "dry_run": request.dry_run, "report": report, "error": error,
@@ -218,8 +275,40 @@ fn tell(global: &Global, request: &MaintainRequest, done: &[TableMaintained]) ->
             (None, error) => show::line(&format!("{table}: failed: {}", error.as_deref().unwrap_or_default()))?,
         }
     }
-    if done.is_empty() && !global.json() {
+    if tables.is_empty() && !global.json() {
         show::line("there is no table yet")?;
     }
+    if let Some(zone) = zone {
+        tell_zone(global, request, zone)?;
+    }
     Ok(if failed { Exit::Failed } else { Exit::Ok })
+}
+
+fn tell_zone(global: &Global, request: &MaintainRequest, done: &ZoneMaintained) -> std::io::Result<()> {
+    let ZoneMaintained { report, error } = done;
+    if global.json() {
+        return show::object(
+            &serde_json::json!({ "zone": true, "dry_run": request.dry_run, "report": report, "error": error }),
+        );
+    }
+    let Some(SweepReport { orphans, orphan_bytes, temporary, missing, missing_names }) = report else {
+        return show::line(&format!("landing zone: failed: {}", error.as_deref().unwrap_or_default()));
+    };
+    let would = if request.dry_run { "would be " } else { "" };
+    let mut lines = vec![format!(
+        "landing zone: {} ({}) {would}removed",
+        show::count(*orphans, "orphan"),
+        format_bytes(*orphan_bytes)
+    )];
+    if *temporary > 0 {
+        lines.push(format!("  {} of dead processes removed", show::count(*temporary, "unfinished file")));
+    }
+    if *missing > 0 {
+        let objects = show::count(*missing, "listed object");
+        lines.push(format!(
+            "  {objects} not there, restore them from a backup of the zone: {}",
+            missing_names.join(", ")
+        ));
+    }
+    show::line(&lines.join("\n"))
 }

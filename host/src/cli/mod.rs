@@ -8,6 +8,7 @@ mod logging;
 mod maintain;
 mod plan;
 mod query;
+mod recover;
 mod rejects;
 mod run;
 mod schema;
@@ -21,11 +22,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use forebay_model::ports::HostHolder;
 
 use crate::config::{self, Config};
 
 pub(crate) use exit::{Exit, Failure};
-pub(crate) use maintain::{MaintainRequest, maintain_tables};
+pub(crate) use maintain::{MaintainRequest, Stores, maintain_all};
+pub(crate) use recover::lost;
 pub(crate) use run::{FailOn, RunArgs};
 
 /// Lands data raw and untouched, then turns it into warehouse tables with sandboxed WebAssembly transforms.
@@ -43,7 +46,7 @@ struct Cli {
 /// # Errors
 /// Exit code 4.
 pub(crate) fn need_ledger(config: &Config) -> Result<(), Failure> {
-    if crate::assemble::has_ledger(config) {
+    if crate::assemble::ledger_is_there(config) {
         return Ok(());
     }
     let failure = Failure::new(Exit::NotFound, "nothing has landed yet: there is no ledger");
@@ -102,6 +105,7 @@ enum Work {
     Why(why::WhyArgs),
     Schema(schema::SchemaArgs),
     Maintain(maintain::MaintainArgs),
+    Recover(recover::RecoverArgs),
 }
 
 impl Global {
@@ -135,6 +139,18 @@ pub(crate) fn main() -> ExitCode {
         Err(error) => exit::report(&error, as_json),
     };
     exit.into()
+}
+
+/// What is told where another process has the host's lease, and which one.
+pub(crate) fn another_host(holder: Option<HostHolder>) -> Failure {
+    let who = match holder {
+        Some(HostHolder { process: Some(process), since }) => format!(" (process {process}, since {since})"),
+        Some(HostHolder { process: None, since }) => format!(" (since {since})"),
+        None => String::new(),
+    };
+    let failure =
+        Failure::new(Exit::Refused, format!("another forebay process{who} runs this ledger's streams and pipelines"));
+    failure.with_hint("stop it first, or use a ledger and a landing zone of their own")
 }
 
 /// Help and version, or what is wrong with the arguments: as JSON where that was asked for.
@@ -188,6 +204,7 @@ async fn dispatch(global: Global, work: Work, config: Config) -> anyhow::Result<
         Work::Why(args) => why::why(&global, config, &args).await,
         Work::Schema(args) => schema::schema(&global, config, args).await,
         Work::Maintain(args) => maintain::maintain(&global, config, args).await,
+        Work::Recover(args) => recover::recover(&global, &config, &args).await,
     }
 }
 

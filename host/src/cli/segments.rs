@@ -215,6 +215,9 @@ fn in_words(shown: &Value) -> String {
 /// What a pipeline made of a segment, in a sentence: of an error its first line.
 pub(super) fn state_in_words(work: &Object) -> String {
     match text(work, "state") {
+        "loaded" if work.get("records").is_none_or(Value::is_null) => {
+            "loaded; its counts went with the ledger that was lost".to_owned()
+        }
         "loaded" | "loading" => format!(
             "{} by revision {}: {} = {} loaded + {} filtered + {} rejected ({} rescued)",
             text(work, "state"),

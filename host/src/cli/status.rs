@@ -53,8 +53,8 @@ pub(super) async fn status(global: &Global, config: Config, args: &StatusArgs) -
             "held": waiting.collect::<Vec<_>>(),
         }));
     }
-    let runs = lake.stores().ledger.host_runs().await?;
-    let status = json!({ "host_runs": runs, "streams": streams, "pipelines": pipelines });
+    let host = lake.stores().ledger.host().await?.map(|holder| json!({ "process": holder.process, "since": holder.since }));
+    let status = json!({ "host": host, "streams": streams, "pipelines": pipelines });
     if global.json() {
         show::object(&status)?
     } else {
@@ -116,9 +116,12 @@ fn list<'a>(value: &'a Value, key: &str) -> impl Iterator<Item = &'a Object> {
 }
 
 fn in_words(status: &Value) -> String {
-    let mut lines = vec![match status.get("host_runs").and_then(Value::as_bool) {
-        Some(true) => "host: running".to_owned(),
-        Some(false) | None => "host: not running".to_owned(),
+    let mut lines = vec![match status.get("host").and_then(Value::as_object) {
+        Some(host) => match host.get("process").and_then(Value::as_u64) {
+            Some(process) => format!("host: running, process {process}, since {}", text(host, "since")),
+            None => "host: running".to_owned(),
+        },
+        None => "host: not running".to_owned(),
     }];
     for stream in list(status, "streams") {
         let name = text(stream, "stream");

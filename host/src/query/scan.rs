@@ -213,7 +213,7 @@ impl PartitionStream for Part {
                 Shape::Raw => Arc::new(Schema::empty()),
                 Shape::Decoded(schema) => Arc::clone(schema),
             };
-            let zone = assemble::open_zone(&stores.config).map_err(external)?;
+            let zone = assemble::open_zone(&stores.config, assemble::Access::Read).map_err(external)?;
             for segment in &segments {
                 let mut decoder =
                     assemble::open_segment(&stores.config, &*zone, segment, &decode_to).map_err(external)?;

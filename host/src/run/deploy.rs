@@ -231,7 +231,10 @@ impl Deployer {
             Ok::<_, Error>(materials)
         };
         match checked.await {
-            Ok(materials) => Ok(Prepared::Checked { materials, id, active }),
+            Ok(materials) => {
+                self.shelf.keep_revision(&record, &materials).await?;
+                Ok(Prepared::Checked { materials, id, active })
+            }
             Err(error) => Err(Refusal { error, revision: Some((id, record.number)) }),
         }
     }

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use forebay_model::ids::WarehouseName;
 use forebay_model::ports::{LandingZone, Ledger, Warehouse};
-use forebay_model::{Error, Result};
+use forebay_model::{Error, Result, Timestamp};
 use forebay_pipeline::budget::Budget;
 use forebay_pipeline::intake::driver::{check_unclaimed, claim_zone};
 use forebay_pipeline::refine::bind::Warehouses;
@@ -24,7 +24,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::assemble::{self, Access};
-use crate::cli::{Exit, FailOn, Failure, Global, RunArgs};
+use crate::cli::{Exit, FailOn, Failure, Global, RunArgs, another_host, lost};
 use crate::config::Config;
 use deploy::Deployer;
 use difference::Difference;
@@ -51,6 +51,8 @@ struct Host {
     workers: Workers,
     budget: Budget,
     parts: Parts,
+    /// When it took its lease: what it lands is younger.
+    since: Timestamp,
 }
 
 /// How each part ended.
@@ -75,19 +77,17 @@ pub(crate) async fn run(config: Config, global: Global, args: RunArgs) -> anyhow
     }
     // From here on changes of files are noticed.
     let watch = Watch::start(&config);
-    let zone = assemble::open_zone(&config)?;
-    if !assemble::has_ledger(&config) {
-        check_unclaimed(zone.as_ref()).await?;
-    }
+    check_lost(&config).await?;
     let ledger = assemble::open_ledger(&config, Access::Run).await?;
     let Some(_lease) = ledger.lease_host().await? else {
-        let failure = Failure::new(Exit::Refused, "another forebay process runs this ledger's streams and pipelines");
-        return Err(failure.with_hint("stop it first, or use a ledger and a landing zone of their own").into());
+        return Err(another_host(ledger.host().await?).into());
     };
+    let since = assemble::clock().now();
+    let zone = assemble::open_zone(&config, Access::Run)?;
     claim_zone(zone.as_ref(), ledger.as_ref(), assemble::clock().as_ref()).await?;
     let mut warehouses = BTreeMap::new();
     for name in config.warehouses.keys() {
-        warehouses.insert(name.clone(), assemble::open_warehouse(&config, name).await?);
+        warehouses.insert(name.clone(), assemble::open_warehouse(&config, name, Access::Run).await?);
     }
     let warehouses: Warehouses = Arc::new(warehouses);
     check_tables(&config, ledger.as_ref(), &warehouses).await?;
@@ -95,10 +95,23 @@ pub(crate) async fn run(config: Config, global: Global, args: RunArgs) -> anyhow
     let budget = Budget::new(config.host.memory, workers.threads());
     let (parts, begun) = Parts::new();
     let warehouses = Mutex::new(warehouses);
-    let host = Arc::new(Host { config, args, ledger, zone, warehouses, workers, budget, parts });
+    let host = Arc::new(Host { config, args, ledger, zone, warehouses, workers, budget, parts, since });
     let mut tasks = Tasks { begun, running: JoinSet::new(), ends: Ends::new() };
     let (stopped, refused) = host.run(&global, watch, &mut tasks).await?;
     host.exit(tasks.ends, stopped, refused)
+}
+
+/// Before a ledger is made: where something has landed already, there was one.
+async fn check_lost(config: &Config) -> anyhow::Result<()> {
+    if assemble::ledger_is_there(config) {
+        return Ok(());
+    }
+    let zone = assemble::open_zone(config, Access::Read)?;
+    match zone.identity().await? {
+        Some(identity) => Err(lost(config, &format!("the landing zone belongs to ledger {}", identity.ledger)).into()),
+        None if !zone.list("").await?.is_empty() => Err(lost(config, "the landing zone is not empty").into()),
+        None => Ok(()),
+    }
 }
 
 /// A ledger that is older than its tables is refused: it would load again what they have.
@@ -118,7 +131,10 @@ async fn check_tables(
                 "the ledger is older than its tables: {table} has load {} of pipeline {pipeline}, and the ledger knows of {known}",
                 committed.number
             ))
-            .with_hint("put back the ledger that made the tables: this one is an old copy of it"));
+            .with_hint(
+                "put back the ledger that made the tables, this one is an old copy of it; or rebuild it from the landing zone \
+                 and the tables with `forebay recover --replace`",
+            ));
         }
     }
     Ok(())

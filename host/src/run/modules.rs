@@ -12,7 +12,10 @@ use std::time::SystemTime;
 
 use arrow::array::AsArray;
 use forebay_model::ids::ModuleName;
-use forebay_model::ports::{Asset, Assets, Clock, LandingZone, Ledger, Module, ModuleLoader, ModuleRecord};
+use forebay_model::kept::{KeptModule, KeptRevision};
+use forebay_model::ports::{
+    Asset, Assets, Clock, Description, LandingZone, Ledger, Module, ModuleLoader, ModuleRecord, RevisionRecord,
+};
 use forebay_model::{Digest, Error, ErrorClass, Result, Revision};
 use forebay_pipeline::refine::bind::Materials;
 use forebay_pipeline::workers::Workers;
@@ -288,6 +291,22 @@ impl Shelf {
             assets.push(Arc::new(of_step));
         }
         Ok(Arc::new(Materials { revision, number, modules, assets }))
+    }
+
+    /// Keeps a revision beside the raw data before it is active: a ledger that is rebuilt goes on with it.
+    pub(super) async fn keep_revision(&self, record: &RevisionRecord, materials: &Materials) -> Result<()> {
+        let RevisionRecord { number, id: _, revision, created_at } = record;
+        let mut modules = Vec::new();
+        for module in &materials.modules {
+            let bytes = self.kept(&kept_module(module.digest())).await?.len() as u64;
+            let Description { name, version, .. } = module.description().clone();
+            modules.push(KeptModule { digest: module.digest(), name, version, bytes });
+        }
+        let kept = KeptRevision::new(*number, *created_at, revision.clone(), modules);
+        if self.zone.kept(&kept.name()).await?.is_some() {
+            return Ok(());
+        }
+        self.zone.keep(&kept.name(), kept.to_bytes()?.into()).await
     }
 
     async fn kept(&self, name: &str) -> Result<bytes::Bytes> {

@@ -9,7 +9,7 @@ use forebay_pipeline::refine::protocol::Event;
 use tokio::sync::watch;
 
 use super::Host;
-use crate::cli::{MaintainRequest, maintain_tables};
+use crate::cli::{MaintainRequest, Stores, maintain_all};
 use crate::config::Config;
 
 /// How often requests and approvals are looked for.
@@ -55,7 +55,14 @@ async fn answer_all(host: &Host, config: &watch::Receiver<Config>) -> Result<()>
         let answer = match (what.as_str(), serde_json::from_value::<MaintainRequest>(arguments)) {
             (MaintainRequest::WHAT, Ok(request)) => {
                 let config = config.borrow().clone();
-                let done = maintain_tables(&config, &*host.ledger, &host.warehouses(), &request, now).await?;
+                let warehouses = host.warehouses();
+                let stores = Stores {
+                    ledger: host.ledger.as_ref(),
+                    zone: host.zone.as_ref(),
+                    warehouses: &warehouses,
+                    host_since: Some(host.since),
+                };
+                let done = maintain_all(&config, stores, &request, now).await?;
                 serde_json::to_value(done).unwrap_or_default()
             }
             _ => serde_json::json!({ "error": format!("this host does not know how to {what}") }),

@@ -44,6 +44,8 @@ pub(crate) fn steady(check: impl FnOnce()) {
         (r"dt=[\d-]+/hr=\d\d", "dt=[day]/hr=[hour]"),
         (r"\([\d.]+ k?B\)", "([size])"),
         (r"(?m)^\d+\.\d\d s, .*$", "[speed]"),
+        (r"process \d+", "process [pid]"),
+        (r"\d{8}T\d{6}\.\d+Z", "[stamp]"),
     ] {
         settings.add_filter(pattern, instead);
     }

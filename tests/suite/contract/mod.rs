@@ -3,6 +3,6 @@
 pub(crate) mod support;
 
 mod landing;
-mod ledger;
+pub(crate) mod ledger;
 mod source;
 mod warehouse;

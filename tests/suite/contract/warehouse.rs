@@ -275,6 +275,7 @@ contract! {
     columns_divide_the_files
     a_staged_file_that_is_gone_is_told
     discarded_files_are_gone_and_loaded_ones_stay
+    a_table_remembers_its_loads_and_whose_rows_it_has
     maintenance_compacts_and_can_be_looked_at_first
     loads_and_maintenance_at_once_lose_nothing
 }
@@ -585,6 +586,35 @@ async fn discarded_files_are_gone_and_loaded_ones_stay(world: &World) {
     world.warehouse.discard("t", &staged).await.unwrap();
     assert_eq!(world.warehouse.discard("t", &load.files).await.unwrap_err().class(), ErrorClass::Bug);
     assert_eq!(world.rows("t").await.num_rows(), 10);
+}
+
+async fn a_table_remembers_its_loads_and_whose_rows_it_has(world: &World) {
+    assert_eq!(world.warehouse.history("t").await.unwrap(), None);
+    let schema = world.schema(&base());
+    let mut files = world.stage("t", "1", &schema, &[], 30);
+    files.extend(world.stage("t", "2", &schema, &[], 20));
+    world.load(&a_load(3, "t", &schema, files, &[])).await;
+    let again = world.stage("t", "2", &schema, &[], 40);
+    world.load(&a_load(5, "t", &schema, again, &["2"])).await;
+    for _ in 0..2 {
+        let history = world.warehouse.history("t").await.unwrap().unwrap();
+        let pipeline = history.pipeline.as_ref().map(PipelineName::as_str);
+        assert_eq!((history.ledger, pipeline, history.last), (Some(LEDGER), Some("fraud"), Some(5)));
+        let loads: Vec<_> = history.loads.iter().map(|load| (load.number, load.id, load.rows_removed)).collect();
+        let id = |number| a_load(number, "t", &schema, vec![], &[]).id;
+        assert_eq!(loads, [(3, id(3), 0), (5, id(5), 20)]);
+        assert!(history.loads.iter().all(|load| load.revision == Digest::of(b"revision")));
+        // These rows have their own number for the load's, and each tenth has none.
+        let mut rows: BTreeMap<String, (usize, u64)> = BTreeMap::new();
+        for of in &history.rows {
+            let (loads, count) = rows.entry(of.segment.to_string()).or_default();
+            *loads += 1;
+            *count += of.rows;
+        }
+        let expected = [(segment("1").to_string(), (27, 27)), (segment("2").to_string(), (36, 36))];
+        assert_eq!(rows, BTreeMap::from(expected));
+        world.warehouse.maintain("t", &world.maintenance()).await.unwrap();
+    }
 }
 
 async fn maintenance_compacts_and_can_be_looked_at_first(world: &World) {

@@ -3,6 +3,8 @@
 mod kills;
 mod modules;
 mod parts;
+mod orphans;
+mod recovery;
 mod reload;
 mod running;
 mod support;

@@ -117,6 +117,12 @@ fn share_compiled(into: &Path) {
     }
 }
 
+/// A ledger's files.
+const LEDGER: [&str; 3] = ["forebay.db", "forebay.db-wal", "forebay.db-shm"];
+
+/// A ledger's files as they were.
+pub(crate) type LedgerCopy = Vec<(&'static str, Option<Vec<u8>>)>;
+
 /// A folder with the config, the rule and an inbox.
 pub(crate) struct Place {
     folder: TempDir,
@@ -193,6 +199,23 @@ impl Place {
             Err(_) => {
                 assert!(err.contains("there is no table") || err.contains("there is no ledger"), "{err}");
                 0
+            }
+        }
+    }
+
+    pub(crate) fn remove_ledger(&self) {
+        LEDGER.iter().for_each(|name| drop(std::fs::remove_file(self.path(name))));
+    }
+
+    pub(crate) fn copy_ledger(&self) -> LedgerCopy {
+        LEDGER.iter().map(|name| (*name, std::fs::read(self.path(name)).ok())).collect()
+    }
+
+    pub(crate) fn put_back(&self, copy: &LedgerCopy) {
+        self.remove_ledger();
+        for (name, bytes) in copy {
+            if let Some(bytes) = bytes {
+                std::fs::write(self.path(name), bytes).unwrap();
             }
         }
     }

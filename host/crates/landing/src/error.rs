@@ -44,6 +44,16 @@ pub enum LandingError {
         /// What is wrong with it.
         what: String,
     },
+    /// A file of forebay's own has a form that only another version of forebay reads.
+    #[error("{} is of version {found}, and this forebay reads version {known}", path.display())]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: u32,
+        /// The version that is known here.
+        known: u32,
+    },
     /// An envelope is not one, or lacks rows.
     #[error("envelope {name}: {what}")]
     Envelope {
@@ -88,6 +98,7 @@ impl LandingError {
             Self::Missing { .. }
             | Self::Torn { .. }
             | Self::Unreadable { .. }
+            | Self::Newer { .. }
             | Self::Envelope { .. }
             | Self::Claimed { .. } => ErrorClass::Operator,
             Self::File { source, .. } => {
@@ -114,6 +125,7 @@ impl LandingError {
             Self::Unreadable { path, .. } => {
                 Some(format!("restore {} from a backup of the landing zone", path.display()))
             }
+            Self::Newer { .. } => Some("use the forebay that wrote it, or a newer one".to_owned()),
             Self::Claimed { .. } => {
                 Some("set ledger.url to the ledger that landed here, or landing.url to a new folder".to_owned())
             }

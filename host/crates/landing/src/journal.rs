@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use forebay_model::ports::{JournalEntry, ZoneIdentity};
+use forebay_model::ports::{DamagedEntry, Journal, JournalEntry, ZoneIdentity};
+use uuid::Uuid;
 
 use crate::error::{LandingError, Result};
 
@@ -15,6 +16,54 @@ pub(crate) fn entry_name(entry: &JournalEntry) -> String {
     format!("{}-{}.json", landed_at.format("%Y%m%dT%H%M%S%.6fZ"), entry.attempt)
 }
 
+/// How the names of entries end.
+pub(crate) const ENTRY: &str = ".json";
+/// What is put behind the name of a damaged entry that was set aside.
+pub(crate) const ASIDE: &str = ".damaged";
+
+/// Whether a file of the journal's folder is an entry.
+pub(crate) fn is_entry(name: &str) -> bool {
+    name.ends_with(ENTRY)
+}
+
+/// The attempt that an entry's name tells, also of one that was set aside.
+pub(crate) fn attempt_of(name: &str) -> Option<Uuid> {
+    let name = name.strip_suffix(ASIDE).unwrap_or(name).strip_suffix(ENTRY)?;
+    let (_, attempt) = name.split_once("Z-")?;
+    attempt.parse().ok()
+}
+
+/// Entries that are read one after the other, oldest first.
+#[derive(Debug, Default)]
+pub(crate) struct Survey(Journal);
+
+impl Survey {
+    /// The next one. What is damaged is noted; what is of a newer version is an error.
+    pub(crate) fn take(&mut self, name: &str, path: &Path, bytes: &[u8]) -> Result<()> {
+        match read_entry(path, bytes) {
+            Ok(entry) => {
+                self.0.damaged.iter_mut().for_each(|damaged| damaged.last = false);
+                self.0.entries.push(entry);
+                Ok(())
+            }
+            Err(LandingError::Unreadable { path: _, what }) => {
+                self.0.damaged.push(DamagedEntry {
+                    name: name.to_owned(),
+                    attempt: attempt_of(name),
+                    what,
+                    last: true,
+                });
+                Ok(())
+            }
+            Err(other) => Err(other),
+        }
+    }
+
+    pub(crate) fn finish(self) -> Journal {
+        self.0
+    }
+}
+
 /// An entry as it is written.
 pub(crate) fn write_entry(entry: &JournalEntry) -> Result<Vec<u8>> {
     serde_json::to_vec(entry).map_err(|error| LandingError::Invariant(format!("a journal entry as JSON: {error}")))
@@ -22,9 +71,15 @@ pub(crate) fn write_entry(entry: &JournalEntry) -> Result<Vec<u8>> {
 
 /// An entry as it was written.
 pub(crate) fn read_entry(path: &Path, bytes: &[u8]) -> Result<JournalEntry> {
-    let entry: JournalEntry = read(path, bytes)?;
-    version(path, entry.version)?;
-    Ok(entry)
+    // The version first: a newer form has fields that this one does not know.
+    let Versioned { version } = read(path, bytes)?;
+    known(path, version)?;
+    read(path, bytes)
+}
+
+#[derive(serde::Deserialize)]
+struct Versioned {
+    version: u32,
 }
 
 /// Likewise the identity.
@@ -36,7 +91,7 @@ pub(crate) fn write_identity(identity: &ZoneIdentity) -> Result<Vec<u8>> {
 /// Likewise the identity.
 pub(crate) fn read_identity(path: &Path, bytes: &[u8]) -> Result<ZoneIdentity> {
     let identity: ZoneIdentity = read(path, bytes)?;
-    version(path, identity.version)?;
+    known(path, identity.version)?;
     Ok(identity)
 }
 
@@ -45,12 +100,11 @@ fn read<T: for<'a> serde::Deserialize<'a>>(path: &Path, bytes: &[u8]) -> Result<
         .map_err(|error| LandingError::Unreadable { path: path.to_owned(), what: error.to_string() })
 }
 
-fn version(path: &Path, found: u32) -> Result<()> {
+fn known(path: &Path, found: u32) -> Result<()> {
     if found == VERSION {
         return Ok(());
     }
-    let what = format!("it is of version {found}, and this forebay reads version {VERSION}");
-    Err(LandingError::Unreadable { path: path.to_owned(), what })
+    Err(LandingError::Newer { path: path.to_owned(), found, known: VERSION })
 }
 
 /// A zone belongs to one ledger.

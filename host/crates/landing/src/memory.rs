@@ -3,7 +3,7 @@
 //! What is in the maps is what would survive a power cut; [`MemoryZone::snapshot`] takes it, [`MemoryZone::restore`] puts it
 //! back, which is how a simulation kills a process.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Cursor, Read};
 use std::ops::Range;
 use std::path::Path;
@@ -12,11 +12,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 use forebay_model::flow::RawRecords;
-use forebay_model::ports::{Clock, JournalEntry, LandedObject, LandingZone, ObjectEntry, SplitRule, ZoneIdentity};
+use forebay_model::ports::{
+    Clock, Journal, JournalEntry, LandedObject, LandingZone, ObjectEntry, SplitRule, ZoneIdentity,
+};
 use forebay_model::segment::Compression;
 use forebay_model::{Result, StreamName, Timestamp};
 use futures::StreamExt;
 use futures::stream::BoxStream;
+use uuid::Uuid;
 
 use crate::envelope;
 use crate::error::LandingError;
@@ -67,6 +70,16 @@ impl MemoryZone {
         self.with(|state| match bytes {
             Some(bytes) => state.objects.insert(name.to_owned(), (bytes, now)),
             None => state.objects.remove(name),
+        });
+    }
+
+    /// Cuts the newest entry of the journal short: what a disk that lies about syncing leaves after a power cut.
+    pub fn tear_newest_entry(&self) {
+        self.with(|state| {
+            if let Some(mut entry) = state.journal.last_entry() {
+                let half = entry.get().len() / 2;
+                entry.get_mut().truncate(half);
+            }
         });
     }
 
@@ -157,8 +170,39 @@ impl LandingZone for MemoryZone {
 
     async fn journal_entries(&self) -> Result<Vec<JournalEntry>> {
         self.with(|state| {
-            state.journal.iter().map(|(name, bytes)| Ok(journal::read_entry(Path::new(name), bytes)?)).collect()
+            let entries = state.journal.iter().filter(|(name, _)| journal::is_entry(name));
+            entries.map(|(name, bytes)| Ok(journal::read_entry(Path::new(name), bytes)?)).collect()
         })
+    }
+
+    async fn read_journal(&self, newest: Option<usize>) -> Result<Journal> {
+        self.with(|state| {
+            let entries: Vec<_> = state.journal.iter().filter(|(name, _)| journal::is_entry(name)).collect();
+            let skipped = newest.map_or(0, |newest| entries.len().saturating_sub(newest));
+            let mut survey = journal::Survey::default();
+            for (name, bytes) in entries.into_iter().skip(skipped) {
+                survey.take(name, Path::new(name), bytes)?;
+            }
+            Ok(survey.finish())
+        })
+    }
+
+    async fn set_aside(&self, entry: &str) -> Result<()> {
+        self.with(|state| {
+            let aside = format!("{entry}{}", journal::ASIDE);
+            match state.journal.remove(entry) {
+                Some(bytes) => {
+                    state.journal.insert(aside, bytes);
+                    Ok(())
+                }
+                None if state.journal.contains_key(&aside) => Ok(()),
+                None => Err(LandingError::Missing { name: entry.to_owned() }.into()),
+            }
+        })
+    }
+
+    async fn journalled(&self) -> Result<BTreeSet<Uuid>> {
+        Ok(self.with(|state| state.journal.keys().filter_map(|name| journal::attempt_of(name)).collect()))
     }
 
     async fn identity(&self) -> Result<Option<ZoneIdentity>> {
@@ -183,6 +227,12 @@ impl LandingZone for MemoryZone {
     async fn kept(&self, name: &str) -> Result<Option<Bytes>> {
         naming::check_parts(name)?;
         Ok(self.with(|state| state.kept.get(name).cloned()))
+    }
+
+    async fn kept_in(&self, folder: &str) -> Result<Vec<String>> {
+        naming::check_parts(folder)?;
+        let folder = format!("{folder}/");
+        Ok(self.with(|state| state.kept.keys().filter(|name| name.starts_with(&folder)).cloned().collect()))
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<ObjectEntry>> {

@@ -37,6 +37,17 @@ fn folder(stream: &StreamName, landed_at: Timestamp) -> String {
     format!("{stream}/{}/", landed_at.to_utc().format("dt=%Y-%m-%d/hr=%H"))
 }
 
+/// The attempt that an object's name holds; `None` where the name is not one that this module makes.
+#[must_use]
+pub fn attempt_of(name: &str) -> Option<Uuid> {
+    let [stream, day, hour, last]: [&str; 4] = name.split('/').collect::<Vec<_>>().try_into().ok()?;
+    let folders = StreamName::new(stream).is_ok() && day.starts_with("dt=") && hour.starts_with("hr=");
+    let (attempt, rest) = last.split_at_checked(36)?;
+    let (ordinal, base) = rest.strip_prefix('-')?.split_once('-')?;
+    let made = folders && !base.is_empty() && ordinal.parse::<u32>().is_ok();
+    attempt.parse().ok().filter(|_| made)
+}
+
 /// Checks that a name stays in the zone and is not forebay's own.
 pub(crate) fn check(name: &str) -> Result<()> {
     check_parts(name)?;
@@ -84,6 +95,23 @@ mod tests {
         assert_eq!(records_name(&stream, landed_at, Uuid::from_u128(7), 2), format!("{start}records.parquet"));
         for name in [name("in/2013-09-01.csv"), long] {
             check(&name).expect("a name that was made is allowed");
+            assert_eq!(attempt_of(&name), Some(Uuid::from_u128(7)));
+        }
+    }
+
+    #[test]
+    fn only_names_that_were_made_here_hold_an_attempt() {
+        let attempt = Uuid::from_u128(7);
+        for foreign in [
+            "notes.txt".to_owned(),
+            format!("payments/{attempt}-0-a.csv"),
+            format!("payments/dt=2026-01-02/hr=03/{attempt}.csv"),
+            format!("payments/dt=2026-01-02/hr=03/{attempt}-x-a.csv"),
+            "payments/dt=2026-01-02/hr=03/part-0-a.csv".to_owned(),
+            format!("payments/day/hr=03/{attempt}-0-a.csv"),
+            "payments/dt=2026-01-02/hr=03/äääääääääääääääääääääääääääääääääääääääääääää".to_owned(),
+        ] {
+            assert_eq!(attempt_of(&foreign), None, "{foreign}");
         }
     }
 

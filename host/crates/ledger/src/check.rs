@@ -6,7 +6,9 @@ use std::ops::Range;
 use arrow_schema::SchemaRef;
 use forebay_model::ids::{Generation, PipelineName, SegmentId, StreamName, TableName};
 use forebay_model::load::{Load, LoadGroup, RefinedSegment};
-use forebay_model::ports::{Advance, Landing, NewObject, NewSegment, ObjectState, SegmentFailure};
+use forebay_model::ports::{
+    Advance, Landing, NewObject, NewSegment, ObjectState, RebuiltPipeline, SegmentFailure,
+};
 use forebay_model::position::{OrderedPosition, Position};
 use forebay_model::revision::{Revision, RevisionId};
 use forebay_model::schema::{SchemaVersion, StreamSchema};
@@ -323,6 +325,32 @@ pub(crate) fn number_follows(pipeline: &PipelineName, number: u64, last: u64) ->
         return Ok(());
     }
     Err(LedgerError::Fenced(format!("group {number} of pipeline {pipeline}: group {last} was opened before")))
+}
+
+/// The reason of a deployment that was found in the landing zone.
+pub(crate) const REBUILT: &str = "recovered";
+/// What to do about a segment that is refined again because the ledger was rebuilt.
+pub(crate) const AGAIN_HINT: &str = "`forebay run` refines it again, and replaces the rows that it has";
+
+/// What was rebuilt goes into a ledger that is empty.
+pub(crate) fn not_empty() -> LedgerError {
+    LedgerError::Fenced("a ledger that was rebuilt is not put over one that holds something".to_owned())
+}
+
+/// The active revision is one of those that are known, and each number and schema version stands once.
+pub(crate) fn rebuilt_revisions(content: &RebuiltPipeline) -> Result<()> {
+    let pipeline = &content.pipeline;
+    if let Some((active, _)) = &content.active
+        && !content.revisions.iter().any(|record| record.id == *active)
+    {
+        return Err(not_recorded(pipeline, *active));
+    }
+    let numbers: BTreeSet<_> = content.revisions.iter().map(|record| record.number).collect();
+    let versions: BTreeSet<_> = content.schemas.iter().map(|(schema, _)| schema.version).collect();
+    if numbers.len() < content.revisions.len() || versions.len() < content.schemas.len() {
+        return broken(format!("pipeline {pipeline}: a revision or schema was rebuilt twice"));
+    }
+    Ok(())
 }
 
 /// Nothing to close.

@@ -19,6 +19,12 @@ pub enum LedgerError {
         /// The file.
         path: PathBuf,
     },
+    /// The file is there, and was not to be touched.
+    #[error("there is a ledger at {}", path.display())]
+    Exists {
+        /// The file.
+        path: PathBuf,
+    },
     /// Its write-ahead log is there, and the file itself is not.
     #[error("ledger {} is missing, but its write-ahead log {} is there", path.display(), log.display())]
     LogWithoutLedger {
@@ -94,6 +100,7 @@ impl LedgerError {
         match self {
             Self::Damaged { .. }
             | Self::Missing { .. }
+            | Self::Exists { .. }
             | Self::LogWithoutLedger { .. }
             | Self::Newer { .. }
             | Self::Older { .. }
@@ -111,14 +118,20 @@ impl LedgerError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Damaged { path, .. } => Some(format!(
-                "stop forebay, keep the damaged file for inspection, and restore {} (with its -wal file, if there is one) from a backup",
+                "stop forebay, and restore {} (with its -wal file, if there is one) from a backup that is not older than its \
+                 tables, or rebuild it: `forebay recover --replace` keeps the damaged file under another name",
                 path.display()
             )),
+            Self::Exists { .. } => Some(
+                "where it is damaged or too old, `forebay recover --replace` moves it aside and rebuilds it".to_owned(),
+            ),
             Self::Missing { .. } => {
-                Some("check ledger.url in the config; `forebay run` makes a ledger where there is none".to_owned())
+                Some("check ledger.url in the config; `forebay run` makes a ledger where nothing has landed yet, and `forebay recover` \
+                 rebuilds one that is lost"
+                    .to_owned())
             }
             Self::LogWithoutLedger { path, log } => Some(format!(
-                "put {} back beside its log; only where the ledger is really to begin anew, move {} away",
+                "put {} back beside its log {}, or rebuild it: `forebay recover --replace` keeps the log under another name",
                 path.display(),
                 log.display()
             )),

@@ -13,6 +13,7 @@ pub mod column;
 pub mod error;
 pub mod flow;
 pub mod ids;
+pub mod kept;
 pub mod load;
 pub mod plan;
 pub mod ports;

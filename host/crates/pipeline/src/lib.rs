@@ -10,6 +10,8 @@ pub mod budget;
 pub mod decoding;
 pub mod intake;
 pub mod metrics;
+pub mod orphans;
 pub mod policy;
+pub mod recover;
 pub mod refine;
 pub mod workers;

@@ -6,15 +6,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow_array::cast::AsArray;
+use arrow_array::types::Int64Type;
 use arrow_array::{Array, ArrayRef, BooleanArray, RecordBatch};
 use arrow_schema::{DataType, Field, SchemaRef};
 use arrow_select::concat::concat_batches;
 use arrow_select::filter::filter_record_batch;
 use async_trait::async_trait;
 use forebay_model::ports::{
-    CommittedLoad, MaintainOptions, MaintainReport, StagedWriter, StagingRequest, TableInfo, TableOwner, Warehouse,
+    CommittedLoad, MaintainOptions, MaintainReport, PastLoad, SegmentRows, StagedWriter, StagingRequest, TableHistory,
+    TableInfo, TableOwner, Warehouse,
 };
-use forebay_model::{Error, Load, LoadReceipt, Result, SEGMENT, StagedFile};
+use forebay_model::{Error, LOAD, Load, LoadReceipt, Result, SEGMENT, SegmentId, StagedFile};
 use uuid::Uuid;
 
 use crate::columns::{self, adapt_batch};
@@ -50,6 +52,7 @@ struct Table {
     pipeline: String,
     version: u64,
     last: Option<(u64, Uuid, LoadReceipt)>,
+    loads: Vec<PastLoad>,
     files: BTreeMap<String, RecordBatch>,
 }
 
@@ -134,7 +137,7 @@ impl MemoryState {
         };
         let merged = merge(&table.schema, &load.schema).map_err(|what| refused(name, what))?;
         table.schema = merged.schema;
-        let removes: BTreeSet<&str> = load.removes.iter().map(forebay_model::SegmentId::as_str).collect();
+        let removes: BTreeSet<&str> = load.removes.iter().map(SegmentId::as_str).collect();
         let mut rows_removed = 0;
         let mut kept = BTreeMap::new();
         for (path, rows) in std::mem::take(&mut table.files) {
@@ -169,6 +172,14 @@ impl MemoryState {
             committed_now: true,
         };
         table.last = Some((load.number, load.id, receipt.clone()));
+        table.loads.push(PastLoad {
+            number: load.number,
+            id: load.id,
+            revision: load.revision,
+            table_version: table.version,
+            rows_removed,
+            at: None,
+        });
         for file in &load.files {
             self.staged.remove(&(name.to_owned(), file.path.clone()));
         }
@@ -191,6 +202,7 @@ impl Table {
             pipeline: load.pipeline.to_string(),
             version: 0,
             last: None,
+            loads: Vec::new(),
             files: BTreeMap::new(),
         })
     }
@@ -281,6 +293,28 @@ impl Warehouse for MemoryWarehouse {
         let table = state.tables.get(table).filter(|table| table.ledger == ledger && table.pipeline == pipeline);
         let last = table.and_then(|table| table.last.as_ref());
         Ok(last.map(|(number, id, _)| CommittedLoad { number: *number, id: Some(*id) }))
+    }
+
+    async fn history(&self, table: &str) -> Result<Option<TableHistory>> {
+        let state = self.state();
+        let Some(table) = state.tables.get(table) else { return Ok(None) };
+        let mut rows: BTreeMap<(SegmentId, u64), u64> = BTreeMap::new();
+        for batch in table.files.values() {
+            let segments = batch.column_by_name(SEGMENT).and_then(|column| column.as_string_opt::<i32>());
+            let loads = batch.column_by_name(LOAD).and_then(|column| column.as_primitive_opt::<Int64Type>());
+            let (Some(segments), Some(loads)) = (segments, loads) else { continue };
+            for (segment, load) in segments.iter().zip(loads).filter_map(|(segment, load)| segment.zip(load)) {
+                let load = u64::try_from(load).map_err(|_| Error::bug(format!("rows of load {load}")))?;
+                *rows.entry((SegmentId::from_text(segment), load)).or_default() += 1;
+            }
+        }
+        Ok(Some(TableHistory {
+            ledger: Some(table.ledger),
+            pipeline: Some(table.pipeline.parse()?),
+            last: table.last.as_ref().map(|(number, _, _)| *number),
+            loads: table.loads.clone(),
+            rows: rows.into_iter().map(|((segment, load), rows)| SegmentRows { segment, load, rows }).collect(),
+        }))
     }
 
     async fn discard(&self, table: &str, files: &[StagedFile]) -> Result<()> {

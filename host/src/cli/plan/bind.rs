@@ -89,18 +89,18 @@ pub(super) struct Planner<'a> {
 
 impl<'a> Planner<'a> {
     pub(super) async fn open(config: &'a Config) -> Result<Self> {
-        let ledger = match assemble::has_ledger(config) {
+        let ledger = match assemble::ledger_is_there(config) {
             true => Some(assemble::open_ledger(config, Access::Read).await?),
             false => None,
         };
         let mut warehouses: BTreeMap<_, Arc<dyn Warehouse>> = BTreeMap::new();
         for name in config.warehouses.keys() {
-            warehouses.insert(name.clone(), assemble::open_warehouse(config, name).await?);
+            warehouses.insert(name.clone(), assemble::open_warehouse(config, name, Access::Read).await?);
         }
         Ok(Self {
             config,
             ledger,
-            zone: assemble::open_zone(config)?,
+            zone: assemble::open_zone(config, Access::Read)?,
             warehouses: Arc::new(warehouses),
             sandbox: assemble::open_sandbox(config)?,
         })

@@ -72,6 +72,7 @@ contract! {
         rows_that_are_not_there_are_an_error;
     own:
         the_journal_is_written_once_and_read_in_order,
+        the_newest_entries_are_read_alone,
         a_zone_belongs_to_one_ledger,
         what_is_kept_stays,
         what_is_its_own_is_not_listed;

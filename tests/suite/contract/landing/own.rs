@@ -1,5 +1,5 @@
 use bytes::Bytes;
-use forebay_model::ports::{JournalEntry, Landing, LandingZone, SplitRule, ZoneIdentity};
+use forebay_model::ports::{Journal, JournalEntry, Landing, LandingZone, SplitRule, ZoneIdentity};
 use forebay_model::{Compression, ErrorClass, StreamName, Timestamp};
 use uuid::Uuid;
 
@@ -34,6 +34,31 @@ pub(super) async fn the_journal_is_written_once_and_read_in_order(zone: &dyn Lan
     zone.journal(&newer).await.unwrap();
     let error = zone.journal_entries().await.unwrap_err();
     assert!(error.to_string().contains("20260103T000000.000000Z") && error.hint().is_some(), "{error}");
+    // A form of the future is no damage, and nothing is taken from it.
+    assert_eq!(zone.read_journal(None).await.unwrap_err().to_string(), error.to_string());
+}
+
+pub(super) async fn the_newest_entries_are_read_alone(zone: &dyn LandingZone) {
+    assert_eq!(zone.read_journal(None).await.unwrap(), Journal::default());
+    let entries =
+        [entry(3, "2025-12-31T23:59:59Z"), entry(1, "2026-01-02T00:00:00Z"), entry(2, "2026-01-03T00:00:00Z")];
+    for entry in &entries {
+        zone.journal(entry).await.unwrap();
+    }
+    let journal = zone.read_journal(None).await.unwrap();
+    assert_eq!((journal.entries.as_slice(), journal.damaged.len()), (&entries[..], 0));
+    assert_eq!(zone.read_journal(Some(2)).await.unwrap().entries, entries[1..]);
+    assert_eq!(zone.read_journal(Some(9)).await.unwrap().entries, entries);
+    let attempts = [1, 2, 3].map(Uuid::from_u128);
+    assert_eq!(zone.journalled().await.unwrap(), attempts.into());
+    // Set aside, an entry is no part of the journal, and what it told of is still known.
+    let name = format!("20260102T000000.000000Z-{}.json", attempts[0]);
+    for _ in 0..2 {
+        zone.set_aside(&name).await.unwrap();
+    }
+    assert_eq!(zone.read_journal(None).await.unwrap().entries, [entries[0].clone(), entries[2].clone()]);
+    assert_eq!(zone.journalled().await.unwrap(), attempts.into());
+    assert!(zone.set_aside("there-is-none.json").await.is_err());
 }
 
 pub(super) async fn a_zone_belongs_to_one_ledger(zone: &dyn LandingZone) {
@@ -58,6 +83,8 @@ pub(super) async fn what_is_kept_stays(zone: &dyn LandingZone) {
         assert_eq!(zone.kept("modules/1f.wasm").await.unwrap().unwrap(), &b"\0asm"[..]);
     }
     assert_eq!(zone.kept("assets/1f").await.unwrap(), None);
+    assert_eq!(zone.kept_in("modules").await.unwrap(), ["modules/1f.wasm"]);
+    assert!(zone.kept_in("assets").await.unwrap().is_empty());
 }
 
 pub(super) async fn what_is_its_own_is_not_listed(zone: &dyn LandingZone) {

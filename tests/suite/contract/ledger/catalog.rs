@@ -23,7 +23,7 @@ fn schema(columns: &[&str]) -> SchemaRef {
     ))
 }
 
-fn revision(threshold: f64) -> Revision {
+pub(super) fn revision(threshold: f64) -> Revision {
     Revision {
         pipeline: pipeline(),
         stream: stream(),

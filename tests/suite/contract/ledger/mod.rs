@@ -2,8 +2,9 @@
 
 mod catalog;
 mod intake;
+mod rebuilt;
 mod refine;
-mod support;
+pub(crate) mod support;
 
 use forebay_ledger::{MemoryLedger, OpenMode, SqliteLedger};
 use forebay_model::ports::Ledger;
@@ -70,6 +71,12 @@ contract! {
         work_finds_what_is_behind_many,
         tables_of_names_former_tables,
         one_host_at_a_time;
+    rebuilt:
+        what_was_rebuilt_is_all_there,
+        what_is_refined_again_replaces_its_rows,
+        versions_that_were_replaced_are_no_work,
+        rows_of_a_segment_that_lands_again_are_replaced,
+        only_an_empty_ledger_is_filled;
     catalog:
         a_schema_grows_by_compare_and_swap,
         held_changes_keep_their_first_time_and_approval,

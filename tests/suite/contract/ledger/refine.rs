@@ -272,13 +272,13 @@ pub(super) async fn tables_of_names_former_tables(ledger: &dyn Ledger) {
 }
 
 pub(super) async fn one_host_at_a_time(ledger: &dyn Ledger) {
-    assert!(!ledger.host_runs().await.unwrap());
+    assert_eq!(ledger.host().await.unwrap(), None);
     let lease = ledger.lease_host().await.unwrap();
+    assert_eq!(ledger.host().await.unwrap().unwrap().process, Some(std::process::id()));
     assert!(lease.is_some());
     assert!(ledger.lease_host().await.unwrap().is_none());
-    assert!(ledger.host_runs().await.unwrap());
     drop(lease);
-    assert!(!ledger.host_runs().await.unwrap());
+    assert_eq!(ledger.host().await.unwrap(), None);
     assert!(ledger.lease_host().await.unwrap().is_some());
 }
 

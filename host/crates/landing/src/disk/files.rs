@@ -56,6 +56,11 @@ impl Files {
         Ok(files)
     }
 
+    /// A folder that is only read. It need not be there.
+    pub(super) fn reading(root: &Path, random: Arc<dyn Random>) -> Self {
+        Self { root: root.to_owned(), random, durable: Mutex::default() }
+    }
+
     /// A name as a path.
     pub(super) fn path(&self, name: &str) -> PathBuf {
         self.root.join(name)
@@ -124,6 +129,18 @@ impl Files {
         Ok(placed)
     }
 
+    /// Gives a small file of forebay's own another name in its folder, durably; one that has it already is no error.
+    pub(super) fn rename_own(&self, folder: &str, from: &str, to: &str) -> Result<()> {
+        let folder = self.own(folder);
+        let (from, to) = (folder.join(from), folder.join(to));
+        match std::fs::rename(&from, &to) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::NotFound && to.exists() => {}
+            Err(source) => return Err(failed(&from, "renaming")(source)),
+        }
+        sync_folder(&folder)
+    }
+
     /// Makes a folder of the zone and those above it, durably.
     fn folder(&self, name: &Path) -> Result<()> {
         let known =
@@ -149,8 +166,7 @@ impl Files {
     pub(super) fn sweep(&self, before: Timestamp) -> Result<Vec<String>> {
         let folder = self.own(TEMPORARY);
         let mut swept = Vec::new();
-        for entry in std::fs::read_dir(&folder).map_err(failed(&folder, "listing"))? {
-            let path = entry.map_err(failed(&folder, "listing"))?.path();
+        for path in super::read::names(&folder)? {
             if self.sweep_one(&path, before)?
                 && let Some(name) = path.file_name().and_then(std::ffi::OsStr::to_str)
             {

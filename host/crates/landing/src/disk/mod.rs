@@ -4,6 +4,7 @@ mod files;
 mod put;
 mod read;
 
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -12,10 +13,13 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use forebay_model::flow::RawRecords;
-use forebay_model::ports::{JournalEntry, LandedObject, LandingZone, ObjectEntry, Random, SplitRule, ZoneIdentity};
+use forebay_model::ports::{
+    Journal, JournalEntry, LandedObject, LandingZone, ObjectEntry, Random, SplitRule, ZoneIdentity,
+};
 use forebay_model::segment::Compression;
 use forebay_model::{Result, StreamName, Timestamp};
 use futures::stream::BoxStream;
+use uuid::Uuid;
 
 use self::files::Files;
 use crate::error::LandingError;
@@ -54,6 +58,11 @@ impl DiskZone {
         Ok(Self { files: Arc::new(Files::open(root.as_ref(), random)?) })
     }
 
+    /// The zone at `root`, to be read only: nothing is made, and where there is no folder the zone is empty.
+    pub fn reading(root: impl AsRef<Path>, random: Arc<dyn Random>) -> Self {
+        Self { files: Arc::new(Files::reading(root.as_ref(), random)) }
+    }
+
     async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Files) -> Result<T, LandingError> + Send + 'static,
@@ -61,6 +70,13 @@ impl DiskZone {
         let files = Arc::clone(&self.files);
         Ok(blocking(move || work(&files)).await?)
     }
+}
+
+/// The entries of the journal, oldest first: name and path.
+fn entry_files(files: &Files) -> Result<Vec<(String, PathBuf)>, LandingError> {
+    let paths = read::names(&files.own(JOURNAL))?;
+    let named = paths.into_iter().filter_map(|path| Some((path.file_name()?.to_str()?.to_owned(), path)));
+    Ok(named.filter(|(name, _)| journal::is_entry(name)).collect())
 }
 
 #[async_trait]
@@ -108,12 +124,42 @@ impl LandingZone for DiskZone {
     async fn journal_entries(&self) -> Result<Vec<JournalEntry>> {
         self.run(|files| {
             let mut entries = Vec::new();
-            for path in read::names(&files.own(JOURNAL))? {
+            for (_, path) in entry_files(files)? {
                 if let Some(bytes) = read::small(&path)? {
                     entries.push(journal::read_entry(&path, &bytes)?);
                 }
             }
             Ok(entries)
+        })
+        .await
+    }
+
+    async fn read_journal(&self, newest: Option<usize>) -> Result<Journal> {
+        self.run(move |files| {
+            let entries = entry_files(files)?;
+            let skipped = newest.map_or(0, |newest| entries.len().saturating_sub(newest));
+            let mut survey = journal::Survey::default();
+            for (name, path) in entries.into_iter().skip(skipped) {
+                if let Some(bytes) = read::small(&path)? {
+                    survey.take(&name, &path, &bytes)?;
+                }
+            }
+            Ok(survey.finish())
+        })
+        .await
+    }
+
+    async fn set_aside(&self, entry: &str) -> Result<()> {
+        naming::check_parts(entry)?;
+        let entry = entry.to_owned();
+        self.run(move |files| files.rename_own(JOURNAL, &entry, &format!("{entry}{}", journal::ASIDE))).await
+    }
+
+    async fn journalled(&self) -> Result<BTreeSet<Uuid>> {
+        self.run(|files| {
+            let paths = read::names(&files.own(JOURNAL))?;
+            let names = paths.iter().filter_map(|path| path.file_name()?.to_str());
+            Ok(names.filter_map(journal::attempt_of).collect())
         })
         .await
     }
@@ -151,6 +197,17 @@ impl LandingZone for DiskZone {
         naming::check_parts(name)?;
         let name = name.to_owned();
         self.run(move |files| Ok(read::small(&files.own(KEPT).join(name))?.map(Bytes::from))).await
+    }
+
+    async fn kept_in(&self, folder: &str) -> Result<Vec<String>> {
+        naming::check_parts(folder)?;
+        let folder = folder.to_owned();
+        self.run(move |files| {
+            let paths = read::names(&files.own(KEPT).join(&folder))?;
+            let names = paths.iter().filter_map(|path| path.file_name()?.to_str());
+            Ok(names.map(|name| format!("{folder}/{name}")).collect())
+        })
+        .await
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<ObjectEntry>> {

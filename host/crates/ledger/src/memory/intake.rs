@@ -76,7 +76,7 @@ impl State {
         Ok(advanced)
     }
 
-    fn list(&mut self, landing: &Landing, object: &NewObject, outcome: &mut LandOutcome) -> Result<()> {
+    pub(super) fn list(&mut self, landing: &Landing, object: &NewObject, outcome: &mut LandOutcome) -> Result<()> {
         let mut replaces = Vec::new();
         if let (Some(source), OnChange::Replace) = (&object.source, object.on_change) {
             let mut names = Vec::new();

@@ -6,6 +6,7 @@
 
 mod catalog;
 mod intake;
+mod rebuilt;
 mod refine;
 mod state;
 mod tables;
@@ -20,8 +21,8 @@ use forebay_model::Result;
 use forebay_model::ids::{Digest, ModuleName, PipelineName, SegmentId, StreamName, TableName};
 use forebay_model::load::{LoadGroup, LoadReceipt};
 use forebay_model::ports::{
-    Deployment, DeploymentState, HeldChange, HostLease, JournalEntry, LandOutcome, Landing, Ledger, ModuleRecord,
-    ObjectState, Random, RevisionRecord, SegmentFailure, WorkItem,
+    Deployment, DeploymentState, HeldChange, HostHolder, HostLease, JournalEntry, LandOutcome, Landing, Ledger,
+    ModuleRecord, ObjectState, Random, Rebuilt, RevisionRecord, SegmentFailure, WorkItem,
 };
 use forebay_model::position::OrderedPosition;
 use forebay_model::revision::{Revision, RevisionId};
@@ -65,6 +66,12 @@ impl MemoryLedger {
         Self { id: random.uuid(), state: Mutex::default(), lease: Mutex::default() }
     }
 
+    /// An empty ledger with the id of one that is lost.
+    #[must_use]
+    pub fn with_id(id: Uuid) -> Self {
+        Self { id, state: Mutex::default(), lease: Mutex::default() }
+    }
+
     /// All that it holds now.
     #[must_use]
     pub fn snapshot(&self) -> MemorySnapshot {
@@ -104,8 +111,15 @@ impl Ledger for MemoryLedger {
         Ok((!taken).then(|| Box::new(MemoryLease(lease)) as Box<dyn HostLease>))
     }
 
-    async fn host_runs(&self) -> Result<bool> {
-        Ok(self.lease.lock().unwrap_or_else(PoisonError::into_inner).load(Ordering::SeqCst))
+    async fn host(&self) -> Result<Option<HostHolder>> {
+        let leased = self.lease.lock().unwrap_or_else(PoisonError::into_inner).load(Ordering::SeqCst);
+        // There is no clock here, and no process but this one.
+        let holder = HostHolder { process: Some(std::process::id()), since: Timestamp::EPOCH };
+        Ok(leased.then_some(holder))
+    }
+
+    async fn import(&self, content: &Rebuilt) -> Result<()> {
+        self.write(|state| state.import(self.id, content))
     }
 
     async fn land(&self, landing: &Landing) -> Result<LandOutcome> {

@@ -172,7 +172,7 @@ async fn next_positions(db: &mut SqliteConnection, landing: &Landing) -> Step<BT
         .collect()
 }
 
-async fn insert_objects(db: &mut SqliteConnection, landing: &Landing, objects: &[&NewObject]) -> Step<()> {
+pub(super) async fn insert_objects(db: &mut SqliteConnection, landing: &Landing, objects: &[&NewObject]) -> Step<()> {
     for chunk in objects.chunks(ROWS) {
         let mut values = Vec::with_capacity(chunk.len());
         for object in chunk {
@@ -252,7 +252,7 @@ fn columns(segment: &NewSegment) -> Step<SegmentColumns> {
     })
 }
 
-async fn insert_segments(db: &mut SqliteConnection, landing: &Landing, objects: &[&NewObject]) -> Step<()> {
+pub(super) async fn insert_segments(db: &mut SqliteConnection, landing: &Landing, objects: &[&NewObject]) -> Step<()> {
     let all: Vec<_> =
         objects.iter().flat_map(|object| object.segments.iter().map(move |segment| (object, segment))).collect();
     for chunk in all.chunks(ROWS) {
@@ -293,7 +293,7 @@ async fn insert_segments(db: &mut SqliteConnection, landing: &Landing, objects: 
 }
 
 /// Notes which former versions of their keys the new objects take the place of; gives the segments of those.
-async fn replace(
+pub(super) async fn replace(
     db: &mut SqliteConnection,
     landing: &Landing,
     objects: &[&NewObject],

@@ -10,6 +10,7 @@ mod groups;
 mod intake;
 mod landed;
 mod open;
+mod rebuilt;
 mod refine;
 mod rows;
 #[cfg(test)]
@@ -27,8 +28,8 @@ use forebay_model::Result;
 use forebay_model::ids::{Digest, ModuleName, PipelineName, SegmentId, StreamName, TableName};
 use forebay_model::load::{LoadGroup, LoadReceipt};
 use forebay_model::ports::{
-    Clock, Deployment, DeploymentState, HeldChange, HostLease, JournalEntry, LandOutcome, Landing, Ledger,
-    ModuleRecord, ObjectState, Random, RevisionRecord, SegmentFailure, WorkItem,
+    Clock, Deployment, DeploymentState, HeldChange, HostHolder, HostLease, JournalEntry, LandOutcome, Landing, Ledger,
+    ModuleRecord, ObjectState, Random, Rebuilt, RevisionRecord, SegmentFailure, WorkItem,
 };
 use forebay_model::position::OrderedPosition;
 use forebay_model::revision::{Revision, RevisionId};
@@ -90,6 +91,70 @@ impl SqliteLedger {
     ) -> Result<Self> {
         let open::Opened { id, writer, readers } = open::open(path, mode, clock, random, migrations).await?;
         Ok(Self { path: path.to_owned(), id, writer, readers })
+    }
+
+    /// Makes the ledger at `path` of what was rebuilt, under the id that the lost one had. It appears whole or not at all. With
+    /// `replace`, files that are there are moved aside first, under names with the time; returned are those names.
+    ///
+    /// # Errors
+    /// Class operator, naming the file: it is there and is not to be replaced; its folder cannot be written.
+    pub async fn rebuild(
+        path: impl AsRef<Path>,
+        id: Uuid,
+        content: &Rebuilt,
+        replace: bool,
+        clock: &dyn Clock,
+        random: &dyn Random,
+    ) -> Result<Vec<PathBuf>> {
+        let path = path.as_ref();
+        if !replace {
+            open::must_be_free(path)?;
+        }
+        let temporary = open::begin_rebuilt(path, id, clock).await?;
+        let filled = async {
+            let ledger = Self::open(&temporary, OpenMode::Existing, clock, random).await?;
+            let filled = ledger.import(content).await;
+            ledger.close().await;
+            filled
+        };
+        if let Err(error) = filled.await {
+            open::give_up(&temporary);
+            return Err(error);
+        }
+        let aside = if replace { open::move_aside(path, clock)? } else { Vec::new() };
+        open::finish_rebuilt(&temporary, path)?;
+        tracing::info!(path = %path.display(), ledger = %id, "ledger rebuilt");
+        Ok(aside)
+    }
+
+    /// Nothing of a ledger is at `path`.
+    ///
+    /// # Errors
+    /// Class operator, naming what is there.
+    pub fn must_not_be_there(path: impl AsRef<Path>) -> Result<()> {
+        Ok(open::must_be_free(path.as_ref())?)
+    }
+
+    /// Whether there is a ledger at `path`, or what is left of one.
+    #[must_use]
+    pub fn is_there(path: impl AsRef<Path>) -> bool {
+        open::files_at(path.as_ref()).iter().any(|file| file.exists())
+    }
+
+    /// The host's lease of the ledger at `path`, which need not be there; `None` where a live process has it.
+    ///
+    /// # Errors
+    /// Class operator, where the lock file cannot be made.
+    pub fn lease(path: impl AsRef<Path>) -> Result<Option<Box<dyn HostLease>>> {
+        Ok(open::lock(path.as_ref())?.map(|file| Box::new(FileLease { _file: file }) as Box<dyn HostLease>))
+    }
+
+    /// Who has that lease.
+    ///
+    /// # Errors
+    /// Class operator, where the lock file cannot be read.
+    pub fn holder(path: impl AsRef<Path>) -> Result<Option<HostHolder>> {
+        Ok(open::holder(path.as_ref())?)
     }
 
     /// Closes its connections and folds the write-ahead log into the file. Dropping it loses nothing either.
@@ -169,11 +234,15 @@ impl Ledger for SqliteLedger {
         if self.writer.is_none() {
             return Err(Fault::read_only(&self.path).at(&self.path, "taking the host lease").into());
         }
-        Ok(open::lock(&self.path)?.map(|file| Box::new(FileLease { _file: file }) as Box<dyn HostLease>))
+        Self::lease(&self.path)
     }
 
-    async fn host_runs(&self) -> Result<bool> {
-        Ok(open::is_locked(&self.path)?)
+    async fn host(&self) -> Result<Option<HostHolder>> {
+        Self::holder(&self.path)
+    }
+
+    async fn import(&self, content: &Rebuilt) -> Result<()> {
+        write!(self, "filling it with what was rebuilt", |db| rebuilt::import(db, content))
     }
 
     async fn land(&self, landing: &Landing) -> Result<LandOutcome> {

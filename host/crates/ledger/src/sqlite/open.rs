@@ -1,10 +1,12 @@
 //! Opening the file: a ledger appears whole or not at all, is checked, and is migrated with a copy kept.
 
 use std::fs::{File, TryLockError};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use forebay_model::ports::{Clock, Random};
+use forebay_model::Timestamp;
+use forebay_model::ports::{Clock, HostHolder, Random};
 use sqlx::migrate::Migrator;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row, SqlitePool};
@@ -93,14 +95,82 @@ async fn fill(temporary: &Path, id: Uuid, clock: &dyn Clock, migrations: &Migrat
 }
 
 fn place(temporary: &Path, path: &Path) -> Result<()> {
+    match link(temporary, path) {
+        // Another process was faster: its ledger is the one.
+        Err(LedgerError::Exists { .. }) => sync_folder(path),
+        linked => linked,
+    }
+}
+
+fn link(temporary: &Path, path: &Path) -> Result<()> {
     File::open(temporary).and_then(|made| made.sync_all()).map_err(|source| file(path, "syncing it", source))?;
     match std::fs::hard_link(temporary, path) {
-        Ok(()) => {}
-        // Another process was faster: its ledger is the one.
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-        Err(source) => return Err(file(path, "putting it into place", source)),
+        Ok(()) => sync_folder(path),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            Err(LedgerError::Exists { path: path.to_owned() })
+        }
+        Err(source) => Err(file(path, "putting it into place", source)),
     }
-    sync_folder(path)
+}
+
+/// The files of a ledger: itself, its log, what readers share.
+pub(super) fn files_at(path: &Path) -> [PathBuf; 3] {
+    ["", "-wal", "-shm"].map(|suffix| beside(path, suffix))
+}
+
+/// Nothing of a ledger is there.
+pub(super) fn must_be_free(path: &Path) -> Result<()> {
+    let [ledger, log, _] = files_at(path);
+    if ledger.exists() {
+        return Err(LedgerError::Exists { path: ledger });
+    }
+    if log.exists() { Err(LedgerError::LogWithoutLedger { path: ledger, log }) } else { Ok(()) }
+}
+
+/// An empty ledger of that id, under a temporary name.
+pub(super) async fn begin_rebuilt(path: &Path, id: Uuid, clock: &dyn Clock) -> Result<PathBuf> {
+    let temporary = beside(path, &format!(".new-{id}"));
+    // What an attempt before this one left.
+    give_up(&temporary);
+    let filled = fill(&temporary, id, clock, &MIGRATIONS).await.map_err(|fault| fault.at(path, "making it"));
+    if let Err(error) = filled {
+        give_up(&temporary);
+        return Err(error);
+    }
+    Ok(temporary)
+}
+
+/// Removes a ledger that was begun; a leftover does no harm.
+pub(super) fn give_up(temporary: &Path) {
+    for file in files_at(temporary).iter().chain([&beside(temporary, ".lock")]) {
+        let _ = std::fs::remove_file(file);
+    }
+}
+
+/// Puts a rebuilt ledger into place.
+pub(super) fn finish_rebuilt(temporary: &Path, path: &Path) -> Result<()> {
+    let linked = link(temporary, path);
+    give_up(temporary);
+    linked
+}
+
+/// Gives the files of a ledger other names. The log goes last: a log beside no ledger is refused, where a ledger without its
+/// last transactions would be taken for the whole.
+pub(super) fn move_aside(path: &Path, clock: &dyn Clock) -> Result<Vec<PathBuf>> {
+    let aside = beside(path, &clock.now().to_utc().format(".replaced-%Y%m%dT%H%M%S%.6fZ").to_string());
+    let mut moved = Vec::new();
+    for (from, to) in files_at(path).into_iter().zip(files_at(&aside)) {
+        if to.exists() {
+            return Err(LedgerError::Exists { path: to });
+        }
+        match std::fs::rename(&from, &to) {
+            Ok(()) => moved.push(to),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(source) => return Err(file(&from, "moving it aside", source)),
+        }
+    }
+    sync_folder(path)?;
+    Ok(moved)
 }
 
 fn sync_folder(path: &Path) -> Result<()> {
@@ -227,7 +297,7 @@ fn reading(path: &Path) -> SqliteConnectOptions {
 /// The lock that the host holds: the system gives it back when the process dies.
 pub(super) fn lock(path: &Path) -> Result<Option<File>> {
     let name = beside(path, ".lock");
-    let lock = File::options()
+    let mut lock = File::options()
         .create(true)
         .truncate(false)
         .write(true)
@@ -235,8 +305,15 @@ pub(super) fn lock(path: &Path) -> Result<Option<File>> {
         .map_err(|source| file(&name, "opening the lock file", source))?;
     for attempt in 1..=LOCK_ATTEMPTS {
         match lock.try_lock() {
-            Ok(()) => return Ok(Some(lock)),
-            // Who only looks ([`is_locked`]) has it for an instant.
+            Ok(()) => {
+                // For people only: who is refused is told who has it. The lock is the lock.
+                let written = lock.set_len(0).and_then(|()| lock.write_all(std::process::id().to_string().as_bytes()));
+                if let Err(error) = written {
+                    tracing::debug!(path = %name.display(), %error, "the lock file does not tell the process");
+                }
+                return Ok(Some(lock));
+            }
+            // Who only looks ([`holder`]) has it for an instant.
             Err(TryLockError::WouldBlock) if attempt < LOCK_ATTEMPTS => std::thread::sleep(LOCK_PAUSE),
             Err(TryLockError::WouldBlock) => break,
             Err(TryLockError::Error(source)) => return Err(file(&name, "taking the lock", source)),
@@ -244,18 +321,25 @@ pub(super) fn lock(path: &Path) -> Result<Option<File>> {
     }
     Ok(None)
 }
+    }
+}
 
-/// Whether a process holds the lock. Those who look share it, for an instant.
-pub(super) fn is_locked(path: &Path) -> Result<bool> {
+/// The live process that has the lock.
+pub(super) fn holder(path: &Path) -> Result<Option<HostHolder>> {
     let name = beside(path, ".lock");
     let lock = match File::open(&name) {
         Ok(lock) => lock,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(file(&name, "opening the lock file", source)),
     };
     match lock.try_lock_shared() {
-        Ok(()) => Ok(false),
-        Err(TryLockError::WouldBlock) => Ok(true),
+        Ok(()) => Ok(None),
+        Err(TryLockError::WouldBlock) => {
+            let process = std::fs::read_to_string(&name).ok().and_then(|text| text.trim().parse().ok());
+            let since = lock.metadata().and_then(|found| found.modified());
+            let since = since.map_err(|source| file(&name, "looking at the lock file", source))?;
+            Ok(Some(HostHolder { process, since: Timestamp::from_system(since) }))
+        }
         Err(TryLockError::Error(source)) => Err(file(&name, "looking at the lock", source)),
     }
 }

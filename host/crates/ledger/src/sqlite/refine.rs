@@ -163,7 +163,7 @@ pub(super) struct Refinement {
     pub(super) standing: Standing,
     pub(super) stream: String,
     pub(super) next_generation: Generation,
-    failed: Option<(i64, i64, String)>,
+    failed: Option<(i64, i64, Option<String>)>,
 }
 
 pub(super) async fn refinement(
@@ -200,7 +200,7 @@ pub(super) async fn fail(db: &mut SqliteConnection, pipeline: &PipelineName, fai
         return Err(LedgerError::invariant(format!("segment {segment} failed, and is not listed")).into());
     };
     crate::check::may_fail(pipeline, segment, known.standing)?;
-    let this = (at.as_micros(), i64::from(*generation), revision.to_string());
+    let this = (at.as_micros(), i64::from(*generation), Some(revision.to_string()));
     if known.failed.as_ref() == Some(&this) {
         return Ok(());
     }

@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::ops::Range;
 
@@ -46,6 +47,7 @@ pub struct ObjectEntry {
 
 /// A landing that the ledger accepted, written to the zone before the source hears of it. A ledger can be rebuilt from these.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct JournalEntry {
     /// The version of this form: 1.
     pub version: u32,
@@ -57,6 +59,28 @@ pub struct JournalEntry {
     pub landing: super::ledger::Landing,
     /// The segments as the ledger lists them.
     pub segments: Vec<LandedSegment>,
+}
+
+/// What the journal holds.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Journal {
+    /// Entries that can be read, oldest first.
+    pub entries: Vec<JournalEntry>,
+    /// Those that cannot, oldest first.
+    pub damaged: Vec<DamagedEntry>,
+}
+
+/// An entry of the journal that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DamagedEntry {
+    /// Its name in the journal.
+    pub name: String,
+    /// The attempt that landed what it told of, where its name says so.
+    pub attempt: Option<Uuid>,
+    /// What is wrong with it.
+    pub what: String,
+    /// Whether every entry that can be read is older.
+    pub last: bool,
 }
 
 /// Which ledger a zone belongs to.
@@ -102,6 +126,13 @@ pub trait LandingZone: Send + Sync + std::fmt::Debug {
     async fn journal(&self, entry: &JournalEntry) -> Result<()>;
     /// All journal entries, oldest first; a torn one is an error naming it.
     async fn journal_entries(&self) -> Result<Vec<JournalEntry>>;
+    /// The journal, or only its `newest` entries, with the entries that cannot be read beside the others. Entries of a newer
+    /// version are an error: they are no damage.
+    async fn read_journal(&self, newest: Option<usize>) -> Result<Journal>;
+    /// Takes a damaged entry out of the journal, and keeps it. One that is set aside already is no error.
+    async fn set_aside(&self, entry: &str) -> Result<()>;
+    /// The attempts that the journal tells of by the names of its entries, also of damaged ones and of those set aside.
+    async fn journalled(&self) -> Result<BTreeSet<Uuid>>;
     /// Which ledger the zone belongs to; `None` for a zone that is new.
     async fn identity(&self) -> Result<Option<ZoneIdentity>>;
     /// Takes a new zone for a ledger; refused where it belongs to another.
@@ -111,6 +142,8 @@ pub trait LandingZone: Send + Sync + std::fmt::Debug {
     async fn keep(&self, name: &str, bytes: Bytes) -> Result<()>;
     /// What was kept under a name; `None` where there is nothing.
     async fn kept(&self, name: &str) -> Result<Option<Bytes>>;
+    /// The names of what is kept in a folder of kept things (`modules`), sorted.
+    async fn kept_in(&self, folder: &str) -> Result<Vec<String>>;
     /// Objects under a prefix, without those of forebay's own (journal, identity, kept things, temporary ones).
     async fn list(&self, prefix: &str) -> Result<Vec<ObjectEntry>>;
     /// Removes an object; one that is gone already is no error.

@@ -205,6 +205,15 @@ pub struct HeldChange {
     pub approved: bool,
 }
 
+/// Who has the right to be the one host of a ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct HostHolder {
+    /// The process, where it has said so.
+    pub process: Option<u32>,
+    /// Since when.
+    pub since: Timestamp,
+}
+
 /// The right to be the one host of a ledger; given back when dropped, and by the system when the process dies.
 pub trait HostLease: Send + Sync + std::fmt::Debug {}
 
@@ -226,8 +235,14 @@ pub trait Ledger: Send + Sync + std::fmt::Debug {
 
     /// The right to run this ledger's streams and pipelines; `None` where a live process has it.
     async fn lease_host(&self) -> Result<Option<Box<dyn HostLease>>>;
-    /// Whether a live process has the lease. It takes nothing, and answers on a ledger that was opened to be read too.
-    async fn host_runs(&self) -> Result<bool>;
+    /// The live process that has it; `None` where none has.
+    async fn host(&self) -> Result<Option<HostHolder>>;
+    /// Fills a ledger that is empty with what was rebuilt, whole or not at all.
+    ///
+    /// Segments that were never refined are work afterwards; those that are to be refined [`Again`](super::Standing::Again)
+    /// are work in a generation above 0, so that their rows are replaced, as soon as they are listed; tables that have rows
+    /// of a segment are what `tables_of` answers. Refused with class fenced where the ledger holds anything.
+    async fn import(&self, content: &super::Rebuilt) -> Result<()>;
 
     // Intake.
 

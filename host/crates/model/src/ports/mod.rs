@@ -7,22 +7,25 @@ mod clock;
 mod decoder;
 mod landing;
 mod ledger;
+mod rebuilt;
 mod source;
 mod transform;
 mod warehouse;
 
 pub use clock::{Clock, Random};
 pub use decoder::{Decoder, Format, SegmentInput, SplitRule};
-pub use landing::{JournalEntry, LandedObject, LandingZone, ObjectEntry, ZoneIdentity};
+pub use landing::{DamagedEntry, Journal, JournalEntry, LandedObject, LandingZone, ObjectEntry, ZoneIdentity};
 pub use ledger::{
-    Advance, Deployment, DeploymentState, HeldChange, HostLease, LandOutcome, Landing, Ledger, ModuleRecord, NewObject,
-    NewSegment, ObjectState, RevisionRecord, SegmentFailure, WorkItem,
+    Advance, Deployment, DeploymentState, HeldChange, HostHolder, HostLease, LandOutcome, Landing, Ledger,
+    ModuleRecord, NewObject, NewSegment, ObjectState, RevisionRecord, SegmentFailure, WorkItem,
 };
+pub use rebuilt::{Rebuilt, RebuiltLoad, RebuiltPartition, RebuiltPipeline, RebuiltSegment, Standing};
 pub use source::{Polled, Progress, Source};
 pub use transform::{
     Asset, AssetWant, Assets, BatchInput, BoundTransform, Description, Emission, LogLevel, Module, ModuleLoader,
     RowRefusal, SegmentContext, Selection, TransformError, TransformFailure, TransformInstance, TransformOutput,
 };
 pub use warehouse::{
-    CommittedLoad, MaintainOptions, MaintainReport, StagedWriter, StagingRequest, TableInfo, TableOwner, Warehouse,
+    CommittedLoad, MaintainOptions, MaintainReport, PastLoad, SegmentRows, StagedWriter, StagingRequest, TableHistory,
+    TableInfo, TableOwner, Warehouse,
 };

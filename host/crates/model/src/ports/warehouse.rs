@@ -7,8 +7,9 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
-use crate::ids::SegmentId;
+use crate::ids::{PipelineName, SegmentId};
 use crate::load::{Load, LoadReceipt, StagedFile};
+use crate::revision::RevisionId;
 use crate::time::Timestamp;
 
 /// A table as it stands.
@@ -46,6 +47,49 @@ pub struct CommittedLoad {
     pub number: u64,
     /// Its id; `None` where the table's history does not go back to it.
     pub id: Option<Uuid>,
+}
+
+/// What a table remembers of its loads, and which rows it has: what a ledger is rebuilt from.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct TableHistory {
+    /// The ledger that loads it; `None` for a table that forebay did not make.
+    pub ledger: Option<Uuid>,
+    /// The pipeline that loads it.
+    pub pipeline: Option<PipelineName>,
+    /// The number of its last load.
+    pub last: Option<u64>,
+    /// Its loads as far as its history goes back, oldest first; the last one at least where the history has it.
+    pub loads: Vec<PastLoad>,
+    /// The rows that it has, by segment and load.
+    pub rows: Vec<SegmentRows>,
+}
+
+/// A load as a table's history has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PastLoad {
+    /// Its number.
+    pub number: u64,
+    /// Its id.
+    pub id: Uuid,
+    /// The revision that made its rows.
+    pub revision: RevisionId,
+    /// The version of the table that has it.
+    pub table_version: u64,
+    /// Rows of former generations that it removed.
+    pub rows_removed: u64,
+    /// When it was committed, where the history says so.
+    pub at: Option<Timestamp>,
+}
+
+/// Rows of a segment that one load brought.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SegmentRows {
+    /// The segment.
+    pub segment: SegmentId,
+    /// The load's number.
+    pub load: u64,
+    /// How many rows the table has of it now.
+    pub rows: u64,
 }
 
 /// What a staged file is for.
@@ -131,6 +175,8 @@ pub trait Warehouse: Send + Sync + std::fmt::Debug {
     async fn commit(&self, load: &Load) -> Result<LoadReceipt>;
     /// The last load of this ledger and pipeline that the table has.
     async fn committed(&self, table: &str, ledger: Uuid, pipeline: &str) -> Result<Option<CommittedLoad>>;
+    /// What the table remembers and has; `None` where there is none. Changes nothing.
+    async fn history(&self, table: &str) -> Result<Option<TableHistory>>;
     /// Removes staged files that will not be committed.
     async fn discard(&self, table: &str, files: &[StagedFile]) -> Result<()>;
     /// Compacts small files and removes old ones.

@@ -239,21 +239,6 @@ impl StreamContext {
     }
 }
 
-/// Whether a ledger that is still to be made can have this zone: it is refused before there is one.
-///
-/// # Errors
-/// Class fenced, where the zone is another ledger's or holds something already.
-pub async fn check_unclaimed(zone: &dyn LandingZone) -> Result<()> {
-    match zone.identity().await? {
-        Some(identity) => Err(Error::fenced(format!(
-            "the landing zone belongs to ledger {}, and the ledger of this config would be a new one",
-            identity.ledger
-        ))
-        .with_hint(NOT_ITS_LEDGER)),
-        None => check_empty(zone).await,
-    }
-}
-
 async fn check_empty(zone: &dyn LandingZone) -> Result<()> {
     if zone.list("").await?.is_empty() {
         return Ok(());
@@ -262,26 +247,61 @@ async fn check_empty(zone: &dyn LandingZone) -> Result<()> {
         .with_hint("give [landing] url an empty folder: what lies there was not landed by forebay"))
 }
 
-const NOT_ITS_LEDGER: &str =
-    "put the ledger of this zone back, or give the new ledger an empty landing zone and new tables";
+/// Entries of the journal that are looked at to tell whether the ledger is older: streams land beside one another, so the
+/// newest entry alone does not tell.
+const NEWEST: usize = 32;
 
 /// Takes the landing zone for a ledger, or finds that it has it already.
 ///
 /// # Errors
-/// Class fenced, where the zone belongs to another ledger, or the ledger is new beside a zone that is not.
+/// Class fenced, where the zone belongs to another ledger, the ledger is new beside a zone that is not, or it is older than
+/// the zone's journal.
 pub async fn claim_zone(zone: &dyn LandingZone, ledger: &dyn Ledger, clock: &dyn Clock) -> Result<()> {
     match zone.identity().await? {
-        Some(identity) if identity.ledger == ledger.id() => Ok(()),
+        Some(identity) if identity.ledger == ledger.id() => check_journal(zone, ledger).await,
         Some(identity) => Err(Error::fenced(format!(
             "the landing zone belongs to ledger {}, and this is ledger {}",
             identity.ledger,
             ledger.id()
         ))
-        .with_hint(NOT_ITS_LEDGER)),
+        .with_hint(
+            "put the ledger of this zone back, or rebuild it with `forebay recover --replace`, or give the new ledger an \
+             empty landing zone and new tables",
+        )),
+        None if ledger.read_table("objects").await?.num_rows() > 0 => {
+            Err(Error::fenced("the ledger lists objects of another landing zone, and this one is empty")
+                .with_hint("set [landing] url to the zone that the ledger belongs to, or give the new zone a ledger of its own"))
+        }
         None => {
             check_empty(zone).await?;
             let identity = forebay_model::ports::ZoneIdentity { version: 1, ledger: ledger.id(), since: clock.now() };
             zone.claim(&identity).await
         }
     }
+}
+
+/// A ledger that does not list what the zone's journal says it accepted is an old copy: it would land again what it has, and
+/// would not know what was acknowledged.
+///
+/// # Errors
+/// Class fenced.
+pub async fn check_journal(zone: &dyn LandingZone, ledger: &dyn Ledger) -> Result<()> {
+    let journal = zone.read_journal(Some(NEWEST)).await?;
+    for damaged in &journal.damaged {
+        tracing::warn!(entry = damaged.name, what = damaged.what, "an entry of the journal cannot be read");
+    }
+    for entry in &journal.entries {
+        let Some(first) = entry.segments.first() else { continue };
+        if ledger.segment(&first.id).await?.is_none() {
+            return Err(Error::fenced(format!(
+                "the ledger is older than its landing zone: segment {} landed at {}, and the ledger does not list it",
+                first.id, entry.landing.landed_at
+            ))
+            .with_hint(
+                "put back the ledger that landed it, or rebuild it from the zone and the tables with \
+                 `forebay recover --replace`",
+            ));
+        }
+    }
+    Ok(())
 }

@@ -206,6 +206,8 @@ impl Refine {
     fn group_done(&mut self, out: &mut Vec<Effect>) {
         let Some(Committing { group, bytes, recovery, receipts, .. }) = self.committing.take() else { return };
         self.withdrawn = 0;
+        // A version that waited for one of the group is work now.
+        self.dirty = true;
         out.push(Effect::Report(Report::Loaded { group: Box::new(group), receipts, bytes }));
         if recovery {
             self.commit_recovered(out);

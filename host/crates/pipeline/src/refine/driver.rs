@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use forebay_model::kept::KeptSchema;
 use forebay_model::ports::{Clock, Ledger, Random, WorkItem};
 use forebay_model::schema::Evolution;
 use forebay_model::{Error, Load, PipelineName, Result, RevisionId, StreamName, StreamSchema, TableName};
@@ -349,6 +350,7 @@ impl Driver {
     }
 
     async fn adopt(&self, id: BindingId, bound: Arc<BoundPipeline>) -> Result<BoundSummary> {
+        self.keep_schema(&bound.schema).await?;
         let held = bound.held();
         if !held.is_empty() {
             self.context.ledger.hold_changes(&held).await?;
@@ -366,6 +368,20 @@ impl Driver {
         lock(&self.tables).extend(bound.tables_after());
         lock(&self.bindings).insert(id, bound);
         Ok(summary)
+    }
+
+    /// Keeps a schema in the zone before anything is decoded to it: a ledger that is rebuilt goes on with it.
+    async fn keep_schema(&self, schema: &StreamSchema) -> Result<()> {
+        if schema.version == 0 {
+            return Ok(());
+        }
+        let zone = &self.context.place.zone;
+        let kept = KeptSchema::new(self.context.pipeline.clone(), schema.clone(), self.context.clock.now());
+        let name = kept.name()?;
+        if zone.kept(&name).await?.is_some() {
+            return Ok(());
+        }
+        zone.keep(&name, kept.to_bytes()?.into()).await
     }
 
     async fn grow(

@@ -294,6 +294,8 @@ impl Refine {
             Ok(()) => {
                 self.attempts.remove(&Wake::Note(segment.clone()));
                 self.noting.remove(&segment);
+                // A version that waited for this one is work now.
+                self.dirty = true;
             }
             Err(error) => self.again(Wake::Note(segment), "noting a failure", error, out),
         }

@@ -99,6 +99,40 @@ pub(super) fn last_note(
     Ok(None)
 }
 
+/// What the commits that the log still has say of their loads, oldest first, and when they were made.
+pub(super) fn notes(table: &Path) -> Result<Vec<(CommitNote, Option<Timestamp>)>, WarehouseError> {
+    let mut notes = Vec::new();
+    for version in commit_versions(table)? {
+        let path = entry_path(table, version);
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            // The log's old end was cleaned up meanwhile.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(WarehouseError::io("read", &path)(error)),
+        };
+        if let Entry::Whole(Some(note)) = parse(&bytes) {
+            notes.push((note, committed_at(&bytes)));
+        }
+    }
+    Ok(notes)
+}
+
+/// When a commit says that it was made.
+fn committed_at(bytes: &[u8]) -> Option<Timestamp> {
+    #[derive(Deserialize)]
+    struct Line {
+        #[serde(rename = "commitInfo")]
+        info: Info,
+    }
+    #[derive(Deserialize)]
+    struct Info {
+        timestamp: i64,
+    }
+    let mut lines = std::str::from_utf8(bytes).ok()?.lines();
+    let millis = lines.find_map(|line| serde_json::from_str::<Line>(line).ok())?.info.timestamp;
+    Some(Timestamp::from_micros(millis.saturating_mul(1000)))
+}
+
 /// The versions whose commits the log still has.
 pub(super) fn commit_versions(table: &Path) -> Result<Vec<u64>, WarehouseError> {
     let folder = table.join(LOG_FOLDER);

@@ -14,12 +14,14 @@
 //! | data files that nobody sees before the commit, and nobody loses | [`stage`] |
 //! | checkpoints, after which the table is opened anew; log retention | [`table`] |
 //! | compaction outside the commit, vacuum | [`maintain`] |
+//! | what a ledger is rebuilt from | [`history`] |
 //! | statistics, encodings | [`crate::files`] |
 //! | types and names | [`crate::columns`] |
 //!
 //! Between commits a table's snapshot is kept, so a commit reads nothing but the listing of its log's end.
 
 mod commit;
+mod history;
 mod log;
 mod maintain;
 mod plan;
@@ -44,7 +46,8 @@ use datafusion::error::DataFusionError;
 use datafusion::prelude::SessionContext;
 use deltalake::DeltaTableError;
 use forebay_model::ports::{
-    Clock, CommittedLoad, MaintainOptions, MaintainReport, Random, StagedWriter, StagingRequest, TableInfo, Warehouse,
+    Clock, CommittedLoad, MaintainOptions, MaintainReport, Random, StagedWriter, StagingRequest, TableHistory,
+    TableInfo, Warehouse,
 };
 use forebay_model::{Load, LoadReceipt, Result, StagedFile};
 use object_store::ObjectStore;
@@ -131,8 +134,25 @@ impl DeltaWarehouse {
         }
         options.disk.create_folder(root).map_err(WarehouseError::io("create", root))?;
         let root = root.canonicalize().map_err(WarehouseError::io("open", root))?;
+        Ok(Self::at(root, options))
+    }
+
+    /// A warehouse to be read only: nothing is made, and where there is no folder there are no tables.
+    ///
+    /// # Errors
+    /// [`WarehouseError::Io`] where the folder is there and cannot be looked at.
+    pub fn reading(root: impl AsRef<Path>, options: DeltaOptions) -> Result<Self, WarehouseError> {
+        let root = root.as_ref();
+        let root = match root.canonicalize() {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => root.to_owned(),
+            found => found.map_err(WarehouseError::io("open", root))?,
+        };
+        Ok(Self::at(root, options))
+    }
+
+    fn at(root: PathBuf, options: DeltaOptions) -> Self {
         let folders = Arc::new(Folders::new(root.clone(), Arc::clone(&options.disk)));
-        Ok(Self { root, options, folders, slots: Mutex::default(), pending: Arc::default(), schemas: Arc::default() })
+        Self { root, options, folders, slots: Mutex::default(), pending: Arc::default(), schemas: Arc::default() }
     }
 
     /// The table for queries, as it stands now; `None` where there is none.
@@ -248,6 +268,10 @@ impl Warehouse for DeltaWarehouse {
 
     async fn committed(&self, table: &str, ledger: Uuid, pipeline: &str) -> Result<Option<CommittedLoad>> {
         Ok(Box::pin(self.committed_load(table, ledger, pipeline)).await?)
+    }
+
+    async fn history(&self, table: &str) -> Result<Option<TableHistory>> {
+        Ok(Box::pin(self.table_history(table)).await?)
     }
 
     async fn discard(&self, table: &str, files: &[StagedFile]) -> Result<()> {

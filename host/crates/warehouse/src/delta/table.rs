@@ -6,7 +6,7 @@ use std::sync::Arc;
 use deltalake::kernel::LogicalFileView;
 use deltalake::{DeltaTable, DeltaTableBuilder, checkpoints};
 use forebay_model::ports::{CommittedLoad, TableInfo, TableOwner};
-use forebay_model::{SEGMENT, StagedFile};
+use forebay_model::{LOAD, SEGMENT, StagedFile};
 use object_store::ObjectStore;
 use serde::Deserialize;
 use tokio::sync::{Mutex, MutexGuard};
@@ -61,6 +61,8 @@ pub(super) struct ActiveFile {
     pub(super) rows: Option<u64>,
     /// Smallest and greatest segment, where its statistics say; the flag, whether every row has one.
     pub(super) segments: Option<(String, String, bool)>,
+    /// Smallest and greatest load, likewise.
+    pub(super) loads: Option<(i64, i64)>,
     /// Rows that another engine marked as deleted, which forebay does not read.
     pub(super) has_deletion_vector: bool,
 }
@@ -82,11 +84,13 @@ struct Statistics {
 struct OwnValues<T> {
     #[serde(rename = "_forebay_segment")]
     segment: Option<T>,
+    #[serde(rename = "_forebay_load")]
+    load: Option<i64>,
 }
 
 impl<T> Default for OwnValues<T> {
     fn default() -> Self {
-        Self { segment: None }
+        Self { segment: None, load: None }
     }
 }
 
@@ -100,6 +104,7 @@ impl ActiveFile {
             bytes: u64::try_from(view.size()).unwrap_or(0),
             key: view.partition_values_map().into_iter().collect(),
             rows,
+            loads: min.load.zip(max.load).filter(|_| nulls.load == Some(0)),
             segments: min.segment.zip(max.segment).map(|(min, max)| (min, max, complete)),
             has_deletion_vector: view.deletion_vector_descriptor().is_some(),
         }
@@ -254,7 +259,11 @@ impl DeltaWarehouse {
         let root = self.root.clone();
         let names = blocking(move || {
             let mut names = Vec::new();
-            for entry in std::fs::read_dir(&root).map_err(WarehouseError::io("list", &root))? {
+            let entries = match std::fs::read_dir(&root) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(names),
+                found => found.map_err(WarehouseError::io("list", &root))?,
+            };
+            for entry in entries {
                 let entry = entry.map_err(WarehouseError::io("list", &root))?;
                 if let Ok(name) = entry.file_name().into_string()
                     && !log::commit_versions(&entry.path())?.is_empty()
@@ -345,8 +354,9 @@ pub(super) fn app_id(ledger: Uuid, pipeline: &str) -> String {
     format!("forebay:{ledger}:{pipeline}")
 }
 
-// The name in `OwnValues` is the column's.
+// The names in `OwnValues` are the columns'.
 const _: () = assert!(matches!(SEGMENT.as_bytes(), b"_forebay_segment"));
+const _: () = assert!(matches!(LOAD.as_bytes(), b"_forebay_load"));
 
 /// Whose a table is, by what its first load wrote into its properties.
 fn owner(properties: &HashMap<String, String>) -> Option<TableOwner> {

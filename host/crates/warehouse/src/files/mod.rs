@@ -25,7 +25,7 @@ pub(crate) use disk::Folders;
 pub use disk::{Disk, LocalDisk};
 pub use encoding::{ColumnPlan, plan_columns};
 pub(crate) use partition::{PartitionKey, check_partitioning, data_schema, folder_of, split};
-pub(crate) use read::{contains_any, open, rows_in, schema_of};
+pub(crate) use read::{contains_any, open, rows_in, schema_of, segments_and_loads};
 
 use crate::error::WarehouseError;
 

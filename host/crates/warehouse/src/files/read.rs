@@ -1,11 +1,12 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::Path;
 
 use arrow_array::Array;
 use arrow_array::cast::AsArray;
+use arrow_array::types::Int64Type;
 use arrow_schema::{DataType, SchemaRef};
-use forebay_model::SEGMENT;
+use forebay_model::{LOAD, SEGMENT};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 
@@ -48,4 +49,35 @@ pub(crate) fn contains_any(path: &Path, segments: &BTreeSet<&str>) -> Result<boo
         }
     }
     Ok(false)
+}
+
+/// How many rows the file has of each segment and load. Reads the two columns.
+pub(crate) fn segments_and_loads(path: &Path) -> Result<BTreeMap<(String, i64), u64>, WarehouseError> {
+    let builder = builder(path)?;
+    let mask = ProjectionMask::columns(builder.parquet_schema(), [SEGMENT, LOAD]);
+    let reader = builder.with_projection(mask).build().map_err(WarehouseError::data_file("read", path))?;
+    let mut found: BTreeMap<(String, i64), u64> = BTreeMap::new();
+    for batch in reader {
+        let batch = batch.map_err(WarehouseError::data_file("read", path))?;
+        let (Some(segments), Some(loads)) = (batch.column_by_name(SEGMENT), batch.column_by_name(LOAD)) else { break };
+        let segments = adapt(segments, &DataType::Utf8).map_err(WarehouseError::data_file("read", path))?;
+        let loads = adapt(loads, &DataType::Int64).map_err(WarehouseError::data_file("read", path))?;
+        let pairs = segments.as_string::<i32>().iter().zip(loads.as_primitive::<Int64Type>());
+        // Rows stand in the order of their segments, so a run is counted before it is looked up.
+        let mut run: Option<(&str, i64, u64)> = None;
+        for (segment, load) in pairs.filter_map(|(segment, load)| segment.zip(load)) {
+            match &mut run {
+                Some((of, by, count)) if *of == segment && *by == load => *count += 1,
+                _ => {
+                    if let Some((of, by, count)) = run.replace((segment, load, 1)) {
+                        *found.entry((of.to_owned(), by)).or_default() += count;
+                    }
+                }
+            }
+        }
+        if let Some((of, by, count)) = run {
+            *found.entry((of.to_owned(), by)).or_default() += count;
+        }
+    }
+    Ok(found)
 }
