@@ -22,6 +22,7 @@ use forebay_warehouse::{DeltaOptions, DeltaWarehouse};
 use uuid::Uuid;
 
 use crate::config::{Config, LandingConfig, LedgerConfig, StreamConfig, WarehouseConfig};
+use crate::failpoint::failpoint;
 
 /// The system's time.
 #[derive(Debug)]
@@ -113,7 +114,8 @@ pub(crate) const NAMING: forebay_pipeline::intake::land::ObjectNaming = forebay_
 fn open_delta(config: &Config, name: &WarehouseName) -> Result<DeltaWarehouse> {
     match config.warehouses.get(name) {
         Some(WarehouseConfig::Delta { folder }) => {
-            Ok(DeltaWarehouse::open(folder, DeltaOptions::new(clock(), random()))?)
+            let options = DeltaOptions { failpoint, ..DeltaOptions::new(clock(), random()) };
+            Ok(DeltaWarehouse::open(folder, options)?)
         }
         None => Err(Error::operator(format!("there is no warehouse {:?}", name.as_str()))
             .with_hint(format!("add [warehouses.{name}] to {}", config.file.display()))),

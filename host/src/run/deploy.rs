@@ -17,6 +17,7 @@ use forebay_pipeline::refine::driver::PipelineHandle;
 
 use super::modules::{NewModule, Scan, Shelf};
 use crate::config::Config;
+use crate::failpoint::failpoint;
 
 /// Deploys revisions to the pipelines that run.
 pub(super) struct Deployer {
@@ -126,6 +127,7 @@ impl Deployer {
             Ok(materials) => {
                 if !running {
                     ledger.deploy(name, id, DeploymentState::Active, reason, now).await?;
+                    failpoint("after_deploy");
                     tracing::info!(pipeline = %name, revision = record.number, id = id.short(), reason, "revision is active");
                 }
                 handle.deploy(materials);

@@ -16,6 +16,7 @@ use forebay_model::{Error, PipelineName, Result, StreamName};
 use forebay_pipeline::budget::Budget;
 use forebay_pipeline::intake::driver::{StreamContext, claim_zone};
 use forebay_pipeline::metrics::{PipelineMetrics, StreamMetrics};
+use forebay_pipeline::panics::caught;
 use forebay_pipeline::refine::bind::Warehouses;
 use forebay_pipeline::refine::driver::{PipelineContext, PipelineHandle};
 use forebay_pipeline::refine::protocol::{Event, RefineSettings};
@@ -27,6 +28,7 @@ use tokio::task::JoinSet;
 use crate::assemble::{self, Access};
 use crate::cli::{Exit, FailOn, Failure, Global, RunArgs};
 use crate::config::Config;
+use crate::failpoint::failpoint;
 use deploy::Deployer;
 use modules::Shelf;
 use progress::{Progress, Tell};
@@ -168,7 +170,7 @@ impl Host {
                     clock: assemble::clock(),
                     random: assemble::random(),
                     widen_max_bytes: WIDEN_MAX_BYTES,
-                    failpoint: service::failpoint,
+                    failpoint,
                 },
                 Err(error) => {
                     let name = name.clone();
@@ -187,7 +189,7 @@ impl Host {
             let (handle, future) = PipelineHandle::start(context, settings, Arc::new(Tell::new(progress)));
             running.pipelines.insert(name.clone(), (handle, metrics));
             let name = name.clone();
-            running.tasks.spawn(async move { End::Pipeline(name, future.await) });
+            running.tasks.spawn(async move { End::Pipeline(name, caught(future).await) });
         }
     }
 
@@ -236,13 +238,13 @@ impl Host {
                 clock: assemble::clock(),
                 random: assemble::random(),
                 metrics,
-                failpoint: service::failpoint,
+                failpoint,
             };
             let listener = Arc::new(Tell::of_stream(progress, pipelines.clone()));
             let stop = self.stop.subscribe();
             let name = name.clone();
             running.tasks.spawn(async move {
-                let result = forebay_pipeline::intake::driver::run(context, once, stop, listener).await;
+                let result = caught(forebay_pipeline::intake::driver::run(context, once, stop, listener)).await;
                 // What has landed is refined, also where landing stopped.
                 for pipeline in pipelines {
                     pipeline.send(Event::CaughtUp);

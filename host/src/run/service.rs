@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use forebay_model::ports::Ledger;
 use forebay_model::{Result, TableName};
+use forebay_pipeline::panics::caught;
 use forebay_pipeline::refine::bind::Warehouses;
 use forebay_pipeline::refine::protocol::Event;
 
@@ -14,6 +15,7 @@ use super::watch::Watch;
 use super::{Host, Running};
 use crate::cli::{MaintainRequest, maintain_tables};
 use crate::config::{self, Config};
+use crate::failpoint::failpoint;
 
 /// How often requests and approvals are looked for.
 const TICK: Duration = Duration::from_millis(500);
@@ -46,9 +48,13 @@ impl Service {
     pub(super) async fn run(mut self) {
         loop {
             tokio::select! {
-                () = self.watch.changed() => self.reload().await,
+                () = self.watch.changed() => {
+                    if let Err(error) = caught(async { Ok(self.reload().await) }).await {
+                        tracing::error!(error = error.chain(), "reload failed; what was active goes on");
+                    }
+                }
                 () = tokio::time::sleep(TICK) => {
-                    if let Err(error) = self.answer().await {
+                    if let Err(error) = caught(self.answer()).await {
                         tracing::warn!(error = error.chain(), "requests could not be answered");
                     }
                 }
@@ -57,6 +63,7 @@ impl Service {
     }
 
     async fn reload(&mut self) {
+        failpoint("in_reload");
         match config::load_with_env(&self.config.path) {
             Ok(changed) => {
                 self.say_what_needs_a_restart(&changed);
@@ -158,8 +165,12 @@ impl Service {
             let now = crate::assemble::clock().now();
             let answer = match (what.as_str(), serde_json::from_value::<MaintainRequest>(arguments)) {
                 (MaintainRequest::WHAT, Ok(request)) => {
-                    let done = maintain_tables(&self.config, &*self.ledger, &self.warehouses, &request, now).await?;
-                    serde_json::to_value(done).unwrap_or_default()
+                    // Whatever becomes of it, who asked is answered, and not asked for again each half second.
+                    let done = caught(maintain_tables(&self.config, &*self.ledger, &self.warehouses, &request, now));
+                    match done.await {
+                        Ok(done) => serde_json::to_value(done).unwrap_or_default(),
+                        Err(error) => serde_json::json!({ "error": error.chain() }),
+                    }
                 }
                 _ => serde_json::json!({ "error": format!("this host does not know how to {what}") }),
             };
@@ -196,14 +207,4 @@ impl Signals {
         #[cfg(not(unix))]
         drop(tokio::signal::ctrl_c().await);
     }
-}
-
-/// Ends the process on the spot at the point that `FOREBAY_FAILPOINT` names, as a kill would. For tests: not in releases.
-pub(super) fn failpoint(name: &str) {
-    #[cfg(debug_assertions)]
-    if std::env::var_os("FOREBAY_FAILPOINT").is_some_and(|wanted| wanted == name) {
-        std::process::abort();
-    }
-    #[cfg(not(debug_assertions))]
-    let _ = name;
 }

@@ -10,6 +10,7 @@ pub mod budget;
 pub mod decoding;
 pub mod intake;
 pub mod metrics;
+pub mod panics;
 pub mod policy;
 pub mod refine;
 pub mod workers;

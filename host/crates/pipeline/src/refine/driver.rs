@@ -20,6 +20,7 @@ use super::state::Refine;
 use crate::budget::{Budget, WORKER_BYTES};
 use crate::decoding::open_segment;
 use crate::metrics::Stage;
+use crate::panics::caught;
 use crate::workers::Workers;
 
 /// Everything that a pipeline needs of the host.
@@ -156,8 +157,10 @@ impl PipelineHandle {
     fn carry_out(&self, effect: Effect) {
         let driver = Arc::clone(&self.driver);
         let events = self.events.clone();
+        let on_panic = effect.on_panic();
         tokio::spawn(async move {
-            if let Some(event) = driver.perform(effect).await {
+            let done = caught(async { Ok(driver.perform(effect).await) }).await;
+            if let Some(event) = done.unwrap_or_else(on_panic) {
                 drop(events.send(event));
             }
         });
@@ -295,7 +298,9 @@ impl Driver {
         let Some(schema) = inferred else { return Ok(None) };
         let ledger = &self.context.ledger;
         let pipeline = &self.context.pipeline;
-        match ledger.evolve_schema(pipeline, None, &schema, self.context.clock.now()).await? {
+        let fixed = ledger.evolve_schema(pipeline, None, &schema, self.context.clock.now()).await?;
+        (self.context.failpoint)("after_schema");
+        match fixed {
             Some(fixed) => Ok(Some(fixed)),
             None => ledger.schema(pipeline).await,
         }
@@ -379,15 +384,16 @@ impl Driver {
         // Bound before it is fixed: a schema that the rule refuses is not grown to.
         let bound = self.bind(Arc::clone(&materials), wanted.clone()).await?;
         let known = (from.version > 0).then_some(from.version);
-        let (schema, bound) =
-            match ledger.evolve_schema(pipeline, known, &wanted.schema, self.context.clock.now()).await? {
-                Some(fixed) if fixed.version == wanted.version => (fixed, bound),
-                Some(fixed) => (fixed.clone(), self.bind(materials, fixed).await?),
-                None => {
-                    let Some(newer) = ledger.schema(pipeline).await? else { return Ok(None) };
-                    (newer.clone(), self.bind(materials, newer).await?)
-                }
-            };
+        let grown = ledger.evolve_schema(pipeline, known, &wanted.schema, self.context.clock.now()).await?;
+        (self.context.failpoint)("after_growth");
+        let (schema, bound) = match grown {
+            Some(fixed) if fixed.version == wanted.version => (fixed, bound),
+            Some(fixed) => (fixed.clone(), self.bind(materials, fixed).await?),
+            None => {
+                let Some(newer) = ledger.schema(pipeline).await? else { return Ok(None) };
+                (newer.clone(), self.bind(materials, newer).await?)
+            }
+        };
         tracing::info!(
             pipeline = %pipeline, version = schema.version, added = ?evolution.added, widened = ?evolution.widened,
             "schema grew"
@@ -404,11 +410,14 @@ impl Driver {
         let bound = lock(&self.bindings).get(&binding).cloned();
         let bound = bound.ok_or_else(|| Error::bug(format!("binding {binding} is gone while segments use it")))?;
         let place = self.context.place.clone();
+        let failpoint = self.context.failpoint;
         let held = self.context.budget.refine.take(WORKER_BYTES).await;
         self.context
             .workers
             .run(move || {
+                failpoint("in_refine");
                 let outcome = refine(&place, &bound, &job);
+                failpoint("after_refine");
                 drop(held);
                 outcome
             })
