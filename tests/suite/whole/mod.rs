@@ -1,6 +1,13 @@
 //! The real binary, with real files, SQLite, Delta Lake and the fraud rule in Wasm: what a person starts, kills and asks.
 
+mod evil;
+mod files;
+mod input;
 mod kills;
+mod modules;
+mod names;
+mod panics;
 mod reload;
 mod running;
+mod seen;
 mod support;

@@ -57,7 +57,7 @@ impl Refine {
                 let former = self.serving.and_then(|id| self.bindings.get(&id)).map(|bound| bound.revision);
                 if former != Some(summary.revision) {
                     out.push(Effect::RetryFailed);
-                    self.dirty = true;
+                    self.retrying += 1;
                 }
                 self.serve(id, summary, out);
             }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use forebay_model::ports::{Clock, Ledger, Random, WorkItem};
 use forebay_model::schema::Evolution;
-use forebay_model::{Error, PipelineName, Result, RevisionId, StreamName, StreamSchema, TableName};
+use forebay_model::{Error, ErrorClass, PipelineName, Result, RevisionId, StreamName, StreamSchema, TableName};
 use tokio::sync::mpsc;
 
 use super::bind::{BoundPipeline, Materials, Surroundings, Warehouses, bind};
@@ -20,7 +20,7 @@ use super::state::Refine;
 use crate::budget::{Budget, WORKER_BYTES};
 use crate::decoding::open_segment;
 use crate::metrics::Stage;
-use crate::panics::caught;
+use crate::panics::{caught, caught_in};
 use crate::workers::Workers;
 
 /// Everything that a pipeline needs of the host.
@@ -248,7 +248,7 @@ impl Driver {
             Effect::RetryFailed => {
                 // A failure here only delays: failed segments are offered again by the next revision or start.
                 drop(ledger.retry_failed(pipeline).await);
-                Some(Event::Landed)
+                Some(Event::Retried)
             }
             Effect::WakeAfter(wake, pause) => {
                 context.clock.sleep(pause).await;
@@ -279,20 +279,25 @@ impl Driver {
         })
     }
 
-    /// The first schema: from the first segments that have the format of the very first, in the order of landing.
+    /// The first schema: from the first segments of one format, in the order of landing. Where they say nothing, `None`: they
+    /// fail one by one, with their reasons, and what can be read grows the schema from nothing.
     async fn infer(&self, items: Vec<WorkItem>) -> Result<Option<StreamSchema>> {
         let place = self.context.place.clone();
         let inferred = self
             .context
             .workers
             .run(move || {
-                let Some(first) = items.first() else { return Ok(None) };
-                let format = place.decoding.format(&first.segment.format)?;
-                let same = items.iter().filter(|item| item.segment.format == first.segment.format);
-                let samples: Result<Vec<_>> = same
-                    .map(|item| open_segment(place.zone.as_ref(), place.decoding.as_ref(), &item.segment))
-                    .collect();
-                format.infer(samples?)
+                let mut formats = items.iter().map(|item| &item.segment.format);
+                let known = formats.find_map(|name| Some((name, place.decoding.format(name).ok()?)));
+                let Some((name, format)) = known else { return Ok(None) };
+                let same = items.iter().filter(|item| item.segment.format == *name);
+                let open =
+                    |item: &WorkItem| open_segment(place.zone.as_ref(), place.decoding.as_ref(), &item.segment).ok();
+                let inferred = caught_in(|| format.infer(same.filter_map(open).collect()));
+                inferred.or_else(|error| match error.class() {
+                    ErrorClass::Retry | ErrorClass::Fenced => Err(error),
+                    ErrorClass::RejectRows | ErrorClass::Operator | ErrorClass::Bug => Ok(None),
+                })
             })
             .await?;
         let Some(schema) = inferred else { return Ok(None) };

@@ -6,7 +6,9 @@ use std::time::Duration;
 use forebay_model::load::LoadGroup;
 use forebay_model::ports::{Random, SegmentFailure, WorkItem};
 use forebay_model::schema::Evolution;
-use forebay_model::{Error, Load, LoadReceipt, Result, RevisionId, SegmentId, StagedFile, StreamSchema, TableName, Timestamp};
+use forebay_model::{
+    Error, Load, LoadReceipt, Result, RevisionId, SegmentId, StagedFile, StreamSchema, TableName, Timestamp,
+};
 
 use super::group::BoundSummary;
 use super::segment::{SegmentJob, SegmentOutcome};
@@ -96,6 +98,8 @@ pub enum Event {
     Closed(TableName, Result<()>),
     /// Answer to [`Effect::NoteFailure`].
     Noted(SegmentId, Result<()>),
+    /// Answer to [`Effect::RetryFailed`]: segments that had failed are work again.
+    Retried,
     /// A pause is over.
     Woke(Wake),
     /// The stream has landed something.
@@ -181,7 +185,7 @@ impl Effect {
                 let wake = wake.clone();
                 Box::new(|_| Some(Event::Woke(wake)))
             }
-            Self::RetryFailed => Box::new(|_| Some(Event::Landed)),
+            Self::RetryFailed => Box::new(|_| Some(Event::Retried)),
             Self::Discard(_) | Self::DropBinding(_) | Self::Report(_) | Self::Finish(_) => Box::new(|_| None),
         }
     }
