@@ -216,17 +216,25 @@ fn a_warehouse_that_is_full_is_told_and_goes_on_when_there_is_room() {
 fn a_ledger_whose_disk_is_full_is_told_and_goes_on_when_there_is_room() {
     let config = PLAIN.replace("sqlite:forebay.db", "sqlite:ledger/forebay.db");
     let place = Place::with(&config);
-    let Some(disk) = SmallDisk::mount(&place.path("ledger"), "2m") else { return };
-    place.run_well(&["run", "--once"]);
-    // All but a few pages.
-    let filler = place.path("ledger/filler");
-    fs::File::create(&filler).unwrap().write_all(&vec![0; 4 << 20]).unwrap_err();
+    let Some(disk) = SmallDisk::mount(&place.path("ledger"), "4m") else { return };
+    let running = place.start();
+    place.until("it runs", || place.log().contains("revision is active"));
+    let fill = || fs::File::create(place.path("ledger/filler")).unwrap().write_all(&vec![0; 8 << 20]).unwrap_err();
+    fill();
     for id in 0..300 {
         place.write(&format!("inbox/{id}.jsonl"), &lines(id..id + 1));
     }
-    check("full-ledger", &place.sees(&["run", "--once"]));
-    fs::remove_file(filler).unwrap();
+    place.until("it is told", || place.log().contains("database or disk is full"));
+    assert!(place.log().contains("check that the disk of"), "{}", place.log());
+    fs::remove_file(place.path("ledger/filler")).unwrap();
     disk.grow("64m");
-    place.run_well(&["run", "--once"]);
+    place.until("it goes on", || place.rows("lake.events") == 300);
+    assert!(running.stop().success());
     has_all(&place, 300);
+    // And so is a start without room.
+    disk.grow("1m");
+    fill();
+    check("full-ledger", &place.sees(&["run", "--once"]));
+    fs::remove_file(place.path("ledger/filler")).unwrap();
+    place.run_well(&["run", "--once"]);
 }

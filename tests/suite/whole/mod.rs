@@ -8,6 +8,7 @@ mod modules;
 mod names;
 mod panics;
 mod reload;
+mod rounds;
 mod running;
 mod seen;
 mod support;
