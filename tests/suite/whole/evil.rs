@@ -64,7 +64,10 @@ fn every_evil_rule_fails_its_own_segment_within_seconds_and_the_honest_pipeline_
     // A few seconds each, on a machine that does other things meanwhile.
     assert!(began.elapsed() < Duration::from_secs(180), "{:?}", began.elapsed());
     assert_eq!(output.status.code(), Some(1), "{}", super::support::texts(&output).1);
-    check("evil", &place.failures());
+    // Without backtraces: where in its loop a rule was is chance, and their frames are those of std too.
+    let failures = place.failures();
+    let told: Vec<_> = failures.lines().filter(|line| !line.starts_with("  at ")).collect();
+    check("evil", &told.join("\n"));
     assert_eq!(place.rows("lake.events"), 8_000);
     assert_eq!(
         place.number("SELECT count(*) FROM ledger.loads WHERE pipeline <> 'plain'"),
