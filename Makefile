@@ -13,7 +13,7 @@ CARGO := cargo
 GUESTS := $(CARGO) build $(LOCKED) --profile guest --target wasm32-wasip2
 RULES := -p fraud -p normalize -p keep
 
-.PHONY: help setup build guests demo test test-services check fmt bench
+.PHONY: help setup build guests demo test test-faults test-services check fmt bench
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' \
@@ -34,6 +34,9 @@ demo: build ## real card payments through a fraud rule into a table, in demo/
 
 test: guests ## everything that needs nothing but Rust
 	$(CARGO) test $(LOCKED) --workspace
+
+test-faults: guests ## faults at length: 200 rounds of SIGKILL (half an hour)
+	FOREBAY_KILL_ROUNDS=200 $(CARGO) test $(LOCKED) --workspace --test suite -- --nocapture whole::rounds
 
 test-services: guests ## other engines read every table that the tests leave (needs Python)
 	@tests/services/run

@@ -23,6 +23,7 @@ use forebay_warehouse::{DeltaOptions, DeltaWarehouse};
 use uuid::Uuid;
 
 use crate::config::{Config, LandingConfig, LedgerConfig, StreamConfig, WarehouseConfig};
+use crate::failpoint::failpoint;
 
 /// The system's time.
 #[derive(Debug)]
@@ -172,7 +173,7 @@ pub(crate) const NAMING: forebay_pipeline::intake::land::ObjectNaming = forebay_
 fn open_delta(config: &Config, name: &WarehouseName, access: Access) -> Result<DeltaWarehouse> {
     match config.warehouses.get(name) {
         Some(WarehouseConfig::Delta { folder }) => {
-            let options = DeltaOptions::new(clock(), random());
+            let options = DeltaOptions { failpoint, ..DeltaOptions::new(clock(), random()) };
             Ok(match access {
                 Access::Read => DeltaWarehouse::reading(folder, options)?,
                 Access::Write | Access::Run => DeltaWarehouse::open(folder, options)?,

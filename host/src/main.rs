@@ -5,6 +5,7 @@
 mod assemble;
 mod cli;
 mod config;
+mod failpoint;
 mod query;
 mod run;
 

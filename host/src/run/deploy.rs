@@ -22,6 +22,7 @@ use forebay_pipeline::refine::driver::PipelineHandle;
 
 use super::modules::{NewModule, Scan, Shelf};
 use crate::config::Config;
+use crate::failpoint::failpoint;
 
 /// Pipelines that run.
 pub(super) type Handles = BTreeMap<PipelineName, PipelineHandle>;
@@ -251,6 +252,7 @@ impl Deployer {
         let limits = config.pipelines.get(name).map(|pipeline| pipeline.limits.clone()).unwrap_or_default();
         if !active {
             self.shelf.ledger.deploy(name, id, DeploymentState::Active, reason, self.shelf.clock.now()).await?;
+            failpoint("after_deploy");
             tracing::info!(pipeline = %name, revision, revision_id = id.short(), reason, "revision is active");
         } else if handle.is_deployed(id) {
             tracing::info!(

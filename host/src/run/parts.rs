@@ -10,6 +10,7 @@ use std::time::Duration;
 use forebay_model::{Error, PipelineName, Result, StreamName};
 use forebay_pipeline::intake::driver::StreamContext;
 use forebay_pipeline::metrics::{PipelineMetrics, StreamMetrics};
+use forebay_pipeline::panics::caught;
 use forebay_pipeline::refine::driver::{PipelineContext, PipelineHandle};
 use forebay_pipeline::refine::protocol::{Event, RefineSettings};
 use forebay_pipeline::refine::segment::Workplace;
@@ -17,9 +18,10 @@ use tokio::sync::{mpsc, watch};
 
 use super::deploy::Handles;
 use super::progress::{Progress, Tell};
-use super::{Host, POLL, WIDEN_MAX_BYTES, service};
+use super::{Host, POLL, WIDEN_MAX_BYTES};
 use crate::assemble;
 use crate::config::Config;
+use crate::failpoint::failpoint;
 
 /// A part of the host that is a task.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -173,12 +175,12 @@ impl Parts {
             clock: assemble::clock(),
             random: assemble::random(),
             metrics,
-            failpoint: service::failpoint,
+            failpoint,
         };
         let (host, name) = (Arc::clone(host), name.clone());
         let listener = Arc::new(Tell::of_stream(progress, Arc::clone(&host)));
         let future = async move {
-            let result = forebay_pipeline::intake::driver::run(context, once, stopped, listener).await;
+            let result = caught(forebay_pipeline::intake::driver::run(context, once, stopped, listener)).await;
             // What has landed is refined, also where landing stopped.
             for pipeline in host.parts.readers(&name) {
                 pipeline.send(Event::CaughtUp);
@@ -210,7 +212,7 @@ impl Parts {
             clock: assemble::clock(),
             random: assemble::random(),
             widen_max_bytes: WIDEN_MAX_BYTES,
-            failpoint: service::failpoint,
+            failpoint,
         };
         let commit = host.config.host.commit;
         let settings = RefineSettings {
@@ -226,7 +228,7 @@ impl Parts {
         let from = pipeline.from.clone();
         self.running().pipelines.insert(name.clone(), PipelinePart { from, handle, ended });
         let future = async move {
-            let result = running.await;
+            let result = caught(running).await;
             end.send_replace(true);
             result
         };

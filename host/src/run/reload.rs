@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use forebay_model::{ErrorClass, Result};
+use forebay_pipeline::panics::caught;
 use tokio::sync::watch;
 
 use super::deploy::Deployer;
@@ -16,6 +17,7 @@ use super::watch::Watch;
 use super::{Host, check_tables};
 use crate::assemble;
 use crate::config::{self, Config};
+use crate::failpoint::failpoint;
 
 /// The pause before what failed is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
@@ -42,12 +44,19 @@ impl Reloader {
             } else {
                 self.watch.changed().await;
             }
-            again = self.reload().await;
+            again = match caught(async { Ok(self.reload().await) }).await {
+                Ok(again) => again,
+                Err(error) => {
+                    tracing::error!(error = error.chain(), "reload failed; what was active goes on");
+                    false
+                }
+            };
         }
     }
 
     /// True where something failed that may go away by itself.
     async fn reload(&mut self) -> bool {
+        failpoint("in_reload");
         let mut again = false;
         let path = self.runs.borrow().path.clone();
         match config::load_with_env(&path) {

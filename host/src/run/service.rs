@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use forebay_model::{Result, TableName};
+use forebay_pipeline::panics::caught;
 use forebay_pipeline::refine::protocol::Event;
 use tokio::sync::watch;
 
@@ -19,7 +20,7 @@ const TICK: Duration = Duration::from_millis(500);
 pub(super) async fn approve(host: Arc<Host>) {
     let mut told = BTreeSet::new();
     loop {
-        match approved(&host).await {
+        match caught(approved(&host)).await {
             Ok(approved) => {
                 if !approved.is_subset(&told) {
                     for handle in host.parts.handles().values() {
@@ -42,7 +43,7 @@ async fn approved(host: &Host) -> Result<BTreeSet<(TableName, String)>> {
 /// Does what other processes ask for, one after the other, for ever. A task of its own: maintenance may take long.
 pub(super) async fn answer(host: Arc<Host>, config: watch::Receiver<Config>) {
     loop {
-        if let Err(error) = answer_all(&host, &config).await {
+        if let Err(error) = caught(answer_all(&host, &config)).await {
             tracing::warn!(error = error.chain(), "requests could not be answered; they are tried again");
         }
         tokio::time::sleep(TICK).await;
@@ -62,8 +63,11 @@ async fn answer_all(host: &Host, config: &watch::Receiver<Config>) -> Result<()>
                     warehouses: &warehouses,
                     host_since: Some(host.since),
                 };
-                let done = maintain_all(&config, stores, &request, now).await?;
-                serde_json::to_value(done).unwrap_or_default()
+                // Whatever becomes of it, who asked is answered, and not asked for again each half second.
+                match caught(maintain_all(&config, stores, &request, now)).await {
+                    Ok(done) => serde_json::to_value(done).unwrap_or_default(),
+                    Err(error) => serde_json::json!({ "error": error.chain() }),
+                }
             }
             _ => serde_json::json!({ "error": format!("this host does not know how to {what}") }),
         };
@@ -99,14 +103,4 @@ impl Signals {
         #[cfg(not(unix))]
         drop(tokio::signal::ctrl_c().await);
     }
-}
-
-/// Ends the process on the spot at the point that `FOREBAY_FAILPOINT` names, as a kill would. For tests: not in releases.
-pub(super) fn failpoint(name: &str) {
-    #[cfg(debug_assertions)]
-    if std::env::var_os("FOREBAY_FAILPOINT").is_some_and(|wanted| wanted == name) {
-        std::process::abort();
-    }
-    #[cfg(not(debug_assertions))]
-    let _ = name;
 }

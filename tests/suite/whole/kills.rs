@@ -1,21 +1,33 @@
-//! Promise 2: the process dies between any two steps, and after the next start nothing is lost and nothing doubled.
+//! Promise 2: the process dies between any two steps, and after the next start nothing is lost and nothing doubled. Here at
+//! each named point; in `rounds` at moments that are drawn by lot.
 
 use std::collections::BTreeSet;
 
-use super::support::{Place, payments, texts};
+use super::support::{CONFIG, Place, payments, texts};
 
 /// The named points of `run`, in the order of a record's way.
-const POINTS: [&str; 9] = [
+pub(super) const POINTS: [&str; 16] = [
+    "after_deploy",
     "after_land",
     "after_list",
     "after_journal",
     "before_acknowledge",
+    "after_schema",
+    "in_refine",
+    "after_refine",
     "before_open_group",
     "after_open_group",
     "before_commit",
+    // Between the tables of one group.
+    "before_commit@2",
     "after_commit",
+    "after_commit@2",
     "before_close_load",
+    "before_close_load@2",
 ];
+
+/// The named points of `maintain`.
+pub(super) const MAINTENANCE: [&str; 3] = ["before_compaction", "after_compaction", "in_vacuum"];
 
 /// The segments of the zone's journal.
 fn journalled(place: &Place) -> BTreeSet<String> {
@@ -72,6 +84,50 @@ fn a_replaced_file_is_replaced_once_whenever_the_process_dies() {
         place.run_well(&["run", "--once"]);
         whole(&place, 1_000);
         assert_eq!(place.number("SELECT min(id) FROM lake.payments"), 200);
+    }
+}
+
+#[test]
+fn a_schema_that_grows_grows_once_whenever_the_process_dies() {
+    for point in ["after_growth", "before_commit", "after_commit", "before_close_load"] {
+        let place = Place::new();
+        place.write("inbox/a.jsonl", &payments(0..100));
+        place.run_well(&["run", "--once"]);
+        place.write("inbox/b.jsonl", &payments(100..200).replace("\"Class\"", "\"more\":7,\"Class\""));
+        let output = place.command(&["run", "--once"]).env("FOREBAY_FAILPOINT", point).output().unwrap();
+        assert!(!output.status.success(), "{point} was not reached:\n{}", texts(&output).1);
+        place.run_well(&["run", "--once"]);
+        whole(&place, 200);
+        assert_eq!(place.number("SELECT sum(more) FROM lake.payments"), 700, "{point}");
+    }
+}
+
+#[test]
+fn a_death_in_the_middle_of_maintenance_changes_no_row() {
+    for point in MAINTENANCE {
+        let place = Place::new();
+        let config = format!("{CONFIG}\n[maintain]\nretention = \"1h\"\n");
+        place.write("forebay.toml", &config);
+        for part in 0..3_u32 {
+            place.write(&format!("inbox/{part}.jsonl"), &payments(part * 100..(part + 1) * 100));
+            place.run_well(&["run", "--once"]);
+        }
+        // Staged files that nobody will commit, and that are old enough to go.
+        place.write("inbox/3.jsonl", &payments(300..400));
+        drop(place.command(&["run", "--once"]).env("FOREBAY_FAILPOINT", "before_open_group").output().unwrap());
+        let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(7_200);
+        for entry in std::fs::read_dir(place.path("warehouse/payments/_forebay")).unwrap() {
+            let file = std::fs::File::options().write(true).open(entry.unwrap().path()).unwrap();
+            file.set_modified(long_ago).unwrap();
+        }
+        let output = place.command(&["maintain"]).env("FOREBAY_FAILPOINT", point).output().unwrap();
+        assert!(!output.status.success(), "{point} was not reached:\n{}", texts(&output).1);
+        assert_eq!(place.number("SELECT count(DISTINCT id) FROM lake.payments"), 300, "{point}");
+        assert_eq!(place.rows("lake.payments"), 300, "{point}");
+        place.run_well(&["run", "--once"]);
+        whole(&place, 400);
+        place.run_well(&["maintain"]);
+        whole(&place, 400);
     }
 }
 

@@ -1,10 +1,18 @@
 //! The real binary, with real files, SQLite, Delta Lake and the fraud rule in Wasm: what a person starts, kills and asks.
 
+mod evil;
+mod files;
+mod input;
 mod kills;
 mod modules;
-mod parts;
+mod names;
 mod orphans;
+mod panics;
+mod parts;
 mod recovery;
 mod reload;
+mod rounds;
 mod running;
+mod seen;
+mod strange_modules;
 mod support;

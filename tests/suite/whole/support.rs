@@ -222,9 +222,19 @@ impl Place {
 
     /// Starts `forebay run`, its log going to `log`.
     pub(crate) fn start(&self) -> Running {
+        self.spawn(self.command(&["run"]))
+    }
+
+    /// The same with a variable in its environment.
+    pub(crate) fn start_with(&self, name: &str, value: &str) -> Running {
+        let mut command = self.command(&["run"]);
+        command.env(name, value);
+        self.spawn(command)
+    }
+
+    fn spawn(&self, mut command: Command) -> Running {
         let log = std::fs::File::create(self.path("log")).unwrap();
-        let child = self.command(&["run"]).stderr(log).stdout(Stdio::null()).spawn().unwrap();
-        Running(child)
+        Running(command.stderr(log).stdout(Stdio::null()).spawn().unwrap())
     }
 
     pub(crate) fn log(&self) -> String {

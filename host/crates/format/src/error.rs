@@ -91,7 +91,7 @@ impl FormatError {
                     .to_owned(),
             ),
             Self::Read { source, .. } if is_damage(source) => {
-                Some("the object is cut off or damaged: deliver it again; what was read before is loaded".to_owned())
+                Some("the object is cut off or damaged: deliver it again; of this one nothing is loaded".to_owned())
             }
             Self::Read { .. } => None,
             Self::Input { hint, .. } => Some((*hint).to_owned()),

@@ -38,7 +38,13 @@ pub(crate) fn infer(
         // What one input has too few of, those after it may have more of.
         let mut quota = left.div_ceil(inputs_left.max(1));
         inputs_left -= 1;
-        let mut framer = sample.framer(input)?;
+        let mut framer = match sample.framer(input) {
+            Ok(framer) => framer,
+            Err(error) => {
+                failure = Some(error);
+                continue;
+            }
+        };
         while quota > 0 {
             match framer.next(quota.min(RECORDS)) {
                 Ok(None) => break,
@@ -58,7 +64,7 @@ pub(crate) fn infer(
         }
     }
     match failure {
-        // An input that cannot be read to its end has said what it can; decoding will report it.
+        // An input that cannot be read, or not to its end, has said what it can; decoding will report it.
         Some(error) if observed == 0 => return Err(error),
         Some(error) => tracing::warn!(error = %error, "a sample could not be read to its end"),
         None => {}

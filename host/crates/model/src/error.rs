@@ -16,7 +16,7 @@ pub enum ErrorClass {
     Retry,
     /// The input's fault: those rows, or that load, are refused for good, and the rest goes on.
     RejectRows,
-    /// A person must act: a config, a permission, a full disk, a table that does not fit.
+    /// A person must act: a config, a permission, a table that does not fit.
     Operator,
     /// Another process owns what this one believed to own: stop touching it.
     Fenced,

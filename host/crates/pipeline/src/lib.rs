@@ -11,6 +11,7 @@ pub mod decoding;
 pub mod intake;
 pub mod metrics;
 pub mod orphans;
+pub mod panics;
 pub mod policy;
 pub mod recover;
 pub mod refine;

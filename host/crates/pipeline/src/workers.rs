@@ -3,11 +3,12 @@
 //! Plain threads, for a guest is called synchronously, one a core. A job that panics fails its own work with the message;
 //! the thread goes on.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 use forebay_model::{Error, Result};
 use tokio::sync::oneshot;
+
+use crate::panics::caught_in;
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -67,23 +68,12 @@ impl Workers {
     pub async fn run<T: Send + 'static>(&self, job: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
         let (answer, answered) = oneshot::channel();
         let job: Job = Box::new(move || {
-            let result = catch_unwind(AssertUnwindSafe(job)).unwrap_or_else(|panic| Err(panicked(panic.as_ref())));
             // Nobody may wait for the answer any more.
-            drop(answer.send(result));
+            drop(answer.send(caught_in(job)));
         });
         self.jobs.send(job).map_err(|_| Error::bug("the worker threads are gone"))?;
         answered.await.map_err(|_| Error::bug("a worker thread dropped its job"))?
     }
-}
-
-fn panicked(panic: &(dyn std::any::Any + Send)) -> Error {
-    let message = panic
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "no message".to_owned());
-    Error::bug(format!("forebay panicked: {message}"))
-        .with_hint("this is a bug of forebay: please report it with the log")
 }
 
 #[cfg(test)]

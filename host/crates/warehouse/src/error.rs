@@ -150,6 +150,9 @@ impl WarehouseError {
             | Self::LoadRefused { hint, .. }
             | Self::ColumnType { hint, .. } => hint,
             Self::ColumnName { .. } => "rename one of them, in the source or by a rule",
+            Self::DataFile { source, .. } if find_io(source.as_ref()).is_some_and(is_full) => FULL,
+            Self::Io { source, .. } if is_full(source) => FULL,
+            Self::Delta { source, .. } if find_io(source.as_ref()).is_some_and(is_full) => FULL,
             Self::Delta { .. } | Self::DataFile { .. } => {
                 "look at the cause; another engine may have changed or removed files of the table"
             }
@@ -158,6 +161,12 @@ impl WarehouseError {
             Self::Bug(_) => "this is a fault of forebay: please report it",
         }
     }
+}
+
+const FULL: &str = "make space on the disk of the warehouse: it is tried again by itself";
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// Whether repeating the call cannot help: what is stored does not make sense.
@@ -183,13 +192,12 @@ fn find_io<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a io::E
     None
 }
 
+/// A full disk is tried again: its segments go on by themselves when there is room.
 fn io_class(error: &io::Error) -> ErrorClass {
     use io::ErrorKind as Kind;
     let kind = error.kind();
     let needs_a_person = kind == Kind::NotFound
         || kind == Kind::PermissionDenied
-        || kind == Kind::StorageFull
-        || kind == Kind::QuotaExceeded
         || kind == Kind::ReadOnlyFilesystem
         || kind == Kind::NotADirectory
         || kind == Kind::InvalidFilename;

@@ -86,6 +86,12 @@ fn mangle(behaviour: &str, batch: &mut RecordBatch) -> bool {
         }
         "length_lie" => batch.nodes[1].length -= 1,
         "rows_lie" => batch.rows -= 1,
+        "wrong_types" => {
+            // A text where the number is due, and the number where the text is.
+            let text = batch.buffers.split_off(2);
+            batch.buffers.splice(0..0, text);
+            batch.nodes.swap(0, 1);
+        }
         "few_nodes" => {
             batch.nodes.pop();
         }
@@ -171,6 +177,8 @@ pub fn process(behaviour: &str, context: &Context, mut batch: RecordBatch) -> Re
             panic!("after the emit");
         }
         "nothing" => drop(batch),
+        // The answer for a row depends on how many came before it in this instance.
+        "state" => emit_i64(rows, i64::try_from(crate::seen(rows)).unwrap_or(i64::MAX)),
         "calls" => emit_i64(rows, i64::try_from(crate::calls()).unwrap_or(i64::MAX)),
         "clock" => {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");

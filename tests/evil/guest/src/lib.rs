@@ -31,6 +31,7 @@ use serde_json::Value;
 thread_local! {
     static CONFIG: RefCell<Value> = const { RefCell::new(Value::Null) };
     static CALLS: RefCell<u64> = const { RefCell::new(0) };
+    static SEEN: RefCell<u64> = const { RefCell::new(0) };
 }
 
 struct Evil;
@@ -85,6 +86,11 @@ impl Guest for Evil {
 
 fn calls() -> u64 {
     CALLS.with_borrow(|calls| *calls)
+}
+
+/// How many rows came before these; they are counted now.
+fn seen(rows: u32) -> u64 {
+    SEEN.with_borrow_mut(|seen| std::mem::replace(seen, *seen + u64::from(rows)))
 }
 
 bindings::export!(Evil with_types_in bindings);

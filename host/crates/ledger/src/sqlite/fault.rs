@@ -51,8 +51,9 @@ impl Fault {
             Some(CORRUPT | NOT_A_DATABASE) => {
                 return LedgerError::Damaged { path: path.to_owned(), what: error.to_string() };
             }
-            Some(BUSY | LOCKED | INTERRUPT | IO_ERROR) => ErrorClass::Retry,
-            Some(PERMISSION | READ_ONLY | FULL | CANNOT_OPEN | AUTHORISATION) => ErrorClass::Operator,
+            Some(BUSY | LOCKED | INTERRUPT) => ErrorClass::Retry,
+            // An error of the disk is often a full one, seen while the file is mapped.
+            Some(PERMISSION | READ_ONLY | FULL | IO_ERROR | CANNOT_OPEN | AUTHORISATION) => ErrorClass::Operator,
             Some(_) => ErrorClass::Bug,
             None if matches!(
                 error,

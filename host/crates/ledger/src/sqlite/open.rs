@@ -271,7 +271,11 @@ async fn connect(path: &Path, mode: OpenMode) -> Step<Opened> {
     let writer = match mode {
         OpenMode::ReadOnly => None,
         OpenMode::Create | OpenMode::Existing => {
-            Some(SqlitePoolOptions::new().max_connections(1).connect_with(options(path)).await?)
+            // Where the disk is full SQLite rolls back by itself, and the connection takes its transaction for open ever after.
+            let writers = SqlitePoolOptions::new()
+                .max_connections(1)
+                .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }));
+            Some(writers.connect_with(options(path)).await?)
         }
     };
     let id: String = sqlx::query("SELECT id FROM _ledger").fetch_one(&readers).await?.try_get(0)?;

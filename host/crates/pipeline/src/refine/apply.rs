@@ -338,5 +338,12 @@ fn at_fault(step: &str, fault: SegmentAtFault) -> Error {
         .with_hint(
             "the segment waits for a new revision: fix the rule and drop the new module into the watched folder",
         ),
+        SegmentAtFault::Together { rows, error } => Error::operator(format!(
+            "step {step} fails on rows together that pass alone, at last on {rows} of them: {}",
+            with_backtrace(&error)
+        ))
+        .with_hint(
+            "the segment waits for a new revision: what a rule makes of a row must not depend on the rows beside it",
+        ),
     }
 }

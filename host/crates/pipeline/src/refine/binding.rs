@@ -58,7 +58,7 @@ impl Refine {
             Ok(summary) => {
                 if std::mem::take(&mut self.awaited) {
                     out.push(Effect::RetryFailed);
-                    self.dirty = true;
+                    self.retrying += 1;
                 }
                 self.serve(id, summary, out);
             }

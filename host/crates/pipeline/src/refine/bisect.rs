@@ -3,7 +3,8 @@
 //! When a call traps, nothing of it counts, and its rows are tried again in halves, each with a fresh instance, until the
 //! guilty rows stand alone. That is allowed because a rule's answer depends on the row alone. More guilty rows than
 //! [`MAX_GUILTY`] in a batch, or a call with more than one row that runs out of its time, fail the segment: then the rule is
-//! at fault, and trying each row would take hours.
+//! at fault, and trying each row would take hours. So does a rule that fails on rows together and not on each alone, once
+//! more calls have failed than so many guilty rows explain.
 
 use std::ops::Range;
 
@@ -49,6 +50,13 @@ pub enum SegmentAtFault {
         /// What the first of them said.
         first: TransformError,
     },
+    /// It fails on rows together, and not on each of them alone.
+    Together {
+        /// How many rows the last call had.
+        rows: usize,
+        /// What the sandbox said.
+        error: TransformError,
+    },
 }
 
 /// An instance that is made when it is first needed, and again after each failure.
@@ -86,6 +94,9 @@ pub fn process(seat: &mut Seat<'_>, input: &BatchInput) -> Result<Bisected, Segm
     // A stack of ranges, the first rows on top, so that parts come in order.
     let mut waiting: Vec<Range<usize>> = Vec::new();
     waiting.push(0..input.rows);
+    // On the way to a guilty row one call fails for each time that the batch can be halved, and one for the row.
+    let halvings = (usize::BITS - input.rows.leading_zeros()) as usize;
+    let mut failed = 0;
     while let Some(rows) = waiting.pop() {
         if rows.is_empty() {
             continue;
@@ -101,6 +112,10 @@ pub fn process(seat: &mut Seat<'_>, input: &BatchInput) -> Result<Bisected, Segm
                 | TransformFailure::Timeout
                 | TransformFailure::InvalidOutput
                 | TransformFailure::RuleError => {
+                    failed += 1;
+                    if rows.len() > 1 && failed > MAX_GUILTY * (halvings + 1) {
+                        return Err(SegmentAtFault::Together { rows: rows.len(), error });
+                    }
                     if rows.len() == 1 {
                         bisected.guilty.push((rows.start, error));
                         if bisected.guilty.len() > MAX_GUILTY {
@@ -142,20 +157,22 @@ mod tests {
     use forebay_model::plan::Plan;
     use forebay_model::ports::{Emission, Selection};
 
-    /// Fails for rows that a function picks, by record number.
+    /// Fails for rows that a function picks, by their record numbers.
     #[derive(Debug)]
     struct Picky {
-        fails: fn(u64) -> Option<TransformFailure>,
+        fails: Fails,
         plan: Plan,
         schema: SchemaRef,
         made: AtomicUsize,
     }
 
-    struct PickyInstance(fn(u64) -> Option<TransformFailure>);
+    type Fails = fn(&[u64]) -> Option<TransformFailure>;
+
+    struct PickyInstance(Fails);
 
     impl TransformInstance for PickyInstance {
         fn process(&mut self, input: &BatchInput) -> Result<TransformOutput, TransformError> {
-            if let Some(failure) = input.numbers.iter().find_map(|number| (self.0)(*number)) {
+            if let Some(failure) = (self.0)(&input.numbers) {
                 return Err(TransformError { failure, message: "no".into(), backtrace: vec![] });
             }
             let emission = Emission { route: 0, selection: Selection::All, computed: vec![] };
@@ -176,7 +193,7 @@ mod tests {
         }
     }
 
-    fn run(rows: u64, fails: fn(u64) -> Option<TransformFailure>) -> (Result<Bisected, SegmentAtFault>, usize) {
+    fn run(rows: u64, fails: Fails) -> (Result<Bisected, SegmentAtFault>, usize) {
         let transform = Picky {
             fails,
             plan: Plan { inputs: vec![], routes: vec![], reusable: false },
@@ -199,7 +216,7 @@ mod tests {
 
     #[test]
     fn the_seventh_of_each_thousand_stands_alone_and_every_other_row_has_an_answer() {
-        let (result, _) = run(8192, |n| (n % 1000 == 7).then_some(TransformFailure::Trap));
+        let (result, _) = run(8192, |all| all.iter().any(|n| *n % 1000 == 7).then_some(TransformFailure::Trap));
         let bisected = result.expect("isolates");
         let guilty: Vec<_> = bisected.guilty.iter().map(|(row, _)| *row).collect();
         assert_eq!(guilty, [7, 1007, 2007, 3007, 4007, 5007, 6007, 7007, 8007]);
@@ -225,13 +242,26 @@ mod tests {
 
     #[test]
     fn thirty_two_guilty_rows_are_allowed_and_thirty_three_are_not() {
-        assert!(run(8192, |n| (n < 32).then_some(TransformFailure::Trap)).0.is_ok());
-        assert!(run(8192, |n| (n < 33).then_some(TransformFailure::Trap)).0.is_err());
+        assert!(run(8192, |all| all.iter().any(|n| *n < 32).then_some(TransformFailure::Trap)).0.is_ok());
+        assert!(run(8192, |all| all.iter().any(|n| *n < 33).then_some(TransformFailure::Trap)).0.is_err());
+    }
+
+    #[test]
+    fn guilty_rows_as_far_apart_as_can_be_are_found() {
+        let (result, _) = run(8192, |all| all.iter().any(|n| *n % 256 == 0).then_some(TransformFailure::Trap));
+        assert_eq!(result.expect("isolates").guilty.len(), 32);
+    }
+
+    #[test]
+    fn a_rule_that_fails_on_rows_together_and_on_none_alone_fails_the_segment_after_few_calls() {
+        let (result, made) = run(8192, |all| (all.len() > 1).then_some(TransformFailure::InvalidOutput));
+        assert!(matches!(result, Err(SegmentAtFault::Together { .. })));
+        assert!(made < 1_000, "{made} instances");
     }
 
     #[test]
     fn a_slow_call_of_many_rows_is_not_tried_row_by_row() {
-        let (result, made) = run(100, |n| (n == 50).then_some(TransformFailure::Timeout));
+        let (result, made) = run(100, |all| all.iter().any(|n| *n == 50).then_some(TransformFailure::Timeout));
         assert!(matches!(result, Err(SegmentAtFault::Timeout { rows: 100, .. })));
         assert_eq!(made, 1);
         assert_eq!(run(1, |_| Some(TransformFailure::Timeout)).0.expect("alone").guilty.len(), 1);

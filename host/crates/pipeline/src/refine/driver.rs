@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use forebay_model::kept::KeptSchema;
 use forebay_model::ports::{Clock, Ledger, Random, WorkItem};
 use forebay_model::schema::Evolution;
-use forebay_model::{Error, Load, PipelineName, Result, RevisionId, StreamName, StreamSchema, TableName};
+use forebay_model::{Error, ErrorClass, Load, PipelineName, Result, RevisionId, StreamName, StreamSchema, TableName};
 use tokio::sync::mpsc;
 
 use super::bind::{BoundPipeline, Materials, Surroundings, Warehouses, bind};
@@ -21,6 +21,7 @@ use super::state::Refine;
 use crate::budget::{Budget, WORKER_BYTES};
 use crate::decoding::open_segment;
 use crate::metrics::Stage;
+use crate::panics::{caught, caught_in};
 use crate::workers::Workers;
 
 /// Everything that a pipeline needs of the host.
@@ -157,8 +158,10 @@ impl PipelineHandle {
     fn carry_out(&self, effect: Effect) {
         let driver = Arc::clone(&self.driver);
         let events = self.events.clone();
+        let on_panic = effect.on_panic();
         tokio::spawn(async move {
-            if let Some(event) = driver.perform(effect).await {
+            let done = caught(async { Ok(driver.perform(effect).await) }).await;
+            if let Some(event) = done.unwrap_or_else(on_panic) {
                 drop(events.send(event));
             }
         });
@@ -254,7 +257,7 @@ impl Driver {
             Effect::RetryFailed => {
                 // A failure here only delays: failed segments are offered again by the next revision or start.
                 drop(ledger.retry_failed(pipeline).await);
-                Some(Event::Landed)
+                Some(Event::Retried)
             }
             Effect::WakeAfter(wake, pause) => {
                 context.clock.sleep(pause).await;
@@ -285,26 +288,33 @@ impl Driver {
         })
     }
 
-    /// The first schema: from the first segments that have the format of the very first, in the order of landing.
+    /// The first schema: from the first segments of one format, in the order of landing. Where they say nothing, `None`: they
+    /// fail one by one, with their reasons, and what can be read grows the schema from nothing.
     async fn infer(&self, items: Vec<WorkItem>) -> Result<Option<StreamSchema>> {
         let place = self.context.place.clone();
         let inferred = self
             .context
             .workers
             .run(move || {
-                let Some(first) = items.first() else { return Ok(None) };
-                let format = place.decoding.format(&first.segment.format)?;
-                let same = items.iter().filter(|item| item.segment.format == first.segment.format);
-                let samples: Result<Vec<_>> = same
-                    .map(|item| open_segment(place.zone.as_ref(), place.decoding.as_ref(), &item.segment))
-                    .collect();
-                format.infer(samples?)
+                let mut formats = items.iter().map(|item| &item.segment.format);
+                let known = formats.find_map(|name| Some((name, place.decoding.format(name).ok()?)));
+                let Some((name, format)) = known else { return Ok(None) };
+                let same = items.iter().filter(|item| item.segment.format == *name);
+                let open =
+                    |item: &WorkItem| open_segment(place.zone.as_ref(), place.decoding.as_ref(), &item.segment).ok();
+                let inferred = caught_in(|| format.infer(same.filter_map(open).collect()));
+                inferred.or_else(|error| match error.class() {
+                    ErrorClass::Retry | ErrorClass::Fenced => Err(error),
+                    ErrorClass::RejectRows | ErrorClass::Operator | ErrorClass::Bug => Ok(None),
+                })
             })
             .await?;
         let Some(schema) = inferred else { return Ok(None) };
         let ledger = &self.context.ledger;
         let pipeline = &self.context.pipeline;
-        match ledger.evolve_schema(pipeline, None, &schema, self.context.clock.now()).await? {
+        let fixed = ledger.evolve_schema(pipeline, None, &schema, self.context.clock.now()).await?;
+        (self.context.failpoint)("after_schema");
+        match fixed {
             Some(fixed) => Ok(Some(fixed)),
             None => ledger.schema(pipeline).await,
         }
@@ -398,15 +408,16 @@ impl Driver {
         // Bound before it is fixed: a schema that the rule refuses is not grown to.
         let bound = self.bind(Arc::clone(&materials), wanted.clone()).await?;
         let known = (from.version > 0).then_some(from.version);
-        let (schema, bound) =
-            match ledger.evolve_schema(pipeline, known, &wanted.schema, self.context.clock.now()).await? {
-                Some(fixed) if fixed.version == wanted.version => (fixed, bound),
-                Some(fixed) => (fixed.clone(), self.bind(materials, fixed).await?),
-                None => {
-                    let Some(newer) = ledger.schema(pipeline).await? else { return Ok(None) };
-                    (newer.clone(), self.bind(materials, newer).await?)
-                }
-            };
+        let grown = ledger.evolve_schema(pipeline, known, &wanted.schema, self.context.clock.now()).await?;
+        (self.context.failpoint)("after_growth");
+        let (schema, bound) = match grown {
+            Some(fixed) if fixed.version == wanted.version => (fixed, bound),
+            Some(fixed) => (fixed.clone(), self.bind(materials, fixed).await?),
+            None => {
+                let Some(newer) = ledger.schema(pipeline).await? else { return Ok(None) };
+                (newer.clone(), self.bind(materials, newer).await?)
+            }
+        };
         tracing::info!(
             pipeline = %pipeline, version = schema.version, added = evolution.added.join(", "),
             widened = evolution.widened.join(", "),
@@ -424,11 +435,14 @@ impl Driver {
         let bound = lock(&self.bindings).get(&binding).cloned();
         let bound = bound.ok_or_else(|| Error::bug(format!("binding {binding} is gone while segments use it")))?;
         let place = self.context.place.clone();
+        let failpoint = self.context.failpoint;
         let held = self.context.budget.refine.take(WORKER_BYTES).await;
         self.context
             .workers
             .run(move || {
+                failpoint("in_refine");
                 let outcome = refine(&place, &bound, &job);
+                failpoint("after_refine");
                 drop(held);
                 outcome
             })

@@ -6,7 +6,9 @@ use std::time::Duration;
 use forebay_model::load::LoadGroup;
 use forebay_model::ports::{Random, SegmentFailure, WorkItem};
 use forebay_model::schema::Evolution;
-use forebay_model::{Load, LoadReceipt, Result, RevisionId, SegmentId, StagedFile, StreamSchema, TableName, Timestamp};
+use forebay_model::{
+    Error, Load, LoadReceipt, Result, RevisionId, SegmentId, StagedFile, StreamSchema, TableName, Timestamp,
+};
 
 use super::group::BoundSummary;
 use super::segment::{SegmentJob, SegmentOutcome};
@@ -105,6 +107,8 @@ pub enum Event {
     Withdrawn(Result<()>),
     /// Answer to [`Effect::NoteFailure`].
     Noted(SegmentId, Result<()>),
+    /// Answer to [`Effect::RetryFailed`]: segments that had failed are work again.
+    Retried,
     /// A pause is over.
     Woke(Wake),
     /// The stream has landed something.
@@ -155,6 +159,47 @@ pub enum Effect {
     Report(Report),
     /// The end: the pipeline does nothing more.
     Finish(Result<()>),
+}
+
+/// The answer to an effect that ended without one.
+pub type OnPanic = Box<dyn FnOnce(Error) -> Option<Event> + Send>;
+
+impl Effect {
+    /// What the state machine is told where carrying this out panicked: without an answer it would wait for ever.
+    #[must_use]
+    pub fn on_panic(&self) -> OnPanic {
+        match self {
+            Self::Recover => Box::new(|error| Some(Event::Recovered(Err(error)))),
+            Self::FetchWork { .. } => Box::new(|error| Some(Event::Worked(Err(error)))),
+            Self::Infer(_) => Box::new(|error| Some(Event::Inferred(Err(error)))),
+            &Self::Bind { id, .. } => Box::new(move |error| Some(Event::Bound(id, Err(error)))),
+            &Self::Grow { id, .. } => Box::new(move |error| Some(Event::Grown(id, Err(error)))),
+            Self::Refine { job, .. } => {
+                let segment = job.item.segment.id.clone();
+                Box::new(|error| Some(Event::Refined(segment, Err(error))))
+            }
+            Self::FindTables(_) => Box::new(|error| Some(Event::Found(Err(error)))),
+            Self::OpenGroup(_) => Box::new(|error| Some(Event::Opened(Err(error)))),
+            Self::Commit(load) => {
+                let table = load.table.clone();
+                Box::new(|error| Some(Event::Committed(table, Err(error))))
+            }
+            Self::CloseLoad { table, .. } => {
+                let table = table.clone();
+                Box::new(|error| Some(Event::Closed(table, Err(error))))
+            }
+            Self::NoteFailure(failure) => {
+                let segment = failure.segment.clone();
+                Box::new(|error| Some(Event::Noted(segment, Err(error))))
+            }
+            Self::WakeAfter(wake, _) => {
+                let wake = wake.clone();
+                Box::new(|_| Some(Event::Woke(wake)))
+            }
+            Self::RetryFailed => Box::new(|_| Some(Event::Retried)),
+            Self::Discard(_) | Self::DropBinding(_) | Self::Report(_) | Self::Finish(_) => Box::new(|_| None),
+        }
+    }
 }
 
 /// What people and counters are told.

@@ -55,6 +55,8 @@ pub struct Refine {
     fetching: bool,
     /// The ledger may have work that was not fetched.
     pub(super) dirty: bool,
+    /// Calls that make failed segments work again, and have not answered.
+    pub(super) retrying: u32,
     polling: bool,
     caught_up: bool,
     pub(super) stopping: bool,
@@ -104,6 +106,7 @@ impl Refine {
             next_number: 1,
             fetching: false,
             dirty: true,
+            retrying: 0,
             polling: false,
             caught_up: false,
             stopping: false,
@@ -152,6 +155,10 @@ impl Refine {
             Event::Withdrawn(result) => self.on_withdrawn(result, out),
             Event::Noted(segment, result) => self.on_noted(segment, result, out),
             Event::Woke(wake) => self.on_woke(wake, out),
+            Event::Retried => {
+                self.retrying = self.retrying.saturating_sub(1);
+                self.dirty = true;
+            }
             Event::Landed => self.dirty = true,
             Event::CaughtUp => {
                 self.caught_up = true;
@@ -517,7 +524,7 @@ impl Refine {
             return true;
         }
         let empty = self.caught_up && self.queue.is_empty() && self.growing.is_empty() && !self.fetching && !self.dirty;
-        if !empty || self.making.is_some() || self.inferring {
+        if !empty || self.making.is_some() || self.inferring || self.retrying > 0 {
             return false;
         }
         if let Some(at) = self.retry_at {

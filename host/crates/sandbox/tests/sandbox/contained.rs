@@ -78,6 +78,7 @@ fn buffers_that_lie() {
     assert_snapshot!(outcome("short_validity"), @"InvalidOutput: emit to route 0 (out): computed column 0 (id): its validity has 0 bytes where 1 are due");
     assert_snapshot!(outcome("length_lie"), @"InvalidOutput: emit to route 0 (out): computed column 1 (reason): has 7 values where 8 are due");
     assert_snapshot!(outcome("rows_lie"), @"InvalidOutput: emit to route 0 (out): selects 8 rows and has 7 computed ones");
+    assert_snapshot!(outcome("wrong_types"), @"InvalidOutput: emit to route 0 (out): computed column 0 (id): its values have 36 bytes where 64 are due");
     assert_snapshot!(outcome("few_nodes"), @"InvalidOutput: emit to route 0 (out): has 1 nodes and 5 buffers, and its computed columns have 2 and 5");
     assert_snapshot!(outcome("many_nodes"), @"InvalidOutput: emit to route 0 (out): has 3 nodes and 5 buffers, and its computed columns have 2 and 5");
     assert_snapshot!(outcome("few_buffers"), @"InvalidOutput: emit to route 0 (out): has 2 nodes and 4 buffers, and its computed columns have 2 and 5");
@@ -169,6 +170,28 @@ fn instances_are_fresh_unless_the_plan_is_reusable() {
     };
     assert_eq!(calls(false), [1, 2, 1, 2]);
     assert_eq!(calls(true), [1, 2, 3, 4]);
+}
+
+#[test]
+fn state_across_rows_makes_the_answer_depend_on_the_batch() {
+    let config = serde_json::json!({ "behaviour": "state", "columns": ["id"] });
+    let schema = std::sync::Arc::new(crate::support::schema().project(&[0]).unwrap());
+    let bound = evil().bind(&schema, &config, &Default::default()).unwrap();
+    let answers = |batches: &[usize]| {
+        let mut guest = bound.instance(&segment()).unwrap();
+        let mut seen = Vec::new();
+        for size in batches {
+            let mut input = rows(*size);
+            input.columns.truncate(1);
+            let output = guest.process(&input).unwrap();
+            seen.extend(output.emissions[0].computed[0].as_primitive::<Int64Type>().values().iter().copied());
+        }
+        seen
+    };
+    // What `forebay test` finds by splitting a batch; a host's batches are the same for the same bytes.
+    assert_eq!(answers(&[4]), [0, 0, 0, 0]);
+    assert_eq!(answers(&[2, 2]), [0, 0, 2, 2]);
+    assert_eq!(answers(&[2, 2]), [0, 0, 2, 2], "and begins anew with each instance");
 }
 
 #[test]

@@ -142,7 +142,9 @@ impl DeltaWarehouse {
         };
         let attempted = Attempted { maker, paths: made.iter().map(|made| made.path.clone()).collect() };
         let count = made.len() as u64;
+        (self.options.failpoint)("before_compaction");
         if self.commit_compaction(name, &files, &made, options.target_file_bytes).await? {
+            (self.options.failpoint)("after_compaction");
             return Ok(Some(count));
         }
         blocking(move || {
@@ -219,6 +221,7 @@ impl DeltaWarehouse {
         let removed = tombstones(name, opened).await?;
         let keep: BTreeSet<String> = options.keep_staged.iter().cloned().collect();
         let (maker, retention, now, dry_run) = (self.maker(name)?, options.retention, options.now, options.dry_run);
+        let failpoint = self.options.failpoint;
         let (files, bytes) = blocking(move || {
             let mut done = (0, 0);
             for (path, (bytes, written)) in log::data_files(&maker.table)? {
@@ -229,6 +232,7 @@ impl DeltaWarehouse {
                 if !dry_run {
                     let whole = maker.table.join(&path);
                     maker.disk.remove(&whole).map_err(WarehouseError::io("remove", &whole))?;
+                    failpoint("in_vacuum");
                 }
                 done = (done.0 + 1, done.1 + bytes);
             }

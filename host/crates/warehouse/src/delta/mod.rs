@@ -80,6 +80,8 @@ pub struct DeltaOptions {
     /// How long the log of a table goes back, and with it time travel: 2 days unless set, at least one. For tables that are
     /// created. (Each commit lists the log, so a long one costs every commit.)
     pub log_retention: Duration,
+    /// Called at named points, for faults.
+    pub failpoint: fn(&str),
 }
 
 impl DeltaOptions {
@@ -92,13 +94,14 @@ impl DeltaOptions {
             store_layer: None,
             checkpoint_interval: 64,
             log_retention: Duration::from_secs(2 * 24 * 60 * 60),
+            failpoint: |_| {},
         }
     }
 }
 
 impl std::fmt::Debug for DeltaOptions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { clock: _, random: _, disk, store_layer: _, checkpoint_interval, log_retention } = self;
+        let Self { clock: _, random: _, disk, store_layer: _, checkpoint_interval, log_retention, failpoint: _ } = self;
         f.debug_struct("DeltaOptions")
             .field("disk", disk)
             .field("checkpoint_interval", checkpoint_interval)

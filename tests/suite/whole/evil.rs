@@ -1,0 +1,119 @@
+//! Rules that misbehave, each in a pipeline of its own beside an honest one: every one is contained and told, in seconds, and
+//! costs nothing but its own rows.
+
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use super::modules::guest;
+use super::seen::{PLAIN, check, steady};
+use super::support::Place;
+
+fn records(rows: u32) -> String {
+    (0..rows).map(|id| format!("{{\"id\":{id},\"reason\":\"reason {id}\"}}\n")).collect()
+}
+
+/// The plain pipeline, and one beside it for each behaviour.
+fn config(behaviours: &[&str]) -> String {
+    let mut text = PLAIN.to_owned();
+    for name in behaviours {
+        // These emit rows of their own making, or none: their plan passes the columns as they are.
+        let passes = ["emit_many", "select_all_over", "selection_beyond"].contains(name);
+        let config = match passes {
+            true => format!("{{ behaviour = \"passes\", do = \"{name}\" }}"),
+            false => format!("{{ behaviour = \"{name}\", columns = [\"id\", \"reason\"] }}"),
+        };
+        write!(
+            text,
+            "\n[pipelines.{name}]\nfrom = \"events\"\nlimits = {{ call_ms = 500, bind_ms = 500, memory_mib = 64, output_mib = 4 }}\n\
+             [[pipelines.{name}.steps]]\nmodule = \"evil\"\nconfig = {config}\n[pipelines.{name}.routes]\nout = \"lake.{name}\"\n"
+        )
+        .unwrap();
+    }
+    text
+}
+
+fn place(config: &str, rows: u32) -> Place {
+    let place = Place::with(config);
+    std::fs::copy(guest("evil"), place.path("modules/evil.wasm")).unwrap();
+    place.write("inbox/a.jsonl", &records(rows));
+    place
+}
+
+#[test]
+fn every_evil_rule_fails_its_own_segment_within_seconds_and_the_honest_pipeline_loads() {
+    let behaviours = [
+        "alloc_bomb",
+        "bad_utf8",
+        "emit_many",
+        "emit_repeated",
+        "exit",
+        "loop_process",
+        "null_count_lie",
+        "offsets_descend",
+        "panic",
+        "recursion",
+        "reject_ghost",
+        "short_buffer",
+        "sleep",
+        "unknown_route",
+        "wrong_types",
+    ];
+    let place = place(&config(&behaviours), 8_000);
+    let began = Instant::now();
+    let output = place.run(&["run", "--once"]);
+    // A few seconds each, on a machine that does other things meanwhile.
+    assert!(began.elapsed() < Duration::from_secs(180), "{:?}", began.elapsed());
+    assert_eq!(output.status.code(), Some(1), "{}", super::support::texts(&output).1);
+    // Without backtraces: where in its loop a rule was is chance, and their frames are those of std too.
+    let failures = place.failures();
+    let told: Vec<_> = failures.lines().filter(|line| !line.starts_with("  at ")).collect();
+    check("evil", &told.join("\n"));
+    assert_eq!(place.rows("lake.events"), 8_000);
+    assert_eq!(
+        place.number("SELECT count(*) FROM ledger.loads WHERE pipeline <> 'plain'"),
+        0,
+        "nothing of them loaded"
+    );
+    place.adds_up();
+}
+
+#[test]
+fn a_loop_in_bind_is_refused_and_raw_data_lands() {
+    let place = place(&config(&["loop_bind"]), 10);
+    let began = Instant::now();
+    let seen = place.sees(&["run", "--once"]);
+    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+    // Where in its loop it was is chance.
+    let seen: Vec<_> = seen.lines().map(|line| line.split(" (in ").next().unwrap()).collect();
+    check("evil-bind", &seen.join("\n"));
+}
+
+#[test]
+fn rows_that_trap_are_rejected_alone() {
+    let place = place(&config(&["panic_7th"]), 8_000);
+    check("evil-rows", &place.sees(&["run", "--once"]));
+    // The message without its backtrace, whose frames are those of std too.
+    let rejects = place.query("SELECT code, message, raw FROM rejects.panic_7th ORDER BY _forebay_row");
+    let first = |row: &serde_json::Value| {
+        let (message, _) = row["message"].as_str().unwrap().split_once('\n').unwrap();
+        format!("{} {} {}\n", row["code"], steady(message), row["raw"])
+    };
+    check("evil-rows-rejects", &rejects.iter().map(first).collect::<String>());
+    assert_eq!(place.rows("lake.panic_7th"), 8_000 - 8);
+    assert_eq!(place.number("SELECT count(*) FROM lake.panic_7th WHERE _forebay_row % 1000 = 7"), 0);
+    place.adds_up();
+}
+
+#[test]
+fn what_was_emitted_before_a_trap_is_not_doubled_by_the_rule_that_heals_it() {
+    let place = place(&config(&["emit_then_trap"]), 2_000);
+    place.run(&["run", "--once"]);
+    assert_eq!(place.rows("lake.emit_then_trap"), 0);
+    let healed = config(&["emit_then_trap"]).replace("behaviour = \"emit_then_trap\"", "behaviour = \"identity\"");
+    place.write("forebay.toml", &healed);
+    place.run_well(&["run", "--once"]);
+    assert_eq!(place.rows("lake.emit_then_trap"), 2_000);
+    assert_eq!(place.number("SELECT count(DISTINCT id) FROM lake.emit_then_trap"), 2_000);
+    assert_eq!(place.rows("lake.events"), 2_000);
+    place.adds_up();
+}

@@ -1,0 +1,165 @@
+//! What a person sees of a run: the exit code, the summary, and what was said on stderr from a warning up, as one text.
+
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+use super::support::{Place, texts};
+
+/// A stream without rules: `lake.events` is what was decoded.
+pub(crate) const PLAIN: &str = r#"
+[landing]
+url = "landing"
+
+[ledger]
+url = "sqlite:forebay.db"
+
+[modules]
+watch = "modules"
+
+[warehouses.lake]
+type = "delta"
+url = "warehouse"
+
+[streams.events]
+source = { type = "files", url = "inbox", settle_milliseconds = 1, scan_seconds = 1 }
+format = "auto"
+
+[pipelines.plain]
+from = "events"
+
+[pipelines.plain.routes]
+out = "lake.events"
+"#;
+
+impl Place {
+    /// A folder with another config, and no module in it.
+    pub(crate) fn with(config: &str) -> Self {
+        let place = Self::new();
+        std::fs::remove_file(place.path("modules/fraud.wasm")).unwrap();
+        place.write("forebay.toml", config);
+        place.write("questions.toml", config);
+        place
+    }
+
+    /// [`Place::write`] for bytes that are no text.
+    pub(crate) fn write_bytes(&self, name: &str, bytes: &[u8]) {
+        let partial = self.path(&format!("{name}.part"));
+        std::fs::write(&partial, bytes).unwrap();
+        std::fs::rename(partial, self.path(name)).unwrap();
+    }
+
+    /// Runs a verb; what a person sees of it.
+    pub(crate) fn sees(&self, arguments: &[&str]) -> String {
+        self.seen_of(self.command(arguments))
+    }
+
+    /// The same with a fault, or as another user.
+    pub(crate) fn seen_of(&self, mut command: std::process::Command) -> String {
+        let output = command.args(["--log-format", "human"]).output().unwrap();
+        let (out, err) = texts(&output);
+        let mut text = match output.status.code() {
+            Some(code) => format!("exit {code}\n"),
+            None => "ended by a signal\n".to_owned(),
+        };
+        // Not how fast it was.
+        for line in out.lines().filter(|line| !line.contains(" s, ")) {
+            writeln!(text, "{line}").unwrap();
+        }
+        // Segments fail in no order.
+        let told = |line: &&str| !line.contains(" INFO ");
+        let mut lines: Vec<_> = err.lines().filter(told).map(|line| self.steady(line)).collect();
+        let logged = lines.iter().take_while(|line| line.starts_with("[time]")).count();
+        lines[..logged].sort();
+        text + &lines.join("\n")
+    }
+
+    /// Without what differs from run to run.
+    fn steady(&self, line: &str) -> String {
+        let folder = self.path("");
+        let real = folder.canonicalize().unwrap();
+        let named = |path: &std::path::Path| path.display().to_string().trim_end_matches('/').to_owned();
+        let line = line.replace(&named(&real), "[place]").replace(&named(&folder), "[place]");
+        let line = match line.split_once('Z') {
+            Some((time, rest)) if time.starts_with("20") => format!("[time]{rest}"),
+            _ => line,
+        };
+        steady(&line)
+    }
+
+    /// Failed segments as the ledger has them: pipeline, object, class, message and hint.
+    pub(crate) fn failures(&self) -> String {
+        let rows = self.query(
+            "SELECT r.pipeline AS pipeline, s.key AS object, r.error_class AS class, r.error_message AS message, \
+             r.error_hint AS hint FROM ledger.refinements r JOIN ledger.segments s ON r.segment = s.segment \
+             WHERE r.state = 'failed' ORDER BY 1, 2",
+        );
+        let text = |row: &Value, name: &str| self.steady(row[name].as_str().unwrap_or("-"));
+        rows.iter()
+            .map(|row| {
+                format!(
+                    "{} {} {}: {}\n  hint: {}\n",
+                    text(row, "pipeline"),
+                    text(row, "object"),
+                    text(row, "class"),
+                    text(row, "message"),
+                    text(row, "hint")
+                )
+            })
+            .collect()
+    }
+
+    /// Rejects of a pipeline as they are stored.
+    pub(crate) fn rejects(&self, pipeline: &str) -> String {
+        let rows = self.query(&format!(
+            "SELECT stage, code, message, raw, _forebay_row AS row FROM rejects.{pipeline} ORDER BY code, message, raw"
+        ));
+        rows.iter().map(|row| format!("{row}\n")).collect()
+    }
+
+    /// What landed of an object, from all of its segments' objects in the zone.
+    pub(crate) fn landed(&self, key: &str) -> Vec<Vec<u8>> {
+        let rows =
+            self.query(&format!("SELECT DISTINCT object FROM ledger.segments WHERE key = '{key}' ORDER BY object"));
+        let name = |row: &Value| row["object"].as_str().unwrap().to_owned();
+        rows.iter().map(|row| std::fs::read(self.path("landing").join(name(row))).unwrap()).collect()
+    }
+
+    /// What holds whatever came in: all records have one fate.
+    pub(crate) fn adds_up(&self) {
+        let odd = "SELECT count(*) FROM ledger.refinements WHERE state = 'loaded' AND records <> loaded + filtered + rejected";
+        assert_eq!(self.number(odd), 0);
+        assert_eq!(self.number("SELECT count(*) FROM ledger.loads WHERE state <> 'done'"), 0);
+    }
+}
+
+/// Without the lines and columns of source files, which change with every edit of a guest.
+pub(crate) fn steady(text: &str) -> String {
+    let mut parts = text.split(".rs:");
+    let mut steady = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        steady += ".rs:_";
+        steady += part.trim_start_matches(|c: char| c.is_ascii_digit() || c == ':');
+    }
+    steady
+}
+
+/// Compares a text with its snapshot, without ids, digests and times.
+pub(crate) fn check(name: &str, text: &str) {
+    let mut settings = insta::Settings::clone_current();
+    for (pattern, instead) in [
+        (r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "[uuid]"),
+        (r"\b(\w+)/[0-9a-f]{24}\b", "$1/[segment]"),
+        (r"sha256:[0-9a-f]{12}", "sha256:[digest]"),
+        (r"\b[0-9a-f]{64}\b", "[sha256]"),
+        (r"\b[0-9a-f]{12}\b", "[digest]"),
+        (r"dt=[\d-]+/hr=\d\d", "dt=[day]/hr=[hour]"),
+        (r#"thread="[^"]+""#, "thread=[thread]"),
+        // Which of a batch is tried again is chance.
+        (r"\[uuid\]-\d-", "[uuid]-[n]-"),
+    ] {
+        settings.add_filter(pattern, instead);
+    }
+    settings.set_omit_expression(true);
+    settings.bind(|| insta::assert_snapshot!(name, text));
+}
