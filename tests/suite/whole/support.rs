@@ -16,7 +16,15 @@ fn profile_folder() -> PathBuf {
 
 fn cargo(arguments: &[&str]) {
     let target = profile_folder().parent().unwrap().to_owned();
-    let status = Command::new(env!("CARGO"))
+    let mut command = Command::new(env!("CARGO"));
+    // What `cargo test` tells its tests would make build scripts that read it run again, and all that hangs on them.
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy().into_owned();
+        if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") || name == "OUT_DIR" {
+            command.env_remove(name);
+        }
+    }
+    let status = command
         .args(arguments)
         .arg("--target-dir")
         .arg(target)
@@ -32,7 +40,8 @@ pub(crate) fn forebay() -> &'static Path {
     BINARY.get_or_init(|| {
         let binary = profile_folder().join("forebay");
         if std::env::var_os("FOREBAY_TESTS_BUILT").is_none() && !binary.exists() {
-            cargo(&["build", "--quiet", "-p", "forebay"]);
+            // The whole workspace's features, as `cargo test --workspace` has them.
+            cargo(&["build", "--quiet", "--workspace", "--bin", "forebay"]);
         }
         binary
     })
