@@ -13,7 +13,7 @@ CARGO := cargo
 GUESTS := $(CARGO) build $(LOCKED) --profile guest --target wasm32-wasip2
 RULES := -p fraud -p normalize -p keep
 
-.PHONY: help setup build guests demo test test-services check fmt bench
+.PHONY: help setup build guests demo test test-services test-faults check fmt bench
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' \
@@ -37,6 +37,14 @@ test: guests ## everything that needs nothing but Rust
 
 test-services: guests ## other engines read every table that the tests leave (needs Python)
 	@tests/services/run
+
+# Each can be set: make test-faults SEEDS=1000
+SEEDS ?= 100000
+REAL_SEEDS ?= 300
+
+test-faults: guests ## what make test does of faults, at length (an hour): seeds of the simulation
+	FOREBAY_SEEDS=$(SEEDS) $(CARGO) test $(LOCKED) --workspace --test suite -- --nocapture simulation::many_seeds
+	FOREBAY_REAL_SEEDS=$(REAL_SEEDS) $(CARGO) test $(LOCKED) --workspace --test suite -- --nocapture simulation::real
 
 check: setup ## format, lints, docs, unused and duplicate dependencies, licences
 	@scripts/check $(LOCKED)

@@ -126,8 +126,10 @@ impl Storage for HastyZoneStorage {
         Ok(Stores { zone: self.zone.clone(), ..self.models.open().await? })
     }
 
-    fn died(&self) {
-        self.zone.lose();
+    fn ended(&self, died: bool) {
+        if died {
+            self.zone.lose();
+        }
     }
 
     async fn rows(&self, table: &str) -> Option<RecordBatch> {
@@ -245,9 +247,11 @@ impl Storage for HastyLedgerStorage {
         Ok(Stores { ledger: self.present(), ..self.models.open().await? })
     }
 
-    fn died(&self) {
-        let (_, durable) = self.durable.lock().unwrap().clone();
-        *self.ledger.lock().unwrap() = Arc::new(MemoryLedger::restore(durable));
+    fn ended(&self, died: bool) {
+        if died {
+            let (_, durable) = self.durable.lock().unwrap().clone();
+            *self.ledger.lock().unwrap() = Arc::new(MemoryLedger::restore(durable));
+        }
     }
 
     async fn rows(&self, table: &str) -> Option<RecordBatch> {
@@ -380,10 +384,12 @@ impl Storage for HastyLakeStorage {
         Ok(Stores { lake: Arc::new(lake), ..self.models.open().await? })
     }
 
-    fn died(&self) {
-        let before = self.hasty.before.lock().unwrap().take();
-        if let Some((_, state)) = before.filter(|(durable, _)| *durable > self.hasty.clock.now()) {
-            self.models.lake.restore(state);
+    fn ended(&self, died: bool) {
+        if died {
+            let before = self.hasty.before.lock().unwrap().take();
+            if let Some((_, state)) = before.filter(|(durable, _)| *durable > self.hasty.clock.now()) {
+                self.models.lake.restore(state);
+            }
         }
     }
 

@@ -12,6 +12,7 @@ mod check;
 mod clock;
 mod faults;
 mod process;
+mod real;
 mod rule;
 mod scenario;
 mod storage;
@@ -35,14 +36,16 @@ fn setting(name: &str) -> Option<u64> {
     Some(value.parse().unwrap_or_else(|_| panic!("{name} is {value:?}, which is no number")))
 }
 
-/// Tells the story of a seed that failed.
+/// Tells the story of a seed that failed, once more.
 fn tell(seed: u64) -> ! {
-    let Outcome { violations, trace, deaths: _ } = run(seed, true, models);
-    let story = trace.join("\n");
-    panic!(
-        "{story}\n\nseed {seed} fails:\n  {}\nagain: FOREBAY_SEED={seed} cargo test --workspace --test suite simulation::one_seed",
-        violations.join("\n  ")
-    );
+    let again = format!("FOREBAY_SEED={seed} cargo test --workspace --test suite simulation::one_seed");
+    tell_of(seed, &run(seed, true, models), &again);
+}
+
+fn tell_of(seed: u64, outcome: &Outcome, again: &str) -> ! {
+    let Outcome { violations, trace, deaths: _ } = outcome;
+    let (story, what) = (trace.join("\n"), violations.join("\n  "));
+    panic!("{story}\n\nseed {seed} fails:\n  {what}\nagain: {again}");
 }
 
 /// `FOREBAY_SEEDS` seeds, 2,000 unless set, from `FOREBAY_FIRST_SEED`, 0 unless set, on all cores.

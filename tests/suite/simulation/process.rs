@@ -58,6 +58,7 @@ pub(crate) fn live(world: &Arc<World>, life: Life) -> End {
                 stuck.die("it hangs");
             }
         })
+        .enable_all()
         .build()
         .unwrap();
     let host = host(Arc::clone(world), life);
@@ -69,14 +70,16 @@ pub(crate) fn live(world: &Arc<World>, life: Life) -> End {
         host.as_mut().poll(context).map(End::Finished)
     }));
     chaos.note(|| format!("── the process has ended: {end:?}"));
+    let died = matches!(end, End::Died);
+    if died {
+        world.storage.dying();
+    }
     // All its memory goes; from here on none of its calls has an effect.
     chaos.die("the end");
     drop(host);
     drop(runtime);
     world.clock.forget();
-    if matches!(end, End::Died) {
-        world.storage.died();
-    }
+    world.storage.ended(died);
     end
 }
 
@@ -105,7 +108,7 @@ struct Process {
 }
 
 async fn host(world: Arc<World>, life: Life) -> Result<()> {
-    let Stores { ledger, zone, lake } = world.storage.open().await?;
+    let Stores { ledger, zone, lake } = world.chaos.working(world.storage.open()).await?;
     let chaos = Arc::clone(&world.chaos);
     let stores = Stores {
         ledger: Arc::new(FaultyLedger { inner: ledger, chaos: Arc::clone(&chaos) }),

@@ -23,8 +23,10 @@ pub(crate) struct Stores {
 pub(crate) trait Storage: Send + Sync {
     /// Opens them for a process.
     async fn open(&self) -> Result<Stores>;
-    /// The process died: what it had not synced is gone.
-    fn died(&self) {}
+    /// The process is dead, and its threads may not know it yet.
+    fn dying(&self) {}
+    /// All of the process is gone; where it died, so is what it had not synced.
+    fn ended(&self, _died: bool) {}
     /// All rows of a table.
     async fn rows(&self, table: &str) -> Option<RecordBatch>;
     /// Staged files of a table that are in no table.

@@ -170,6 +170,7 @@ impl World {
         self.upstream(action);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let before = runtime.block_on(check::segments(self));
+        self.storage.ended(false);
         for _ in 0..2 {
             self.chaos.begin_life(Weather::default());
             let end = live(self, Life { once: true, actions: 0 });
@@ -184,6 +185,7 @@ impl World {
         if self.chaos.violations().is_empty() {
             runtime.block_on(self.tidy(before));
         }
+        self.storage.ended(false);
     }
 
     /// Maintenance changes no row, and leaves no staged file that is in no table.

@@ -220,12 +220,14 @@ impl Chaos {
         detail: impl FnOnce() -> String,
         work: impl Future<Output = Result<T>>,
     ) -> Result<T> {
-        let work = async {
-            self.busy.fetch_add(1, Ordering::SeqCst);
-            let _busy = Busy(&self.busy);
-            work.await
-        };
-        self.call_through(op, detail, work).await
+        self.call_through(op, detail, self.working(work)).await
+    }
+
+    /// While a store works, which may be on threads of its own, time stands still.
+    pub(crate) async fn working<T>(&self, work: impl Future<Output = T>) -> T {
+        self.busy.fetch_add(1, Ordering::SeqCst);
+        let _busy = Busy(&self.busy);
+        work.await
     }
 
     /// Likewise for a call that calls others itself.

@@ -50,6 +50,6 @@ impl Source for FaultySource {
             witness.acknowledged(landed).await;
             inner.get_mut().unwrap().acknowledge(landed).await
         };
-        chaos.call_through("source.acknowledge", || format!("{landed:?}"), work).await
+        chaos.call("source.acknowledge", || format!("{landed:?}"), work).await
     }
 }
