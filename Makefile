@@ -41,6 +41,14 @@ test-faults: guests ## faults at length: 200 rounds of SIGKILL (half an hour)
 test-services: guests ## other engines read every table that the tests leave (needs Python)
 	@tests/services/run
 
+# Each can be set: make test-faults SEEDS=1000
+SEEDS ?= 100000
+REAL_SEEDS ?= 300
+
+test-faults: guests ## what make test does of faults, at length (an hour): seeds of the simulation
+	FOREBAY_SEEDS=$(SEEDS) $(CARGO) test $(LOCKED) --workspace --test suite -- --nocapture simulation::many_seeds
+	FOREBAY_REAL_SEEDS=$(REAL_SEEDS) $(CARGO) test $(LOCKED) --workspace --test suite -- --nocapture simulation::real
+
 check: setup ## format, lints, docs, unused and duplicate dependencies, licences
 	@scripts/check $(LOCKED)
 

@@ -9,4 +9,5 @@
 
 mod contract;
 mod flow;
+mod simulation;
 mod whole;

@@ -1,7 +1,7 @@
 //! The worker threads: decoding, rules and encoding run here, never on the threads that do I/O.
 //!
 //! Plain threads, for a guest is called synchronously, one a core. A job that panics fails its own work with the message;
-//! the thread goes on.
+//! the thread goes on. Where jobs run is an [`Executor`]'s business, so that a simulation can run them in an order of its own.
 
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
@@ -10,13 +10,33 @@ use tokio::sync::oneshot;
 
 use crate::panics::caught_in;
 
-type Job = Box<dyn FnOnce() + Send>;
+/// One piece of work.
+pub type Job = Box<dyn FnOnce() + Send>;
+
+/// Runs jobs.
+pub trait Executor: Send + Sync + std::fmt::Debug {
+    /// Takes a job, to be run soon, and returns at once.
+    ///
+    /// # Errors
+    /// Class bug, where nobody will run it.
+    fn execute(&self, job: Job) -> Result<()>;
+}
 
 /// A pool of worker threads; they end when the last handle is dropped.
 #[derive(Debug, Clone)]
 pub struct Workers {
-    jobs: mpsc::Sender<Job>,
+    executor: Arc<dyn Executor>,
     threads: usize,
+}
+
+/// The threads, by what they wait for.
+#[derive(Debug)]
+struct Threads(mpsc::Sender<Job>);
+
+impl Executor for Threads {
+    fn execute(&self, job: Job) -> Result<()> {
+        self.0.send(job).map_err(|_| Error::bug("the worker threads are gone"))
+    }
 }
 
 impl Workers {
@@ -41,7 +61,13 @@ impl Workers {
                 })
                 .map_err(|error| Error::operator("the system gives no worker thread").with_source(error))?;
         }
-        Ok(Self { jobs, threads: threads.max(1) })
+        Ok(Self::on(Arc::new(Threads(jobs)), threads))
+    }
+
+    /// Workers whose jobs run elsewhere, at most so many at a time.
+    #[must_use]
+    pub fn on(executor: Arc<dyn Executor>, threads: usize) -> Self {
+        Self { executor, threads: threads.max(1) }
     }
 
     /// How many threads there are.
@@ -71,7 +97,7 @@ impl Workers {
             // Nobody may wait for the answer any more.
             drop(answer.send(caught_in(job)));
         });
-        self.jobs.send(job).map_err(|_| Error::bug("the worker threads are gone"))?;
+        self.executor.execute(job)?;
         answered.await.map_err(|_| Error::bug("a worker thread dropped its job"))?
     }
 }

@@ -58,14 +58,14 @@ pub struct UpstreamState {
 pub struct MemoryUpstream(Arc<Mutex<UpstreamState>>);
 
 impl MemoryUpstream {
-    /// Adds an object, or puts a new version in its place.
+    /// Adds an object, or puts a new version in its place, whose rows take the place of the former ones.
     pub fn put(&self, key: &str, version: &str, bytes: impl Into<Bytes>) {
-        let object = MemoryObject {
-            version: version.to_owned(),
-            bytes: bytes.into(),
-            on_change: OnChange::Replace,
-            fault: None,
-        };
+        self.put_as(key, version, bytes, OnChange::Replace);
+    }
+
+    /// Adds an object, or puts a new version in its place.
+    pub fn put_as(&self, key: &str, version: &str, bytes: impl Into<Bytes>, on_change: OnChange) {
+        let object = MemoryObject { version: version.to_owned(), bytes: bytes.into(), on_change, fault: None };
         self.lock().objects.insert(key.to_owned(), object);
     }
 
@@ -165,7 +165,16 @@ impl MemorySource {
             if objects.len() == self.batch {
                 break;
             }
-            if state.is_some_and(|state| state.version == object.version) {
+            if state.as_ref().is_some_and(|state| state.version == object.version) {
+                lock(&self.delivered).insert(key, object.version);
+                continue;
+            }
+            // Of a log only what was added is taken.
+            let from = match (object.on_change, state) {
+                (OnChange::Tail, Some(state)) => usize::try_from(state.range.end).unwrap_or(usize::MAX),
+                (OnChange::Replace | OnChange::Append | OnChange::Tail, _) => 0,
+            };
+            if from > 0 && from >= object.bytes.len() {
                 lock(&self.delivered).insert(key, object.version);
                 continue;
             }
@@ -178,20 +187,20 @@ impl MemorySource {
                 continue;
             }
             lock(&self.delivered).insert(key.clone(), object.version.clone());
-            objects.push(self.object(&partition, key, object));
+            objects.push(self.object(&partition, key, object, from));
         }
         Ok(objects)
     }
 
-    fn object(&self, partition: &Partition, key: String, object: MemoryObject) -> RawObject {
+    fn object(&self, partition: &Partition, key: String, object: MemoryObject, from: usize) -> RawObject {
         let MemoryObject { version, bytes, on_change, fault: _ } = object;
-        let size = bytes.len() as u64;
+        let range = from as u64..bytes.len() as u64;
         let delivery = Delivery { key: key.clone(), delivered: Arc::clone(&self.delivered), whole: false };
         let upstream = self.upstream.clone();
-        let start = Some((bytes, delivery, 0usize));
+        let start = Some((bytes, delivery, from));
         let body = stream::unfold(start, move |state| {
             let next = state.and_then(|(bytes, mut delivery, at)| {
-                if at > 0 && upstream.fails(&delivery.key, Fault::Read) {
+                if at > from && upstream.fails(&delivery.key, Fault::Read) {
                     let error = Error::retry(format!("{:?} changed while it was read", delivery.key));
                     return Some((Err(error), None));
                 }
@@ -208,7 +217,7 @@ impl MemorySource {
             partition: partition.clone(),
             key,
             version,
-            range: 0..size,
+            range,
             modified_at: Timestamp::EPOCH,
             compression: Compression::None,
             on_change,

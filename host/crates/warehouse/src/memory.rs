@@ -13,10 +13,10 @@ use arrow_select::concat::concat_batches;
 use arrow_select::filter::filter_record_batch;
 use async_trait::async_trait;
 use forebay_model::ports::{
-    CommittedLoad, MaintainOptions, MaintainReport, PastLoad, SegmentRows, StagedWriter, StagingRequest, TableHistory,
-    TableInfo, TableOwner, Warehouse,
+    Clock, CommittedLoad, MaintainOptions, MaintainReport, PastLoad, SegmentRows, StagedWriter, StagingRequest,
+    TableHistory, TableInfo, TableOwner, Warehouse,
 };
-use forebay_model::{Error, LOAD, Load, LoadReceipt, Result, SEGMENT, SegmentId, StagedFile};
+use forebay_model::{Error, LOAD, Load, LoadReceipt, Result, SEGMENT, SegmentId, StagedFile, Timestamp};
 use uuid::Uuid;
 
 use crate::columns::{self, adapt_batch};
@@ -40,7 +40,8 @@ pub enum CommitFault {
 #[derive(Debug, Clone, Default)]
 pub struct MemoryState {
     tables: BTreeMap<String, Table>,
-    staged: BTreeMap<(String, String), RecordBatch>,
+    /// By table and path: the rows, and when they were staged.
+    staged: BTreeMap<(String, String), (RecordBatch, Timestamp)>,
     files: u64,
 }
 
@@ -61,13 +62,20 @@ struct Table {
 pub struct MemoryWarehouse {
     state: Arc<Mutex<MemoryState>>,
     fault: Arc<Mutex<Option<CommitFault>>>,
+    clock: Option<Arc<dyn Clock>>,
 }
 
 impl MemoryWarehouse {
-    /// An empty one.
+    /// An empty one. Without a clock no staged file is ever old, so maintenance removes none.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An empty one whose staged files are as old as `clock` says.
+    #[must_use]
+    pub fn timed(clock: Arc<dyn Clock>) -> Self {
+        Self { clock: Some(clock), ..Self::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, MemoryState> {
@@ -154,7 +162,7 @@ impl MemoryState {
                     refused(name, format!("{} is not partitioned by {:?}", file.path, table.partition_by)).into()
                 );
             }
-            let rows = self
+            let (rows, _) = self
                 .staged
                 .get(&(name.to_owned(), file.path.clone()))
                 .ok_or_else(|| refused(name, format!("staged file {} of load {} is gone", file.path, load.number)))?;
@@ -353,6 +361,18 @@ impl Warehouse for MemoryWarehouse {
                 state.files += 1;
             }
         }
+        let is_old = |((of, path), (_, at)): (&(String, String), &(RecordBatch, Timestamp))| {
+            of == table
+                && !options.keep_staged.contains(path)
+                && *at <= options.now
+                && options.now.since(*at) >= options.retention
+        };
+        let old: Vec<_> =
+            state.staged.iter().filter(|staged| is_old(*staged)).map(|(place, _)| place.clone()).collect();
+        report.vacuumed_files = old.len() as u64;
+        for place in old.iter().filter(|_| !options.dry_run) {
+            state.staged.remove(place);
+        }
         Ok(report)
     }
 }
@@ -380,6 +400,7 @@ impl StagedWriter for MemoryWriter {
 
     fn finish(self: Box<Self>) -> Result<Vec<StagedFile>> {
         let Self { warehouse, request, parts } = *self;
+        let at = warehouse.clock.as_ref().map_or(Timestamp::from_micros(i64::MAX), |clock| clock.now());
         let mut state = warehouse.state();
         let mut staged = Vec::with_capacity(parts.len());
         for (partition_values, batches) in parts {
@@ -394,7 +415,7 @@ impl StagedWriter for MemoryWriter {
                 partition_values,
                 statistics: format!("{{\"numRecords\":{}}}", rows.num_rows()),
             });
-            state.staged.insert((request.table.clone(), path), rows);
+            state.staged.insert((request.table.clone(), path), (rows, at));
         }
         Ok(staged)
     }

@@ -364,6 +364,8 @@ impl Refine {
             return;
         }
         self.infer(out);
+        // A group that came to nothing makes room when it is settled, and nothing else would tell of that.
+        self.settle_next(now, out);
         self.dispatch(now, out);
         self.seal_when_due(now, out);
         self.settle_next(now, out);
@@ -561,3 +563,7 @@ impl Refine {
         }
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::expect_used, reason = "tests")]
+mod tests;

@@ -1,0 +1,258 @@
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+use async_trait::async_trait;
+use forebay_model::ids::{Digest, ModuleName, PipelineName, SegmentId, StreamName, TableName};
+use forebay_model::load::{LoadGroup, LoadReceipt};
+use forebay_model::ports::{
+    Deployment, DeploymentState, HeldChange, HostLease, JournalEntry, LandOutcome, Landing, Ledger, ModuleRecord,
+    ObjectState, RevisionRecord, SegmentFailure, WorkItem,
+};
+use forebay_model::revision::{Revision, RevisionId};
+use forebay_model::schema::{SchemaVersion, StreamSchema};
+use forebay_model::segment::{LandedSegment, Partition};
+use forebay_model::{OrderedPosition, Result, Timestamp};
+use uuid::Uuid;
+
+use super::Chaos;
+
+/// A ledger that fails.
+#[derive(Debug)]
+pub(crate) struct FaultyLedger {
+    pub(crate) inner: Arc<dyn Ledger>,
+    pub(crate) chaos: Arc<Chaos>,
+}
+
+#[async_trait]
+impl Ledger for FaultyLedger {
+    fn id(&self) -> Uuid {
+        self.inner.id()
+    }
+
+    fn table_names(&self) -> Vec<&'static str> {
+        self.inner.table_names()
+    }
+
+    async fn lease_host(&self) -> Result<Option<Box<dyn HostLease>>> {
+        self.chaos.call("ledger.lease_host", String::new, self.inner.lease_host()).await
+    }
+
+    async fn land(&self, landing: &Landing) -> Result<LandOutcome> {
+        self.chaos
+            .call(
+                "ledger.land",
+                || {
+                    format!(
+                        "{} {:?}",
+                        landing.attempt,
+                        landing.objects.iter().map(|object| object.name.as_str()).collect::<Vec<_>>()
+                    )
+                },
+                self.inner.land(landing),
+            )
+            .await
+    }
+
+    async fn next_position(&self, stream: &StreamName, partition: &Partition) -> Result<Option<OrderedPosition>> {
+        self.chaos.call("ledger.next_position", String::new, self.inner.next_position(stream, partition)).await
+    }
+
+    async fn latest_objects(
+        &self,
+        stream: &StreamName,
+        partition: &Partition,
+        keys: &[String],
+    ) -> Result<Vec<Option<ObjectState>>> {
+        self.chaos.call("ledger.latest_objects", String::new, self.inner.latest_objects(stream, partition, keys)).await
+    }
+
+    async fn unjournalled(&self, stream: &StreamName) -> Result<Vec<JournalEntry>> {
+        self.chaos.call("ledger.unjournalled", String::new, self.inner.unjournalled(stream)).await
+    }
+
+    async fn mark_journalled(&self, attempt: Uuid) -> Result<()> {
+        self.chaos.call("ledger.mark_journalled", || attempt.to_string(), self.inner.mark_journalled(attempt)).await
+    }
+
+    async fn segment(&self, id: &SegmentId) -> Result<Option<LandedSegment>> {
+        self.chaos.call("ledger.segment", String::new, self.inner.segment(id)).await
+    }
+
+    async fn objects_listed(&self, names: &[String]) -> Result<Vec<bool>> {
+        self.chaos.call("ledger.objects_listed", String::new, self.inner.objects_listed(names)).await
+    }
+
+    async fn work(
+        &self,
+        pipeline: &PipelineName,
+        stream: &StreamName,
+        now: Timestamp,
+        skip: &[SegmentId],
+        limit: u32,
+    ) -> Result<Vec<WorkItem>> {
+        self.chaos
+            .call(
+                "ledger.work",
+                || format!("{pipeline} skip {skip:?}"),
+                self.inner.work(pipeline, stream, now, skip, limit),
+            )
+            .await
+    }
+
+    async fn fail(&self, pipeline: &PipelineName, failure: &SegmentFailure) -> Result<()> {
+        self.chaos
+            .call(
+                "ledger.fail",
+                || format!("{pipeline} {} {}", failure.segment, failure.message),
+                self.inner.fail(pipeline, failure),
+            )
+            .await
+    }
+
+    async fn retry_failed(&self, pipeline: &PipelineName) -> Result<u64> {
+        self.chaos.call("ledger.retry_failed", String::new, self.inner.retry_failed(pipeline)).await
+    }
+
+    async fn last_number(&self, pipeline: &PipelineName) -> Result<u64> {
+        self.chaos.call("ledger.last_number", String::new, self.inner.last_number(pipeline)).await
+    }
+
+    async fn tables_of(&self, pipeline: &PipelineName, segments: &[SegmentId]) -> Result<Vec<TableName>> {
+        self.chaos.call("ledger.tables_of", String::new, self.inner.tables_of(pipeline, segments)).await
+    }
+
+    async fn open_group(&self, group: &LoadGroup) -> Result<()> {
+        self.chaos
+            .call(
+                "ledger.open_group",
+                || {
+                    format!(
+                        "{} load {} of {:?}",
+                        group.pipeline,
+                        group.number,
+                        group.segments.iter().map(|segment| segment.segment.as_str()).collect::<Vec<_>>()
+                    )
+                },
+                self.inner.open_group(group),
+            )
+            .await
+    }
+
+    async fn close_load(
+        &self,
+        pipeline: &PipelineName,
+        number: u64,
+        table: &TableName,
+        receipt: &LoadReceipt,
+        at: Timestamp,
+    ) -> Result<()> {
+        self.chaos
+            .call(
+                "ledger.close_load",
+                || format!("{pipeline} load {number} of {table}"),
+                self.inner.close_load(pipeline, number, table, receipt, at),
+            )
+            .await
+    }
+
+    async fn open_groups(&self, pipeline: &PipelineName) -> Result<Vec<LoadGroup>> {
+        self.chaos.call("ledger.open_groups", String::new, self.inner.open_groups(pipeline)).await
+    }
+
+    async fn schema(&self, pipeline: &PipelineName) -> Result<Option<StreamSchema>> {
+        self.chaos.call("ledger.schema", String::new, self.inner.schema(pipeline)).await
+    }
+
+    async fn evolve_schema(
+        &self,
+        pipeline: &PipelineName,
+        from: Option<SchemaVersion>,
+        schema: &arrow_schema::SchemaRef,
+        at: Timestamp,
+    ) -> Result<Option<StreamSchema>> {
+        self.chaos
+            .call(
+                "ledger.evolve_schema",
+                || format!("{pipeline} from {from:?}"),
+                self.inner.evolve_schema(pipeline, from, schema, at),
+            )
+            .await
+    }
+
+    async fn hold_changes(&self, changes: &[HeldChange]) -> Result<()> {
+        self.chaos.call("ledger.hold_changes", String::new, self.inner.hold_changes(changes)).await
+    }
+
+    async fn held_changes(&self) -> Result<Vec<HeldChange>> {
+        self.chaos.call("ledger.held_changes", String::new, self.inner.held_changes()).await
+    }
+
+    async fn approve_change(&self, table: &TableName, column: &str) -> Result<bool> {
+        self.chaos.call("ledger.approve_change", String::new, self.inner.approve_change(table, column)).await
+    }
+
+    async fn record_module(&self, module: &ModuleRecord) -> Result<()> {
+        self.chaos.call("ledger.record_module", String::new, self.inner.record_module(module)).await
+    }
+
+    async fn seen_in_folder(&self, path: &str, digest: Digest, at: Timestamp) -> Result<bool> {
+        self.chaos.call("ledger.seen_in_folder", String::new, self.inner.seen_in_folder(path, digest, at)).await
+    }
+
+    async fn active_module(&self, name: &ModuleName) -> Result<Option<Digest>> {
+        self.chaos.call("ledger.active_module", String::new, self.inner.active_module(name)).await
+    }
+
+    async fn activate_module(&self, name: &ModuleName, digest: Digest, at: Timestamp) -> Result<()> {
+        self.chaos.call("ledger.activate_module", String::new, self.inner.activate_module(name, digest, at)).await
+    }
+
+    async fn record_revision(&self, revision: &Revision, at: Timestamp) -> Result<RevisionRecord> {
+        self.chaos.call("ledger.record_revision", String::new, self.inner.record_revision(revision, at)).await
+    }
+
+    async fn revision(&self, pipeline: &PipelineName, id: RevisionId) -> Result<Option<RevisionRecord>> {
+        self.chaos.call("ledger.revision", String::new, self.inner.revision(pipeline, id)).await
+    }
+
+    async fn deploy(
+        &self,
+        pipeline: &PipelineName,
+        revision: RevisionId,
+        state: DeploymentState,
+        reason: &str,
+        at: Timestamp,
+    ) -> Result<()> {
+        self.chaos
+            .call(
+                "ledger.deploy",
+                || format!("{pipeline} {} {state:?} {reason}", revision.short()),
+                self.inner.deploy(pipeline, revision, state, reason, at),
+            )
+            .await
+    }
+
+    async fn active(&self, pipeline: &PipelineName) -> Result<Option<Deployment>> {
+        self.chaos.call("ledger.active", String::new, self.inner.active(pipeline)).await
+    }
+
+    async fn ask(&self, what: &str, arguments: &serde_json::Value, at: Timestamp) -> Result<u64> {
+        self.chaos.call("ledger.ask", String::new, self.inner.ask(what, arguments, at)).await
+    }
+
+    async fn asked(&self) -> Result<Vec<(u64, String, serde_json::Value)>> {
+        self.chaos.call("ledger.asked", String::new, self.inner.asked()).await
+    }
+
+    async fn answer(&self, request: u64, answer: &serde_json::Value, at: Timestamp) -> Result<()> {
+        self.chaos.call("ledger.answer", String::new, self.inner.answer(request, answer, at)).await
+    }
+
+    async fn answered(&self, request: u64) -> Result<Option<serde_json::Value>> {
+        self.chaos.call("ledger.answered", String::new, self.inner.answered(request)).await
+    }
+
+    async fn read_table(&self, name: &str) -> Result<RecordBatch> {
+        self.chaos.call("ledger.read_table", String::new, self.inner.read_table(name)).await
+    }
+}

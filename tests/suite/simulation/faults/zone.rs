@@ -1,0 +1,97 @@
+use std::io::Read;
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+use async_trait::async_trait;
+use bytes::Bytes;
+use forebay_model::flow::RawRecords;
+use forebay_model::ports::{JournalEntry, LandedObject, LandingZone, ObjectEntry, SplitRule, ZoneIdentity};
+use forebay_model::segment::Compression;
+use forebay_model::{Error, Result, StreamName, Timestamp};
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
+
+use super::Chaos;
+
+/// A landing zone that fails.
+#[derive(Debug)]
+pub(crate) struct FaultyZone {
+    pub(crate) inner: Arc<dyn LandingZone>,
+    pub(crate) chaos: Arc<Chaos>,
+}
+
+#[async_trait]
+impl LandingZone for FaultyZone {
+    async fn put(
+        &self,
+        name: &str,
+        mut body: BoxStream<'static, Result<Bytes>>,
+        compression: Compression,
+        split: SplitRule,
+    ) -> Result<LandedObject> {
+        if self.chaos.tears("zone.put") {
+            // The body is read in part: its source must deliver it again.
+            let _ = body.next().await;
+            return Err(Error::retry("the zone failed while an object was written"));
+        }
+        let detail = || name.to_owned();
+        self.chaos.call("zone.put", detail, self.inner.put(name, body, compression, split)).await
+    }
+
+    async fn put_records(&self, name: &str, stream: &StreamName, records: &RawRecords) -> Result<LandedObject> {
+        let detail = || name.to_owned();
+        self.chaos.call("zone.put_records", detail, self.inner.put_records(name, stream, records)).await
+    }
+
+    fn open(&self, name: &str, range: Range<u64>) -> Result<Box<dyn Read + Send>> {
+        let detail = || format!("{name} {range:?}");
+        self.chaos.call_now("zone.open", detail, || self.inner.open(name, range.clone()))
+    }
+
+    fn open_records(
+        &self,
+        name: &str,
+        rows: Range<u64>,
+    ) -> Result<Box<dyn Iterator<Item = Result<RecordBatch>> + Send>> {
+        let detail = || format!("{name} {rows:?}");
+        self.chaos.call_now("zone.open_records", detail, || self.inner.open_records(name, rows.clone()))
+    }
+
+    async fn journal(&self, entry: &JournalEntry) -> Result<()> {
+        let detail = || entry.attempt.to_string();
+        self.chaos.call("zone.journal", detail, self.inner.journal(entry)).await
+    }
+
+    async fn journal_entries(&self) -> Result<Vec<JournalEntry>> {
+        self.chaos.call("zone.journal_entries", String::new, self.inner.journal_entries()).await
+    }
+
+    async fn identity(&self) -> Result<Option<ZoneIdentity>> {
+        self.chaos.call("zone.identity", String::new, self.inner.identity()).await
+    }
+
+    async fn claim(&self, identity: &ZoneIdentity) -> Result<()> {
+        self.chaos.call("zone.claim", String::new, self.inner.claim(identity)).await
+    }
+
+    async fn keep(&self, name: &str, bytes: Bytes) -> Result<()> {
+        self.chaos.call("zone.keep", || name.to_owned(), self.inner.keep(name, bytes)).await
+    }
+
+    async fn kept(&self, name: &str) -> Result<Option<Bytes>> {
+        self.chaos.call("zone.kept", || name.to_owned(), self.inner.kept(name)).await
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<ObjectEntry>> {
+        self.chaos.call("zone.list", || prefix.to_owned(), self.inner.list(prefix)).await
+    }
+
+    async fn delete(&self, name: &str) -> Result<()> {
+        self.chaos.call("zone.delete", || name.to_owned(), self.inner.delete(name)).await
+    }
+
+    async fn sweep(&self, before: Timestamp) -> Result<Vec<String>> {
+        self.chaos.call("zone.sweep", String::new, self.inner.sweep(before)).await
+    }
+}

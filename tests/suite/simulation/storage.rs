@@ -1,0 +1,67 @@
+//! What outlives a process.
+
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+use async_trait::async_trait;
+use forebay_landing::MemoryZone;
+use forebay_ledger::MemoryLedger;
+use forebay_model::Result;
+use forebay_model::ports::{Clock, LandingZone, Ledger, Random, Warehouse};
+use forebay_warehouse::MemoryWarehouse;
+
+/// The ports of a process.
+#[derive(Debug, Clone)]
+pub(crate) struct Stores {
+    pub(crate) ledger: Arc<dyn Ledger>,
+    pub(crate) zone: Arc<dyn LandingZone>,
+    pub(crate) lake: Arc<dyn Warehouse>,
+}
+
+/// Ledger, zone and warehouse, as they are outside of any process.
+#[async_trait]
+pub(crate) trait Storage: Send + Sync {
+    /// Opens them for a process.
+    async fn open(&self) -> Result<Stores>;
+    /// The process is dead, and its threads may not know it yet.
+    fn dying(&self) {}
+    /// All of the process is gone; where it died, so is what it had not synced.
+    fn ended(&self, _died: bool) {}
+    /// All rows of a table.
+    async fn rows(&self, table: &str) -> Option<RecordBatch>;
+    /// Staged files of a table that are in no table.
+    async fn staged(&self, table: &str) -> Vec<String>;
+}
+
+/// The models: what they hold is what is synced.
+#[derive(Debug)]
+pub(crate) struct Models {
+    pub(crate) ledger: Arc<MemoryLedger>,
+    pub(crate) zone: Arc<MemoryZone>,
+    pub(crate) lake: MemoryWarehouse,
+}
+
+impl Models {
+    pub(crate) fn new(clock: &Arc<dyn Clock>, random: &dyn Random) -> Self {
+        Self {
+            ledger: Arc::new(MemoryLedger::new(random)),
+            zone: Arc::new(MemoryZone::new(Arc::clone(clock))),
+            lake: MemoryWarehouse::timed(Arc::clone(clock)),
+        }
+    }
+}
+
+#[async_trait]
+impl Storage for Models {
+    async fn open(&self) -> Result<Stores> {
+        Ok(Stores { ledger: self.ledger.clone(), zone: self.zone.clone(), lake: Arc::new(self.lake.clone()) })
+    }
+
+    async fn rows(&self, table: &str) -> Option<RecordBatch> {
+        self.lake.rows(table).unwrap()
+    }
+
+    async fn staged(&self, table: &str) -> Vec<String> {
+        self.lake.staged(table)
+    }
+}

@@ -1,0 +1,266 @@
+//! The world of a seed: everything that is outside of the process, and the lives that processes have in it.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use forebay_format::Formats;
+use forebay_model::ports::Clock;
+use forebay_model::position::Position;
+use forebay_model::{Revision, SegmentId};
+use forebay_sources::MemoryUpstream;
+use forebay_sources::memory::Fault;
+
+use super::check;
+use super::clock::SimClock;
+use super::faults::{Acknowledged, Chaos, SimRandom, Weather};
+use super::process::{End, Life, is_allowed, live, maintain};
+use super::rule::{Config, SimDecoding};
+use super::scenario::{Action, Scenario, Shape};
+use super::storage::Storage;
+
+/// Everything that outlives a process.
+pub(crate) struct World {
+    pub(crate) clock: Arc<SimClock>,
+    pub(crate) chaos: Arc<Chaos>,
+    pub(crate) random: Arc<SimRandom>,
+    pub(crate) upstream: MemoryUpstream,
+    pub(crate) storage: Box<dyn Storage>,
+    pub(crate) decoding: Arc<SimDecoding>,
+    pub(crate) widen_max_bytes: u64,
+    scenario: Mutex<Scenario>,
+    /// By id, the configs of all revisions that were submitted.
+    revisions: Mutex<BTreeMap<String, Config>>,
+    /// Whether upstream removes what was acknowledged.
+    forgetful: bool,
+    acknowledgements: AtomicU64,
+}
+
+/// What came of a seed.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    /// What must never be, and was.
+    pub(crate) violations: Vec<String>,
+    /// What happened, where it was asked for.
+    pub(crate) trace: Vec<String>,
+    /// How many processes died.
+    pub(crate) deaths: u64,
+}
+
+/// Makes the stores of a world.
+pub(crate) type MakeStorage = fn(seed: u64, clock: &Arc<SimClock>, random: &Arc<SimRandom>) -> Box<dyn Storage>;
+
+/// Runs a seed: processes live and die, the last one lives on in fair weather; then everything is compared.
+pub(crate) fn run(seed: u64, verbose: bool, make: MakeStorage) -> Outcome {
+    let world = Arc::new(World::new(seed, verbose, make));
+    let mut deaths = 0;
+    let lives = world.number(1..5);
+    for _ in 0..lives {
+        world.between();
+        let life = Life { once: world.chance(40), actions: world.number(0..10) };
+        world.chaos.begin_life(world.weather());
+        let end = live(&world, life);
+        deaths += u64::from(matches!(end, End::Died));
+        if !is_allowed(&end) {
+            world.fail(format!("a process ended as none may: {end:?}"));
+        }
+        if !world.chaos.violations().is_empty() {
+            break;
+        }
+    }
+    if world.chaos.violations().is_empty() {
+        world.recover();
+    }
+    Outcome { violations: world.chaos.violations(), trace: world.chaos.trace(), deaths }
+}
+
+impl World {
+    fn new(seed: u64, verbose: bool, make: MakeStorage) -> Self {
+        let clock = SimClock::new();
+        let random = SimRandom::new(seed ^ 0x7261_6e64);
+        let mut scenario = Scenario::new(seed);
+        let formats = Formats::from_config(&serde_json::json!("json")).unwrap();
+        Self {
+            chaos: Chaos::new(seed ^ 0x6368_616f, Arc::clone(&clock), verbose),
+            upstream: MemoryUpstream::default(),
+            storage: make(seed, &clock, &random),
+            decoding: Arc::new(SimDecoding { formats, target: scenario.number(100..1200) }),
+            widen_max_bytes: if scenario.chance(80) { u64::MAX } else { 0 },
+            forgetful: scenario.chance(50),
+            scenario: Mutex::new(scenario),
+            revisions: Mutex::default(),
+            acknowledgements: AtomicU64::new(0),
+            random,
+            clock,
+        }
+    }
+
+    pub(crate) fn scenario(&self) -> MutexGuard<'_, Scenario> {
+        self.scenario.lock().unwrap()
+    }
+
+    pub(crate) fn number(&self, range: std::ops::Range<u64>) -> u64 {
+        self.scenario().number(range)
+    }
+
+    pub(crate) fn chance(&self, of_hundred: u32) -> bool {
+        self.scenario().chance(of_hundred)
+    }
+
+    /// Notes the config of a revision.
+    pub(crate) fn know(&self, revision: &Revision, config: Config) {
+        self.revisions.lock().unwrap().insert(revision.id().to_string(), config);
+    }
+
+    /// The config of a revision.
+    pub(crate) fn config(&self, revision: &str) -> Option<Config> {
+        self.revisions.lock().unwrap().get(revision).copied()
+    }
+
+    fn fail(&self, what: String) {
+        // The process that did it has ended; what it did counts.
+        self.chaos.begin_life(Weather::default());
+        self.chaos.violation(what);
+    }
+
+    /// Carries out an action of the world outside.
+    pub(crate) fn upstream(&self, action: Action) {
+        match action {
+            Action::Put { key, version, content, on_change } => {
+                self.upstream.put_as(&key, &version, content, on_change)
+            }
+            Action::Append { partition, values } => self.upstream.append(&partition, values),
+            Action::Spoil { key, open, times } => {
+                self.upstream.fail(&key, if open { Fault::Open } else { Fault::Read }, times);
+            }
+            Action::Submit { .. } | Action::Maintain { .. } | Action::Approve => {}
+        }
+    }
+
+    /// While no process runs.
+    fn between(&self) {
+        for _ in 0..self.number(0..4) {
+            let action = self.scenario().upstream();
+            self.chaos.note(|| format!("→  {action:?}"));
+            self.upstream(action);
+        }
+        let pause = self.number(0..4_000);
+        self.clock.advance(Duration::from_secs(pause));
+    }
+
+    fn weather(&self) -> Weather {
+        let mut scenario = self.scenario();
+        let failing = [0, 20, 80, 250][usize::try_from(scenario.number(0..4)).unwrap()];
+        let slow = [0, 100, 400][usize::try_from(scenario.number(0..3)).unwrap()];
+        let longest = 1 << scenario.number(2..11);
+        let crash_at = scenario.chance(65).then(|| scenario.number(1..longest));
+        Weather { failing, slow, crash_at }
+    }
+
+    /// The last processes: nothing goes wrong any more, so everything must come right.
+    fn recover(self: &Arc<Self>) {
+        self.scenario().heal();
+        for key in self.upstream.snapshot().objects.keys() {
+            self.upstream.fail(key, Fault::Read, 0);
+        }
+        let action = self.scenario().upstream();
+        self.chaos.note(|| format!("→  {action:?}"));
+        self.upstream(action);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let before = runtime.block_on(check::segments(self));
+        self.storage.ended(false);
+        for _ in 0..2 {
+            self.chaos.begin_life(Weather::default());
+            let end = live(self, Life { once: true, actions: 0 });
+            if !matches!(end, End::Finished(Ok(()))) {
+                return self.fail(format!("nothing goes wrong any more, and yet: {end:?}"));
+            }
+        }
+        self.chaos.begin_life(Weather::default());
+        for what in runtime.block_on(check::check(self, before)) {
+            self.chaos.violation(what);
+        }
+        if self.chaos.violations().is_empty() {
+            runtime.block_on(self.tidy(before));
+        }
+        self.storage.ended(false);
+    }
+
+    /// Maintenance changes no row, and leaves no staged file that is in no table.
+    async fn tidy(&self, before: u64) {
+        self.clock.advance(Duration::from_secs(3 * 3600));
+        let stores = self.storage.open().await.unwrap();
+        let tables: Vec<_> = self.scenario().pipelines.iter().flat_map(Shape::tables).collect();
+        for table in &tables {
+            if let Err(error) = maintain(&stores, self, table).await {
+                self.chaos.violation(format!("{table} is not maintained: {error}"));
+            }
+        }
+        for what in check::check(self, before).await {
+            self.chaos.violation(format!("after maintenance: {what}"));
+        }
+        for table in tables {
+            let there_is_one = stores.lake.table(&table).await.unwrap().is_some();
+            let staged = self.storage.staged(&table).await;
+            if there_is_one && !staged.is_empty() {
+                self.chaos.violation(format!("{table}: maintenance leaves {staged:?}"));
+            }
+        }
+    }
+}
+
+/// What was acknowledged must be safe; and a forgetful upstream forgets it.
+#[async_trait]
+impl Acknowledged for World {
+    async fn acknowledged(&self, landed: &[SegmentId]) {
+        let stores = self.storage.open().await.unwrap();
+        let often = self.acknowledgements.fetch_add(1, Ordering::SeqCst).is_multiple_of(8);
+        let journal = if often { stores.zone.journal_entries().await.unwrap() } else { Vec::new() };
+        let journalled: Vec<_> = journal.iter().flat_map(|entry| &entry.segments).map(|segment| &segment.id).collect();
+        for id in landed {
+            let Some(segment) = stores.ledger.segment(id).await.unwrap() else {
+                self.chaos.violation(format!("{id} is acknowledged, and the ledger does not list it"));
+                continue;
+            };
+            if stores.zone.list(&segment.object).await.unwrap().is_empty() {
+                self.chaos.violation(format!("{id} is acknowledged, and its object is not in the zone"));
+            }
+            if often && !journalled.contains(&id) {
+                self.chaos.violation(format!("{id} is acknowledged, and the journal does not have it"));
+            }
+            if self.forgetful {
+                self.forget(&segment.partition, &segment.first, segment.next.as_ref());
+            }
+        }
+    }
+}
+
+impl World {
+    fn forget(&self, partition: &forebay_model::Partition, first: &Position, next: Option<&Position>) {
+        let mut state = self.upstream.snapshot();
+        match (first, next) {
+            (Position::Object { key, version, range: _ }, _) => {
+                if state.objects.get(key).is_some_and(|object| object.version == *version) {
+                    state.objects.remove(key);
+                }
+            }
+            (Position::Ordered(first), Some(Position::Ordered(next))) => {
+                let place = |position: &forebay_model::OrderedPosition| position.number.as_usize();
+                if let Some(records) = state.partitions.get_mut(partition) {
+                    for record in &mut records[place(first)..place(next)] {
+                        record.value = Some("\"forgotten\"".into());
+                    }
+                }
+            }
+            (Position::Ordered(_), _) => {}
+        }
+        self.upstream.restore(state);
+    }
+}
+
+/// Time, as the ports want it.
+pub(crate) fn as_clock(clock: &Arc<SimClock>) -> Arc<dyn Clock> {
+    Arc::clone(clock) as Arc<dyn Clock>
+}
