@@ -236,10 +236,11 @@ pub(super) fn state_in_words(work: &Object) -> String {
             };
             let hint = if hint.is_empty() { String::new() } else { format!("; hint: {hint}") };
             format!(
-                "failed {} at {}: {}{hint}; {retry}",
+                "{} at {}: {}{hint}; {retry}",
                 match number(work, "attempts") {
-                    1 => "once".to_owned(),
-                    times => format!("{times} times"),
+                    0 => "put back".to_owned(),
+                    1 => "failed once".to_owned(),
+                    times => format!("failed {times} times"),
                 },
                 moment(work, "failed_at"),
                 first_line(text(work, "error_message")),

@@ -120,7 +120,7 @@ pub(super) async fn what_is_refined_again_replaces_its_rows(ledger: &dyn Ledger)
     ledger.import(&rebuilt(&[file], of_pipeline(1, loads, vec![again(segment.clone(), 1)]))).await.unwrap();
     let items = work(ledger, 100, &[], 10).await;
     assert_eq!(items.iter().map(|item| (&item.segment.id, item.generation)).collect::<Vec<_>>(), [(&segment, 1)]);
-    assert_eq!(ledger.tables_of(&pipeline(), &[segment.clone()]).await.unwrap(), [table("payments")]);
+    assert_eq!(ledger.tables_of(&pipeline(), std::slice::from_ref(&segment)).await.unwrap(), [table("payments")]);
     let mut second = refined(&segment, &[]);
     second.generation = 1;
     load_all(ledger, 2, &[second]).await;
