@@ -35,19 +35,18 @@ demo: build ## real card payments through a fraud rule into a table, in demo/
 test: guests ## everything that needs nothing but Rust
 	$(CARGO) test $(LOCKED) --workspace
 
-test-faults: guests ## faults at length: 200 rounds of SIGKILL (half an hour)
-	FOREBAY_KILL_ROUNDS=200 $(CARGO) test $(LOCKED) --workspace --test suite -- --nocapture whole::rounds
-
 test-services: guests ## other engines read every table that the tests leave (needs Python)
 	@tests/services/run
 
 # Each can be set: make test-faults SEEDS=1000
 SEEDS ?= 100000
 REAL_SEEDS ?= 300
+KILL_ROUNDS ?= 200
 
-test-faults: guests ## what make test does of faults, at length (an hour): seeds of the simulation
+test-faults: guests ## what make test does of faults, at length (an hour and more): seeds of the simulation, rounds of SIGKILL
 	FOREBAY_SEEDS=$(SEEDS) $(CARGO) test $(LOCKED) --workspace --test suite -- --nocapture simulation::many_seeds
 	FOREBAY_REAL_SEEDS=$(REAL_SEEDS) $(CARGO) test $(LOCKED) --workspace --test suite -- --nocapture simulation::real
+	FOREBAY_KILL_ROUNDS=$(KILL_ROUNDS) $(CARGO) test $(LOCKED) --workspace --test suite -- --nocapture whole::rounds
 
 check: setup ## format, lints, docs, unused and duplicate dependencies, licences
 	@scripts/check $(LOCKED)

@@ -53,7 +53,8 @@ pub(super) async fn status(global: &Global, config: Config, args: &StatusArgs) -
             "held": waiting.collect::<Vec<_>>(),
         }));
     }
-    let host = lake.stores().ledger.host().await?.map(|holder| json!({ "process": holder.process, "since": holder.since }));
+    let host =
+        lake.stores().ledger.host().await?.map(|holder| json!({ "process": holder.process, "since": holder.since }));
     let status = json!({ "host": host, "streams": streams, "pipelines": pipelines });
     if global.json() {
         show::object(&status)?

@@ -17,7 +17,7 @@ use forebay_model::ids::WarehouseName;
 use forebay_model::ports::{LandingZone, Ledger, Warehouse};
 use forebay_model::{Error, Result, Timestamp};
 use forebay_pipeline::budget::Budget;
-use forebay_pipeline::intake::driver::{claim_zone};
+use forebay_pipeline::intake::driver::claim_zone;
 use forebay_pipeline::refine::bind::Warehouses;
 use forebay_pipeline::workers::Workers;
 use tokio::sync::mpsc;

@@ -325,8 +325,6 @@ pub(super) fn lock(path: &Path) -> Result<Option<File>> {
     }
     Ok(None)
 }
-    }
-}
 
 /// The live process that has the lock.
 pub(super) fn holder(path: &Path) -> Result<Option<HostHolder>> {
