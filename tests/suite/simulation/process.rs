@@ -76,7 +76,9 @@ pub(crate) fn live(world: &Arc<World>, life: Life) -> End {
     }
     // All its memory goes; from here on none of its calls has an effect.
     chaos.die("the end");
+    let context = runtime.enter();
     drop(host);
+    drop(context);
     drop(runtime);
     world.clock.forget();
     world.storage.ended(died);
