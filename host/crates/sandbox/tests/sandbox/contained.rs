@@ -124,7 +124,7 @@ fn a_panic_says_where_in_the_guest() {
     process at evil/guest/src/behave.rs:_
     process at evil/guest/src/lib.rs:_
     _export_process_cabi<evil::Evil> at evil/guest/src/lib.rs:_
-    process at evil/guest/src/lib.rs:_
+    export_process at evil/guest/src/lib.rs:_
     ");
     assert_eq!(error.backtrace.first().map(String::as_str), own.first().copied(), "std's frames are left out");
 }
