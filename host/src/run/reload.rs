@@ -15,7 +15,7 @@ use super::difference::Difference;
 use super::progress::Progress;
 use super::watch::Watch;
 use super::{Host, check_tables};
-use crate::assemble;
+use crate::assemble::{self, Access};
 use crate::config::{self, Config};
 use crate::failpoint::failpoint;
 
@@ -153,7 +153,7 @@ impl Reloader {
     /// Opens the warehouses that are new, and checks that the tables of new pipelines are this ledger's.
     async fn open(&self, meant: &Config, difference: &Difference) -> Result<()> {
         for name in &difference.open_warehouses {
-            let warehouse = assemble::open_warehouse(meant, name).await?;
+            let warehouse = assemble::open_warehouse(meant, name, Access::Run).await?;
             self.host.add_warehouse(name.clone(), warehouse);
         }
         check_tables(meant, self.host.ledger.as_ref(), &self.host.warehouses()).await

@@ -4,6 +4,7 @@
 //! a zone that answers before it has synced is *ledger before sync*.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
@@ -17,8 +18,9 @@ use forebay_landing::MemoryZone;
 use forebay_ledger::{MemoryLedger, MemorySnapshot};
 use forebay_model::flow::RawRecords;
 use forebay_model::ports::{
-    Clock as _, CommittedLoad, JournalEntry, LandedObject, LandingZone, MaintainOptions, MaintainReport, ObjectEntry,
-    Random as _, SplitRule, StagedWriter, StagingRequest, TableInfo, Warehouse, ZoneIdentity,
+    Clock as _, CommittedLoad, Journal, JournalEntry, LandedObject, LandingZone, MaintainOptions, MaintainReport,
+    ObjectEntry, Random as _, SplitRule, StagedWriter, StagingRequest, TableHistory, TableInfo, Warehouse,
+    ZoneIdentity,
 };
 use forebay_model::segment::Compression;
 use forebay_model::{Load, LoadReceipt, Result, StagedFile, StreamName, Timestamp};
@@ -181,6 +183,22 @@ impl LandingZone for HastyZone {
         self.inner.journal_entries().await
     }
 
+    async fn read_journal(&self, newest: Option<usize>) -> Result<Journal> {
+        self.inner.read_journal(newest).await
+    }
+
+    async fn set_aside(&self, entry: &str) -> Result<()> {
+        self.inner.set_aside(entry).await
+    }
+
+    async fn journalled(&self) -> Result<BTreeSet<Uuid>> {
+        self.inner.journalled().await
+    }
+
+    async fn kept_in(&self, folder: &str) -> Result<Vec<String>> {
+        self.inner.kept_in(folder).await
+    }
+
     async fn identity(&self) -> Result<Option<ZoneIdentity>> {
         self.inner.identity().await
     }
@@ -306,6 +324,10 @@ impl<C: Change + Clone + 'static> Warehouse for ChangedLake<C> {
     async fn commit(&self, load: &Load) -> Result<LoadReceipt> {
         let load = self.commit.before_commit(&self.inner, load.clone())?;
         self.inner.commit(&load).await
+    }
+
+    async fn history(&self, table: &str) -> Result<Option<TableHistory>> {
+        self.inner.history(table).await
     }
 
     async fn committed(&self, table: &str, ledger: Uuid, pipeline: &str) -> Result<Option<CommittedLoad>> {

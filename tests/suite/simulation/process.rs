@@ -99,6 +99,10 @@ impl Executor for SimWorkers {
         });
         Ok(())
     }
+
+    fn execute_aside(&self, job: Job) -> Result<()> {
+        self.execute(job)
+    }
 }
 
 /// What a process has.
@@ -409,9 +413,10 @@ impl forebay_pipeline::refine::driver::Listener for Told {
                     ));
                 }
             }
+            Report::NotGrown { error, .. } => chaos.note(|| format!("   {pipeline}: not grown: {error}")),
             Report::NotBound { error, .. } => chaos.note(|| format!("   {pipeline}: not bound: {error}")),
             Report::Retrying { what, error, .. } => chaos.note(|| format!("   {pipeline}: again: {what}: {error}")),
-            Report::Serving { revision, schema_version } => {
+            Report::Serving { revision, number: _, schema_version } => {
                 chaos.note(|| format!("   {pipeline}: serving {} schema {schema_version}", revision.short()));
             }
             Report::Loaded { group, .. } => chaos.note(|| format!("   {pipeline}: load {} is done", group.number)),

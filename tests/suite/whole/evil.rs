@@ -4,8 +4,8 @@
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-use super::modules::guest;
 use super::seen::{PLAIN, check, steady};
+use super::strange_modules::guest;
 use super::support::Place;
 
 fn records(rows: u32) -> String {

@@ -1,25 +1,18 @@
 //! Modules, assets and configs that are wrong: each is refused with the way out, and what was active goes on.
 
 use std::path::PathBuf;
-use std::process::Command;
 use std::sync::OnceLock;
 
 use super::seen::{PLAIN, check};
-use super::support::{Place, fraud_wasm, payments};
+use super::support::{Place, cargo, fraud_wasm, payments};
 
 /// A component of `tests/evil/guest`: the misbehaving rule (`evil`), or one that no sandbox may load (`evil_network`, …).
 pub(super) fn guest(name: &str) -> PathBuf {
     static BUILT: OnceLock<()> = OnceLock::new();
     let target = fraud_wasm().ancestors().nth(3).unwrap().to_owned();
     BUILT.get_or_init(|| {
-        let arguments = "build --quiet -p evil --lib --examples --target wasm32-wasip2 --profile guest --target-dir";
-        let status = Command::new(env!("CARGO"))
-            .args(arguments.split(' '))
-            .arg(&target)
-            .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
-            .status()
-            .unwrap();
-        assert!(status.success());
+        let arguments = "build --quiet -p evil --lib --examples --target wasm32-wasip2 --profile guest";
+        cargo(&arguments.split(' ').collect::<Vec<_>>());
     });
     let folder = target.join("wasm32-wasip2/guest");
     match name {

@@ -14,7 +14,8 @@ fn profile_folder() -> PathBuf {
     exe.parent().and_then(Path::parent).unwrap().to_owned()
 }
 
-fn cargo(arguments: &[&str]) {
+/// Cargo at the workspace's root, into the folder that this was built in.
+pub(crate) fn cargo(arguments: &[&str]) {
     let target = profile_folder().parent().unwrap().to_owned();
     let mut command = Command::new(env!("CARGO"));
     // What `cargo test` tells its tests would make build scripts that read it run again, and all that hangs on them.

@@ -6,9 +6,7 @@ use std::ops::Range;
 use arrow_schema::SchemaRef;
 use forebay_model::ids::{Generation, PipelineName, SegmentId, StreamName, TableName};
 use forebay_model::load::{Load, LoadGroup, RefinedSegment};
-use forebay_model::ports::{
-    Advance, Landing, NewObject, NewSegment, ObjectState, RebuiltPipeline, SegmentFailure,
-};
+use forebay_model::ports::{Advance, Landing, NewObject, NewSegment, ObjectState, RebuiltPipeline, SegmentFailure};
 use forebay_model::position::{OrderedPosition, Position};
 use forebay_model::revision::{Revision, RevisionId};
 use forebay_model::schema::{SchemaVersion, StreamSchema};

@@ -20,6 +20,12 @@ pub trait Executor: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// Class bug, where nobody will run it.
     fn execute(&self, job: Job) -> Result<()>;
+
+    /// Takes a job that is to run beside the others, however many of them there are.
+    ///
+    /// # Errors
+    /// As for [`Executor::execute`].
+    fn execute_aside(&self, job: Job) -> Result<()>;
 }
 
 /// A pool of worker threads; they end when the last handle is dropped.
@@ -36,6 +42,12 @@ struct Threads(mpsc::Sender<Job>);
 impl Executor for Threads {
     fn execute(&self, job: Job) -> Result<()> {
         self.0.send(job).map_err(|_| Error::bug("the worker threads are gone"))
+    }
+
+    fn execute_aside(&self, job: Job) -> Result<()> {
+        // The answer comes by the job's own channel.
+        drop(tokio::task::spawn_blocking(job));
+        Ok(())
     }
 }
 
@@ -82,9 +94,7 @@ impl Workers {
     /// # Errors
     /// Those of the job; class bug where it panicked.
     pub async fn aside<T: Send + 'static>(&self, job: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-        let job = move || catch_unwind(AssertUnwindSafe(job)).unwrap_or_else(|panic| Err(panicked(panic.as_ref())));
-        let done = tokio::task::spawn_blocking(job).await;
-        done.map_err(|error| Error::bug("a thread dropped its job").with_source(error))?
+        answered(job, |job| self.executor.execute_aside(job)).await
     }
 
     /// Runs a job on a worker.
@@ -92,14 +102,21 @@ impl Workers {
     /// # Errors
     /// Those of the job; class bug where it panicked.
     pub async fn run<T: Send + 'static>(&self, job: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-        let (answer, answered) = oneshot::channel();
-        let job: Job = Box::new(move || {
-            // Nobody may wait for the answer any more.
-            drop(answer.send(caught_in(job)));
-        });
-        self.executor.execute(job)?;
-        answered.await.map_err(|_| Error::bug("a worker thread dropped its job"))?
+        answered(job, |job| self.executor.execute(job)).await
     }
+}
+
+/// The answer of a job, once it was run.
+async fn answered<T: Send + 'static>(
+    job: impl FnOnce() -> Result<T> + Send + 'static,
+    execute: impl FnOnce(Job) -> Result<()>,
+) -> Result<T> {
+    let (answer, answered) = oneshot::channel();
+    execute(Box::new(move || {
+        // Nobody may wait for the answer any more.
+        drop(answer.send(caught_in(job)));
+    }))?;
+    answered.await.map_err(|_| Error::bug("a worker thread dropped its job"))?
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use forebay_sandbox::Sandbox;
 use super::super::kept::{self, blocking};
 use super::super::listing::{self, now, number, text};
 use super::record::Place;
-use crate::assemble;
+use crate::assemble::{self, Access};
 use crate::config::PipelineConfig;
 use crate::query::Lake;
 
@@ -41,9 +41,9 @@ impl<'a> Again<'a> {
         let config = &lake.stores().config;
         let mut warehouses: BTreeMap<_, Arc<dyn Warehouse>> = BTreeMap::new();
         for name in config.warehouses.keys() {
-            warehouses.insert(name.clone(), assemble::open_warehouse(config, name).await?);
+            warehouses.insert(name.clone(), assemble::open_warehouse(config, name, Access::Read).await?);
         }
-        let (zone, sandbox) = (assemble::open_zone(config)?, assemble::open_sandbox(config)?);
+        let (zone, sandbox) = (assemble::open_zone(config, Access::Read)?, assemble::open_sandbox(config)?);
         Ok(Self { lake, zone, warehouses: Arc::new(warehouses), sandbox })
     }
 
@@ -73,6 +73,7 @@ impl<'a> Again<'a> {
         // What the tables are like says nothing of the steps.
         let surroundings = Surroundings {
             warehouses: Arc::clone(&self.warehouses),
+            ledger: stores.ledger.id(),
             tables: BTreeMap::new(),
             widen_max_bytes: crate::run::WIDEN_MAX_BYTES,
             now: now(),

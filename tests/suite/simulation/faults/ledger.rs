@@ -5,8 +5,8 @@ use async_trait::async_trait;
 use forebay_model::ids::{Digest, ModuleName, PipelineName, SegmentId, StreamName, TableName};
 use forebay_model::load::{LoadGroup, LoadReceipt};
 use forebay_model::ports::{
-    Deployment, DeploymentState, HeldChange, HostLease, JournalEntry, LandOutcome, Landing, Ledger, ModuleRecord,
-    ObjectState, RevisionRecord, SegmentFailure, WorkItem,
+    Deployment, DeploymentState, HeldChange, HostHolder, HostLease, JournalEntry, LandOutcome, Landing, Ledger,
+    ModuleRecord, ObjectState, Rebuilt, RevisionRecord, SegmentFailure, WorkItem,
 };
 use forebay_model::revision::{Revision, RevisionId};
 use forebay_model::schema::{SchemaVersion, StreamSchema};
@@ -35,6 +35,14 @@ impl Ledger for FaultyLedger {
 
     async fn lease_host(&self) -> Result<Option<Box<dyn HostLease>>> {
         self.chaos.call("ledger.lease_host", String::new, self.inner.lease_host()).await
+    }
+
+    async fn host(&self) -> Result<Option<HostHolder>> {
+        self.chaos.call("ledger.host", String::new, self.inner.host()).await
+    }
+
+    async fn import(&self, content: &Rebuilt) -> Result<()> {
+        self.chaos.call("ledger.import", String::new, self.inner.import(content)).await
     }
 
     async fn land(&self, landing: &Landing) -> Result<LandOutcome> {
@@ -134,6 +142,16 @@ impl Ledger for FaultyLedger {
                     )
                 },
                 self.inner.open_group(group),
+            )
+            .await
+    }
+
+    async fn withdraw_group(&self, pipeline: &PipelineName, number: u64, failures: &[SegmentFailure]) -> Result<()> {
+        self.chaos
+            .call(
+                "ledger.withdraw_group",
+                || format!("{pipeline} load {number}"),
+                self.inner.withdraw_group(pipeline, number, failures),
             )
             .await
     }

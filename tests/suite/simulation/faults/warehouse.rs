@@ -4,7 +4,7 @@ use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{DataType, Field};
 use async_trait::async_trait;
 use forebay_model::ports::{
-    CommittedLoad, MaintainOptions, MaintainReport, StagedWriter, StagingRequest, TableInfo, Warehouse,
+    CommittedLoad, MaintainOptions, MaintainReport, StagedWriter, StagingRequest, TableHistory, TableInfo, Warehouse,
 };
 use forebay_model::{Load, LoadReceipt, Result, StagedFile};
 use uuid::Uuid;
@@ -52,6 +52,10 @@ impl Warehouse for FaultyWarehouse {
             format!("{} load {} adds {files:?} removes {:?}", load.table, load.number, load.removes)
         };
         self.chaos.call("lake.commit", detail, self.inner.commit(load)).await
+    }
+
+    async fn history(&self, table: &str) -> Result<Option<TableHistory>> {
+        self.chaos.call("lake.history", || table.to_owned(), self.inner.history(table)).await
     }
 
     async fn committed(&self, table: &str, ledger: Uuid, pipeline: &str) -> Result<Option<CommittedLoad>> {

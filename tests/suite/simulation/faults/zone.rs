@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::ops::Range;
 use std::sync::Arc;
@@ -6,11 +7,12 @@ use arrow_array::RecordBatch;
 use async_trait::async_trait;
 use bytes::Bytes;
 use forebay_model::flow::RawRecords;
-use forebay_model::ports::{JournalEntry, LandedObject, LandingZone, ObjectEntry, SplitRule, ZoneIdentity};
+use forebay_model::ports::{Journal, JournalEntry, LandedObject, LandingZone, ObjectEntry, SplitRule, ZoneIdentity};
 use forebay_model::segment::Compression;
 use forebay_model::{Error, Result, StreamName, Timestamp};
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
+use uuid::Uuid;
 
 use super::Chaos;
 
@@ -65,6 +67,22 @@ impl LandingZone for FaultyZone {
 
     async fn journal_entries(&self) -> Result<Vec<JournalEntry>> {
         self.chaos.call("zone.journal_entries", String::new, self.inner.journal_entries()).await
+    }
+
+    async fn read_journal(&self, newest: Option<usize>) -> Result<Journal> {
+        self.chaos.call("zone.read_journal", String::new, self.inner.read_journal(newest)).await
+    }
+
+    async fn set_aside(&self, entry: &str) -> Result<()> {
+        self.chaos.call("zone.set_aside", || entry.to_owned(), self.inner.set_aside(entry)).await
+    }
+
+    async fn journalled(&self) -> Result<BTreeSet<Uuid>> {
+        self.chaos.call("zone.journalled", String::new, self.inner.journalled()).await
+    }
+
+    async fn kept_in(&self, folder: &str) -> Result<Vec<String>> {
+        self.chaos.call("zone.kept_in", || folder.to_owned(), self.inner.kept_in(folder)).await
     }
 
     async fn identity(&self) -> Result<Option<ZoneIdentity>> {

@@ -82,7 +82,7 @@ fn group(pipeline: &PipelineName, number: u64) -> Group {
         segments: Vec::new(),
         loads: Vec::new(),
     };
-    Group { group, loads: BTreeMap::new(), done: true }
+    Group { group, loads: BTreeMap::new(), done: true, withdrawn: false }
 }
 
 fn done(ledger: Uuid, pipeline: &PipelineName, load: &RebuiltLoad) -> (Load, Option<(LoadReceipt, Timestamp)>) {

@@ -188,6 +188,7 @@ impl Effect {
                 let table = table.clone();
                 Box::new(|error| Some(Event::Closed(table, Err(error))))
             }
+            Self::Withdraw { .. } => Box::new(|error| Some(Event::Withdrawn(Err(error)))),
             Self::NoteFailure(failure) => {
                 let segment = failure.segment.clone();
                 Box::new(|error| Some(Event::Noted(segment, Err(error))))

@@ -80,9 +80,9 @@ fn a_segment_that_waited_for_groups_which_came_to_nothing_is_refined() {
     let known = StreamSchema { version: 1, schema };
     step(Event::Start);
     step(Event::Recovered(Ok(Recovered { schema: Some(known), ..Recovered::default() })));
-    step(Event::Deployed(revision));
-    step(Event::Bound(2, Ok(BoundSummary { revision, schema_version: 1, tables: tables.clone() })));
-    step(Event::Bound(1, Ok(BoundSummary { revision, schema_version: 1, tables })));
+    step(Event::Deployed { revision, number: 1 });
+    step(Event::Bound(2, Ok(BoundSummary { revision, number: 1, schema_version: 1, tables: tables.clone() })));
+    step(Event::Bound(1, Ok(BoundSummary { revision, number: 1, schema_version: 1, tables })));
     step(Event::CaughtUp);
     let items: Vec<_> = ["a", "b", "c", "d"].map(item).into();
     step(Event::Worked(Ok(items.clone())));
