@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use forebay_model::{PipelineName, StreamName};
 use forebay_pipeline::intake;
-use forebay_pipeline::metrics::{PipelineMetrics, Stage, StreamMetrics};
+use forebay_pipeline::metrics::{PipelineMetrics, RuleMetrics, Stage, StreamMetrics};
 use forebay_pipeline::refine;
 use forebay_pipeline::refine::protocol::{Event, Report};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
@@ -218,6 +218,8 @@ struct PipelineSummary {
     rejects_table: String,
     /// Rows by table.
     rows: BTreeMap<String, u64>,
+    /// What the rules counted and observed.
+    rules: RuleMetrics,
     /// Seconds by stage, summed over threads.
     stage_seconds: BTreeMap<&'static str, f64>,
 }
@@ -309,6 +311,7 @@ impl PipelineSummary {
             rescued: metrics.rescued.get(),
             rejects_table,
             rows: metrics.rows.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            rules: metrics.rules.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             stage_seconds: stages.map(|stage| (stage.name(), metrics.clocks.seconds(*stage))).collect(),
         }
     }
@@ -336,6 +339,10 @@ impl PipelineSummary {
             thousands(self.filtered),
             thousands(self.rescued)
         );
+        if !self.rules.counters.is_empty() {
+            let counters = self.rules.counters.iter().map(|(name, sum)| format!("{name} {}", thousands(*sum)));
+            text.push_str(&format!(" · the rules counted {}", counters.collect::<Vec<_>>().join(", ")));
+        }
         if self.segments_failed > 0 {
             text.push_str(&format!(
                 " · {} failed and waiting: see `forebay status`",
@@ -362,6 +369,7 @@ mod tests {
             rescued: 0,
             rejects_table: "lake.refused".to_owned(),
             rows: rows.iter().map(|(table, rows)| ((*table).to_owned(), *rows)).collect(),
+            rules: RuleMetrics::default(),
             stage_seconds: BTreeMap::new(),
         }
     }
@@ -369,7 +377,7 @@ mod tests {
     #[test]
     fn a_summary_lands_once_and_tells_rejects_apart() {
         let landed = StreamSummary { objects: 1, segments: 1, bytes: 10, land_seconds: 0.0 };
-        let summary = Summary {
+        let mut summary = Summary {
             seconds: 2.0,
             streams: BTreeMap::from([("s".to_owned(), landed)]),
             pipelines: BTreeMap::from([
@@ -378,11 +386,15 @@ mod tests {
                 ("c".to_owned(), pipeline(1, 1, &[("lake.refused", 1)])),
             ]),
         };
+        if let Some(counting) = summary.pipelines.get_mut("b") {
+            counting.rules.count("flagged".to_owned(), 1_200);
+            counting.rules.count("odd".to_owned(), 3);
+        }
         assert_eq!(
             summary.text(),
             "landed 1 segment (10 B)\n\
              a: decoded 1 record · loaded 1 row to lake.a · filtered 0 · rejected 0 · rescued 0\n\
-             b: decoded 20,000 records · loaded 19,997 rows to lake.b, 7 to lake.c · filtered 0 · rejected 3 to lake.refused · rescued 0\n\
+             b: decoded 20,000 records · loaded 19,997 rows to lake.b, 7 to lake.c · filtered 0 · rejected 3 to lake.refused · rescued 0 · the rules counted flagged 1,200, odd 3\n\
              c: decoded 1 record · loaded nothing · filtered 0 · rejected 1 to lake.refused · rescued 0\n\
              2.00 s, 15 B/s\n"
         );

@@ -26,6 +26,16 @@ fn the_summary_says_what_was_done() {
 }
 
 #[test]
+fn what_a_rule_counts_is_told() {
+    let place = Place::new();
+    place.write("inbox/a.jsonl", &payments(0..1_000));
+    let told: serde_json::Value = serde_json::from_str(&place.run_well(&["run", "--once", "--json"])).unwrap();
+    let flagged = place.rows("lake.flagged_payments");
+    assert!(flagged > 0);
+    assert_eq!(told["pipelines"]["fraud"]["rules"]["counters"]["payments_flagged"], flagged);
+}
+
+#[test]
 fn one_host_a_ledger_and_others_may_read_and_ask() {
     let place = Place::new();
     let running = place.start();

@@ -7,7 +7,8 @@
 //! - the amount lies above `amount_above` and the country is blocked: reason `amount_in_blocked_country`.
 //!
 //! The blocked countries are the lines of the asset `blocked`, or else `blocked_countries` in the config. Routes: `scored` has
-//! every payment with all its columns and `score`, `reason`, `flagged`; `flagged` has the flagged ones alone.
+//! every payment with all its columns and `score`, `reason`, `flagged`; `flagged` has the flagged ones alone. The counter
+//! `payments_flagged` says how many there were.
 
 #![forbid(unsafe_code)]
 
@@ -16,7 +17,7 @@ use forebay_sdk::build::{Label, Mask, StringBuilder};
 use forebay_sdk::text::FastSet;
 use forebay_sdk::{
     Asset, AssetWant, Batch, BindError, ColumnNames, Columns, InputSchema, Output, Plan, Row, RuleError, Transform,
-    export,
+    count, export,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -122,6 +123,7 @@ impl Transform for Fraud {
         }
         let flags = Mask::from_fn(batch.rows(), |row| self.flags[row]);
         let flagged = flags.selection();
+        count("payments_flagged", flagged.len() as u64);
         output.emit_all("scored").column(&self.scores).column(&self.reasons).column(&flags).send()?;
         output.emit_rows("flagged", &flagged).pick(&self.scores).pick(&self.reasons).pick(&flags).send()
     }

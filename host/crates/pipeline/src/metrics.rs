@@ -3,6 +3,7 @@
 //! Counters only grow, and are read without stopping anything. Seconds of a stage are summed over threads: bytes over them
 //! is the stage's rate per core.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
@@ -129,15 +130,117 @@ pub struct PipelineMetrics {
     /// Batches in work now, of the record's way: for the progress of a segment that is large.
     pub records_in_work: Counter,
     /// Rows by table, of loads that are done.
-    pub rows: std::sync::Mutex<std::collections::BTreeMap<String, u64>>,
+    pub rows: std::sync::Mutex<BTreeMap<String, u64>>,
+    /// What its rules counted and observed.
+    pub rules: std::sync::Mutex<RuleMetrics>,
     /// Time.
     pub clocks: Clocks,
 }
 
+/// Names that are kept of each kind; a rule that makes up more of them would fill the memory.
+const MOST_NAMES: usize = 1024;
+
+/// What rules counted and observed in calls that returned. A segment that is refined again is counted again.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct RuleMetrics {
+    /// Sums by name.
+    pub counters: BTreeMap<String, u64>,
+    /// Observed values by name.
+    pub observed: BTreeMap<String, Observed>,
+}
+
+/// Values that a rule observed under one name.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Observed {
+    /// How many.
+    pub count: u64,
+    /// Their sum.
+    pub sum: f64,
+    /// The smallest.
+    pub min: f64,
+    /// The largest.
+    pub max: f64,
+}
+
+impl RuleMetrics {
+    /// Adds to a counter.
+    pub fn count(&mut self, name: String, delta: u64) {
+        if self.counters.len() < MOST_NAMES || self.counters.contains_key(&name) {
+            let sum = self.counters.entry(name).or_insert(0);
+            *sum = sum.saturating_add(delta);
+        }
+    }
+
+    /// Adds a value.
+    pub fn observe(&mut self, name: String, value: f64) {
+        self.merge(name, Observed { count: 1, sum: value, min: value, max: value });
+    }
+
+    fn merge(&mut self, name: String, more: Observed) {
+        if self.observed.len() >= MOST_NAMES && !self.observed.contains_key(&name) {
+            return;
+        }
+        let Observed { count, sum, min, max } = more;
+        self.observed
+            .entry(name)
+            .and_modify(|known| {
+                known.count += count;
+                known.sum += sum;
+                known.min = known.min.min(min);
+                known.max = known.max.max(max);
+            })
+            .or_insert(more);
+    }
+
+    /// Adds all of another's.
+    pub fn add(&mut self, more: Self) {
+        let Self { counters, observed } = more;
+        counters.into_iter().for_each(|(name, delta)| self.count(name, delta));
+        observed.into_iter().for_each(|(name, values)| self.merge(name, values));
+    }
+
+    /// Whether nothing was said.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.counters.is_empty() && self.observed.is_empty()
+    }
+}
+
 impl PipelineMetrics {
+    /// Adds what rules said of a segment.
+    pub fn add_rules(&self, said: RuleMetrics) {
+        if !said.is_empty() {
+            self.rules.lock().unwrap_or_else(std::sync::PoisonError::into_inner).add(said);
+        }
+    }
+
     /// Adds rows that a table has gained.
     pub fn add_rows(&self, table: &str, rows: u64) {
         let mut map = self.rows.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         *map.entry(table.to_owned()).or_insert(0) += rows;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_rules_say_is_summed_and_names_do_not_grow_without_end() {
+        let mut all = RuleMetrics::default();
+        for value in [3.0, -1.0, 2.0] {
+            let mut said = RuleMetrics::default();
+            said.count("seen".to_owned(), 2);
+            said.observe("amount".to_owned(), value);
+            all.add(said);
+        }
+        assert_eq!(all.counters["seen"], 6);
+        assert_eq!(all.observed["amount"], Observed { count: 3, sum: 4.0, min: -1.0, max: 3.0 });
+        for number in 0..2 * MOST_NAMES {
+            all.count(number.to_string(), 1);
+            all.observe(number.to_string(), 1.0);
+        }
+        all.count("seen".to_owned(), 1);
+        assert_eq!((all.counters.len(), all.observed.len(), all.counters["seen"]), (MOST_NAMES, MOST_NAMES, 7));
     }
 }

@@ -11,7 +11,9 @@ use arrow_buffer::BooleanBuffer;
 use arrow_select::take::take;
 use forebay_model::flow::record_column;
 use forebay_model::plan::{InputSource, ResolvedColumn};
-use forebay_model::ports::{BatchInput, Emission, SegmentContext, Selection, TransformError, TransformFailure};
+use forebay_model::ports::{
+    BatchInput, Emission, SegmentContext, Selection, TransformError, TransformFailure, TransformOutput,
+};
 use forebay_model::reject::code;
 use forebay_model::{DecodedBatch, Error, Reject, RejectStage, Result, RouteBatch, SegmentCounts, TransformedBatch};
 
@@ -19,12 +21,26 @@ use super::bind::{BoundInput, BoundPipeline, BoundRoute, BoundStep, Leads};
 use super::bisect::{self, Part, Seat, SegmentAtFault};
 use super::rescue::has_member;
 use super::rows::{Rows, batch_of};
+use crate::metrics::RuleMetrics;
 
 /// The steps of one segment, each with its instance.
 pub struct Chain<'a> {
     bound: &'a BoundPipeline,
     seats: Vec<Seat<'a>>,
     object: &'a str,
+    /// What the rules counted and observed so far.
+    said: RuleMetrics,
+}
+
+/// What steps made of rows.
+#[derive(Default)]
+pub(super) struct Stepped {
+    /// Records that were refused; the first word on each counts.
+    pub(super) refusals: Vec<Refusal>,
+    /// Rows that leave, by where they lead.
+    pub(super) leaving: Vec<(usize, Rows)>,
+    /// What the rules counted and observed.
+    pub(super) said: RuleMetrics,
 }
 
 /// A reject before its raw text is looked up.
@@ -41,7 +57,13 @@ impl<'a> Chain<'a> {
     #[must_use]
     pub fn new(bound: &'a BoundPipeline, context: &'a SegmentContext, object: &'a str) -> Self {
         let seats = bound.steps.iter().map(|step| Seat::new(step.transform.as_ref(), context)).collect();
-        Self { bound, seats, object }
+        Self { bound, seats, object, said: RuleMetrics::default() }
+    }
+
+    /// What the rules counted and observed.
+    #[must_use]
+    pub fn said(self) -> RuleMetrics {
+        self.said
     }
 
     /// Applies all steps.
@@ -53,18 +75,19 @@ impl<'a> Chain<'a> {
         let DecodedBatch { first_record, records, numbers, batch, rescued, record_columns, raw, rejects } = decoded;
         let record_columns = record_columns.as_deref().cloned();
         let mut rows = Some(Rows { batch, numbers, rescued, record_columns });
-        let mut refusals = Vec::new();
-        let mut leaving: Vec<(usize, Rows)> = Vec::new();
+        let mut stepped = Stepped::default();
         match self.bound.direct {
-            Some(Leads::Target(target)) => leaving.extend(rows.take().map(|rows| (target, rows))),
+            Some(Leads::Target(target)) => stepped.leaving.extend(rows.take().map(|rows| (target, rows))),
             Some(Leads::Discard | Leads::Next) => {}
             None => {
                 for (step, seat) in self.bound.steps.iter().zip(&mut self.seats) {
                     let Some(input) = rows.take() else { break };
-                    rows = apply_step(step, seat, self.object, input, &mut refusals, &mut leaving)?;
+                    rows = apply_step(step, seat, self.object, input, &mut stepped)?;
                 }
             }
         }
+        let Stepped { refusals, leaving, said } = stepped;
+        self.said.add(said);
         let mut rejects = rejects;
         let decode_rejected: BTreeSet<u64> = rejects.iter().map(|reject| reject.record).collect();
         let mut rejected = BTreeSet::new();
@@ -79,7 +102,7 @@ impl<'a> Chain<'a> {
         }
         rejects.sort_by_key(|reject| reject.record);
         let routes = self.leave(leaving, &rejected)?;
-        let counts = count(first_record, records, &routes, rejects.len() as u64);
+        let counts = count(first_record, records, &routes, &rejects);
         Ok(TransformedBatch { routes, rejects, counts })
     }
 
@@ -126,28 +149,33 @@ impl<'a> Chain<'a> {
     }
 }
 
-fn count(first: u64, records: u32, routes: &[RouteBatch], rejected: u64) -> SegmentCounts {
-    let mut seen = vec![false; records as usize];
-    for number in routes.iter().flat_map(|route| &route.numbers) {
-        if let Some(seen) = usize::try_from(number.saturating_sub(first)).ok().and_then(|index| seen.get_mut(index)) {
-            *seen = true;
+/// Each number is counted on its own, so that they add up only where each record went one way.
+fn count(first: u64, records: u32, routes: &[RouteBatch], rejects: &[Reject]) -> SegmentCounts {
+    let mut went = vec![false; records as usize];
+    let mut mark = |number: u64| {
+        if let Some(went) = usize::try_from(number.saturating_sub(first)).ok().and_then(|index| went.get_mut(index)) {
+            return !std::mem::replace(went, true);
         }
+        false
+    };
+    let loaded = routes.iter().flat_map(|route| &route.numbers).filter(|number| mark(**number)).count() as u64;
+    for reject in rejects {
+        mark(reject.record);
     }
-    let loaded = seen.iter().filter(|seen| **seen).count() as u64;
-    let records = u64::from(records);
+    let filtered = went.iter().filter(|went| !**went).count() as u64;
     // What was rescued is known when the rows have met their tables.
-    SegmentCounts { records, loaded, filtered: records - loaded - rejected, rejected, rescued: 0 }
+    SegmentCounts { records: u64::from(records), loaded, filtered, rejected: rejects.len() as u64, rescued: 0 }
 }
 
-/// One step over some rows: what leads on is returned, what leaves is added to `leaving` by where it leads.
+/// One step over some rows: what leads on is returned, all else is added to `stepped`.
 pub(super) fn apply_step(
     step: &BoundStep,
     seat: &mut Seat<'_>,
     object: &str,
     rows: Rows,
-    refusals: &mut Vec<Refusal>,
-    leaving: &mut Vec<(usize, Rows)>,
+    stepped: &mut Stepped,
 ) -> Result<Option<Rows>> {
+    let Stepped { refusals, leaving, said } = stepped;
     let stage = RejectStage::Step(step.name.clone());
     let rows = require(step, rows, &stage, refusals)?;
     if rows.is_empty() {
@@ -167,7 +195,10 @@ pub(super) fn apply_step(
     }
     let mut by_route: Vec<Vec<Rows>> = step.routes.iter().map(|_| Vec::new()).collect();
     for Part { rows: range, output } in bisected.parts {
-        for refusal in output.refusals {
+        let TransformOutput { emissions, refusals: refused, counts, observations } = output;
+        counts.into_iter().for_each(|(name, delta)| said.count(name, delta));
+        observations.into_iter().for_each(|(name, value)| said.observe(name, value));
+        for refusal in refused {
             let Some(record) = rows.numbers.get(range.start + refusal.row as usize) else { continue };
             refusals.push(Refusal {
                 record: *record,
@@ -177,7 +208,7 @@ pub(super) fn apply_step(
                 retryable: refusal.retryable,
             });
         }
-        for emission in output.emissions {
+        for emission in emissions {
             if let (Some(route), Some(parts)) = (step.routes.get(emission.route), by_route.get_mut(emission.route)) {
                 parts.push(emitted(route, &rows, range.start, range.len(), emission)?);
             }

@@ -261,7 +261,7 @@ mod tests {
 
     #[test]
     fn a_slow_call_of_many_rows_is_not_tried_row_by_row() {
-        let (result, made) = run(100, |all| all.iter().any(|n| *n == 50).then_some(TransformFailure::Timeout));
+        let (result, made) = run(100, |all| all.contains(&50).then_some(TransformFailure::Timeout));
         assert!(matches!(result, Err(SegmentAtFault::Timeout { rows: 100, .. })));
         assert_eq!(made, 1);
         assert_eq!(run(1, |_| Some(TransformFailure::Timeout)).0.expect("alone").guilty.len(), 1);

@@ -102,6 +102,7 @@ pub fn refine(place: &Workplace, bound: &BoundPipeline, job: &SegmentJob) -> Res
         return Ok(SegmentOutcome::Evolves(evolution));
     }
     drop(decoder);
+    place.metrics.add_rules(chain.said());
     let staged = clocks.timed(Stage::Encode, || staging.finish())?;
     Ok(SegmentOutcome::Staged(Box::new(staged)))
 }

@@ -6,7 +6,7 @@
 use forebay_model::ports::{LandingZone, SegmentContext};
 use forebay_model::{LandedSegment, Result};
 
-use super::apply::apply_step;
+use super::apply::{Stepped, apply_step};
 use super::bind::{BoundPipeline, BoundStep, Leads, OUT};
 use super::bisect::Seat;
 use super::rows::Rows;
@@ -61,8 +61,9 @@ fn follow(bound: &BoundPipeline, context: &SegmentContext, object: &str, rows: R
         let Some(input) = rows.take() else { break };
         let watched = watched(step);
         let mut seat = Seat::new(watched.transform.as_ref(), context);
-        let (mut refusals, mut left) = (Vec::new(), Vec::new());
-        rows = apply_step(&watched, &mut seat, object, input, &mut refusals, &mut left)?;
+        let mut stepped = Stepped::default();
+        rows = apply_step(&watched, &mut seat, object, input, &mut stepped)?;
+        let Stepped { refusals, leaving: left, said: _ } = stepped;
         let names = &watched.transform.plan().routes;
         let mut selected: Vec<_> =
             left.iter().filter_map(|(route, _)| names.get(*route)).map(|route| route.name.clone()).collect();
