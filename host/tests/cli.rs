@@ -319,8 +319,8 @@ fn a_schema_that_cannot_grow_is_a_warning_and_what_is_new_is_rescued() {
     insta::assert_snapshot!("run-not-grown", warned.concat());
     let serving = log.iter().find(|line| line["message"] == "revision takes the next segments").unwrap();
     assert!(
-        serving["id"].is_string() && serving["revision"].is_null(),
-        "a number is a revision, a digest is an id: {serving}"
+        serving["revision"].is_u64() && serving["revision_id"].is_string(),
+        "people read the number, programs the digest: {serving}"
     );
     let rescued = forebay(folder.path(), &["query", "SELECT _forebay_rescued FROM lake.payments", "--format", "csv"]);
     assert!(rescued.contains("7.5"), "{rescued}");

@@ -53,8 +53,12 @@ pub(super) async fn status(global: &Global, config: Config, args: &StatusArgs) -
             "held": waiting.collect::<Vec<_>>(),
         }));
     }
-    let host =
-        lake.stores().ledger.host().await?.map(|holder| json!({ "process": holder.process, "since": holder.since }));
+    let host = lake
+        .stores()
+        .ledger
+        .host()
+        .await?
+        .map(|holder| json!({ "process": holder.process, "since": holder.since.to_string() }));
     let status = json!({ "host": host, "streams": streams, "pipelines": pipelines });
     if global.json() {
         show::object(&status)?
@@ -119,7 +123,7 @@ fn list<'a>(value: &'a Value, key: &str) -> impl Iterator<Item = &'a Object> {
 fn in_words(status: &Value) -> String {
     let mut lines = vec![match status.get("host").and_then(Value::as_object) {
         Some(host) => match host.get("process").and_then(Value::as_u64) {
-            Some(process) => format!("host: running, process {process}, since {}", text(host, "since")),
+            Some(process) => format!("host: running, process {process}, since {}", moment(host, "since")),
             None => "host: running".to_owned(),
         },
         None => "host: not running".to_owned(),

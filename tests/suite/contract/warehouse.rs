@@ -371,7 +371,7 @@ async fn another_ledger_is_fenced_and_another_pipeline_refused(world: &World) {
     let other = Load { ledger: Uuid::from_u128(2), ..a_load(1, "t", &schema, vec![], &[]) };
     assert_eq!(world.warehouse.commit(&other).await.unwrap_err().class(), ErrorClass::Fenced);
     let other = Load { pipeline: PipelineName::new("other").unwrap(), ..a_load(1, "t", &schema, vec![], &[]) };
-    assert_eq!(world.warehouse.commit(&other).await.unwrap_err().class(), ErrorClass::Operator);
+    assert_eq!(world.warehouse.commit(&other).await.unwrap_err().class(), ErrorClass::RejectRows);
     assert!(world.warehouse.committed("t", LEDGER, "other").await.unwrap().is_none());
 }
 
@@ -533,7 +533,7 @@ async fn a_type_that_changes_otherwise_is_refused(world: &World) {
     let other = world.schema(&fields);
     let load = a_load(2, "t", &other, world.stage("t", "2", &other, &[], 10), &[]);
     let error = world.warehouse.commit(&load).await.unwrap_err();
-    assert_eq!(error.class(), ErrorClass::Operator);
+    assert_eq!(error.class(), ErrorClass::RejectRows);
     assert!(error.to_string().contains("column id has type"), "{error}");
     assert_eq!(world.rows("t").await.num_rows(), 10);
 }
@@ -556,7 +556,7 @@ async fn columns_divide_the_files(world: &World) {
     let receipt = world.load(&Load { partition_by: vec![], ..a_load(2, "t", &schema, again, &["1"]) }).await;
     assert_eq!(receipt.rows_removed, 2400);
     let unpartitioned = a_load(3, "t", &schema, world.stage("t", "3", &schema, &[], 12), &[]);
-    assert_eq!(world.warehouse.commit(&unpartitioned).await.unwrap_err().class(), ErrorClass::Operator);
+    assert_eq!(world.warehouse.commit(&unpartitioned).await.unwrap_err().class(), ErrorClass::RejectRows);
     assert_eq!(world.rows("t").await.num_rows(), 12);
     world.keep("t").await;
     let nested = StagingRequest {
@@ -573,7 +573,7 @@ async fn a_staged_file_that_is_gone_is_told(world: &World) {
     let files = world.stage("t", "1", &schema, &[], 10);
     world.warehouse.discard("t", &files).await.unwrap();
     let error = world.warehouse.commit(&a_load(1, "t", &schema, files, &[])).await.unwrap_err();
-    assert_eq!(error.class(), ErrorClass::Operator);
+    assert_eq!(error.class(), ErrorClass::RejectRows);
     assert!(error.to_string().contains("is gone") && error.hint().is_some(), "{error}");
 }
 

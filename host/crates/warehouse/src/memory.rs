@@ -122,6 +122,10 @@ fn bug(error: arrow_schema::ArrowError) -> Error {
     Error::bug("rows in memory do not fit their table").with_source(error)
 }
 
+fn misused(table: &str, what: String) -> WarehouseError {
+    WarehouseError::Refused { table: table.to_owned(), what, hint: "see the documentation of the warehouse port" }
+}
+
 fn refused(table: &str, what: String) -> WarehouseError {
     WarehouseError::LoadRefused { table: table.to_owned(), what, hint: "see the documentation of the warehouse port" }
 }
@@ -276,7 +280,7 @@ impl Warehouse for MemoryWarehouse {
 
     fn stage(&self, request: StagingRequest) -> Result<Box<dyn StagedWriter>> {
         if let Some(what) = check_partitioning(&request.schema, &request.partition_by) {
-            return Err(refused(&request.table, what).into());
+            return Err(misused(&request.table, what).into());
         }
         Ok(Box::new(MemoryWriter { warehouse: self.clone(), request, parts: BTreeMap::new() }))
     }
@@ -340,7 +344,7 @@ impl Warehouse for MemoryWarehouse {
         let mut state = self.state();
         let next = state.files;
         let Some(found) = state.tables.get_mut(table) else {
-            return Err(refused(table, "there is no such table".into()).into());
+            return Err(misused(table, "there is no such table".into()).into());
         };
         let files_before = found.files.len() as u64;
         let compacted_bytes = found.files.values().map(|rows| rows.get_array_memory_size() as u64).sum();

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use arrow_schema::Schema;
 use forebay_model::ports::WorkItem;
 use forebay_model::schema::Evolution;
-use forebay_model::{Error, ErrorClass, Result, StreamSchema};
+use forebay_model::{Error, Result, StreamSchema};
 
 use super::group::BoundSummary;
-use super::protocol::{BindingId, Effect, Report, Wake};
+use super::protocol::{BindingId, Effect, Growth, Report, Wake};
 use super::state::{Queued, Refine};
 
 impl Refine {
@@ -95,18 +95,14 @@ impl Refine {
         }
     }
 
-    pub(super) fn on_grown(
-        &mut self,
-        id: BindingId,
-        result: Result<Option<(StreamSchema, BoundSummary)>>,
-        out: &mut Vec<Effect>,
-    ) {
+    pub(super) fn on_grown(&mut self, id: BindingId, result: Result<Growth>, out: &mut Vec<Effect>) {
         let current = self.making == Some(id);
         if current {
             self.making = None;
         }
         let accept_schema = match result {
-            Ok(Some((schema, summary))) => {
+            Ok(Growth::Done(schema, summary)) => {
+                self.attempts.remove(&Wake::Grow);
                 self.schema = Some(schema);
                 if current {
                     self.serve(id, summary, out);
@@ -117,25 +113,32 @@ impl Refine {
                 }
                 false
             }
-            Ok(None) => {
+            Ok(Growth::Behind) => {
                 out.push(Effect::DropBinding(id));
                 false
             }
-            Err(error) => {
+            Ok(Growth::Refused(error)) => {
                 out.push(Effect::DropBinding(id));
-                let retry = error.class() == ErrorClass::Retry;
-                if let (Some((revision, number)), false) = (self.revision, retry) {
+                if let Some((revision, number)) = self.revision {
                     let hint = error.hint().map(ToOwned::to_owned);
                     out.push(Effect::Report(Report::NotGrown { revision, number, error: error.chain(), hint }));
                 }
-                !retry
+                true
+            }
+            // Nothing is known of the schema: decoding under the one before would rescue what is no conflict.
+            Err(error) => {
+                out.push(Effect::DropBinding(id));
+                if current {
+                    self.again(Wake::Grow, "growing the schema", error, out);
+                }
+                return;
             }
         };
         self.requeue_growing(accept_schema);
     }
 
     /// Segments that waited for a schema are tried again, before all others.
-    fn requeue_growing(&mut self, accept_schema: bool) {
+    pub(super) fn requeue_growing(&mut self, accept_schema: bool) {
         for item in std::mem::take(&mut self.growing).into_iter().rev() {
             self.queue.push_front(Queued { item, accept_schema });
         }

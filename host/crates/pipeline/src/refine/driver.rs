@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use super::bind::{BoundPipeline, Materials, Surroundings, Warehouses, bind};
 use super::fit::TableState;
 use super::group::BoundSummary;
-use super::protocol::{BindingId, Effect, Event, Now, Recovered, RefineSettings, Report};
+use super::protocol::{BindingId, Effect, Event, Growth, Now, Recovered, RefineSettings, Report};
 use super::segment::{Workplace, refine};
 use super::state::Refine;
 use crate::budget::{Budget, WORKER_BYTES};
@@ -329,6 +329,16 @@ impl Driver {
 
     async fn bind(&self, materials: Arc<Materials>, schema: StreamSchema) -> Result<Arc<BoundPipeline>> {
         let surroundings = self.surroundings(&materials).await?;
+        self.bind_to(materials, schema, surroundings).await
+    }
+
+    /// Says what the rule and the tables say; nothing is asked of ledger or warehouse any more.
+    async fn bind_to(
+        &self,
+        materials: Arc<Materials>,
+        schema: StreamSchema,
+        surroundings: Surroundings,
+    ) -> Result<Arc<BoundPipeline>> {
         self.context.workers.aside(move || bind(&materials, &schema, &surroundings).map(Arc::new)).await
     }
 
@@ -400,13 +410,18 @@ impl Driver {
         revision: RevisionId,
         from: StreamSchema,
         evolution: Evolution,
-    ) -> Result<Option<(StreamSchema, BoundSummary)>> {
+    ) -> Result<Growth> {
         let ledger = &self.context.ledger;
         let pipeline = &self.context.pipeline;
         let materials = self.materials(revision)?;
         let wanted = StreamSchema { version: from.version + 1, schema: evolution.schema };
         // Bound before it is fixed: a schema that the rule refuses is not grown to.
-        let bound = self.bind(Arc::clone(&materials), wanted.clone()).await?;
+        let surroundings = self.surroundings(&materials).await?;
+        let bound = match self.bind_to(Arc::clone(&materials), wanted.clone(), surroundings).await {
+            Ok(bound) => bound,
+            Err(error) if error.class() == ErrorClass::Retry => return Err(error),
+            Err(error) => return Ok(Growth::Refused(error)),
+        };
         let known = (from.version > 0).then_some(from.version);
         let grown = ledger.evolve_schema(pipeline, known, &wanted.schema, self.context.clock.now()).await?;
         (self.context.failpoint)("after_growth");
@@ -414,7 +429,7 @@ impl Driver {
             Some(fixed) if fixed.version == wanted.version => (fixed, bound),
             Some(fixed) => (fixed.clone(), self.bind(materials, fixed).await?),
             None => {
-                let Some(newer) = ledger.schema(pipeline).await? else { return Ok(None) };
+                let Some(newer) = ledger.schema(pipeline).await? else { return Ok(Growth::Behind) };
                 (newer.clone(), self.bind(materials, newer).await?)
             }
         };
@@ -424,7 +439,7 @@ impl Driver {
             "schema grew"
         );
         let summary = self.adopt(id, bound).await?;
-        Ok(Some((schema, summary)))
+        Ok(Growth::Done(schema, summary))
     }
 
     async fn refine(

@@ -53,6 +53,8 @@ pub enum Wake {
     Recover,
     /// Infer.
     Infer,
+    /// Grow the schema.
+    Grow,
     /// Look whether the group in the making is old enough.
     Age,
     /// Find the tables of the next group.
@@ -91,8 +93,8 @@ pub enum Event {
     Inferred(Result<Option<StreamSchema>>),
     /// Answer to [`Effect::Bind`].
     Bound(BindingId, Result<BoundSummary>),
-    /// Answer to [`Effect::Grow`]; `None` where another was faster.
-    Grown(BindingId, Result<Option<(StreamSchema, BoundSummary)>>),
+    /// Answer to [`Effect::Grow`]; an error where it could not be tried.
+    Grown(BindingId, Result<Growth>),
     /// Answer to [`Effect::Refine`].
     Refined(SegmentId, Result<SegmentOutcome>),
     /// Answer to [`Effect::FindTables`].
@@ -117,6 +119,17 @@ pub enum Event {
     CaughtUp,
     /// Finish what is in work, and stop.
     Shutdown,
+}
+
+/// What came of a schema that was to grow.
+#[derive(Debug)]
+pub enum Growth {
+    /// It is fixed and bound.
+    Done(StreamSchema, BoundSummary),
+    /// Another was faster, and what it made is not known yet.
+    Behind,
+    /// The rule or a table refuses it: what is new is rescued.
+    Refused(Error),
 }
 
 /// What is to be done.

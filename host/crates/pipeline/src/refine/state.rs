@@ -316,6 +316,7 @@ impl Refine {
             }
             Wake::Recover => out.push(Effect::Recover),
             Wake::Infer => self.inferring = false,
+            Wake::Grow => self.requeue_growing(false),
             Wake::Age => {}
             Wake::Find => self.find_again(out),
             Wake::Open => self.open_again(out),

@@ -169,7 +169,7 @@ async fn a_table_that_others_made_is_left_alone() {
     std::fs::write(world.commit_file(0), log.replace("forebay.ledger", "other.owner")).unwrap();
     let again = world.open();
     let error = again.commit(&a_load(2, stage(&again, "2", 1), &[])).await.unwrap_err();
-    assert_eq!(error.class(), ErrorClass::Operator);
+    assert_eq!(error.class(), ErrorClass::RejectRows);
     assert!(error.to_string().contains("not made by forebay"), "{error}");
 }
 
