@@ -302,15 +302,14 @@ impl<'a> Column<'a> {
     /// [`crate::Kind::Str`].
     ///
     /// # Errors
-    /// As for [`Self::f64`]; and where the text is not UTF-8, which a host never sends.
+    /// As for [`Self::f64`].
     pub fn str(&self) -> Result<Strings<'a>, RuleError> {
         match self.data_type() {
             DataType::Utf8 => {
-                let text = simdutf8::basic::from_utf8(self.array.second.as_bytes())
-                    .map_err(|_| RuleError::new("a text column is not UTF-8"))?;
-                Ok(Strings { text, offsets: self.offsets(), nulls: self.nulls(), rows: self.len() })
+                let text = self.array.second.as_bytes();
+                Ok(Strings::new(text, self.offsets(), self.nulls(), self.len()))
             }
-            DataType::Null => Ok(Strings { text: "", offsets: self.offsets(), nulls: self.nulls(), rows: self.len() }),
+            DataType::Null => Ok(Strings::new(&[], self.offsets(), self.nulls(), self.len())),
             _ => self.refuse("text"),
         }
     }

@@ -10,6 +10,7 @@ mod orphans;
 mod panics;
 mod parts;
 mod recovery;
+mod refused_loads;
 mod reload;
 mod rounds;
 mod running;

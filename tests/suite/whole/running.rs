@@ -14,7 +14,7 @@ fn the_summary_says_what_was_done() {
     assert_eq!(
         lines[1],
         "fraud: decoded 1,003 records · loaded 1,001 rows to lake.payments, 101 to lake.flagged_payments · \
-         filtered 0 · rejected 2 to lake.fraud_rejects · rescued 0"
+         filtered 0 · rejected 2 to lake.fraud_rejects · rescued 0 · the rules counted payments_flagged 101"
     );
     let codes = place.query("SELECT code, raw FROM rejects.fraud ORDER BY code");
     assert_eq!(
@@ -23,6 +23,9 @@ fn the_summary_says_what_was_done() {
     );
     let failed = place.run(&["run", "--once", "--fail-on", "rejects"]);
     assert!(failed.status.success(), "nothing new was rejected");
+    place.write("inbox/c.jsonl", "{\"oops\n");
+    let failed = place.run(&["run", "--once", "--fail-on", "rejects"]);
+    assert_eq!(failed.status.code(), Some(1), "a record was rejected");
 }
 
 #[test]
