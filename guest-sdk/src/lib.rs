@@ -102,7 +102,8 @@
 //! - its tests: [`testing`]
 //!
 //! A panic in a rule is a trap: forebay splits the batch until the guilty row stands alone, rejects it with the panic's message, and
-//! loads every other row. A rule needs no `unsafe`; the SDK has some where the boundary's buffers are lent, and where it takes the host's word that text is UTF-8.
+//! loads every other row. A rule needs no `unsafe`; the SDK has some where the boundary's buffers are lent, and where it takes the
+//! host's word that text is UTF-8.
 
 // The derive names this crate by its name, in this crate's own tests too.
 extern crate self as forebay_sdk;
