@@ -28,7 +28,7 @@ pub use column::{ITEM, LOAD, LOADED_AT, RESCUED, ROW, SEGMENT};
 pub use error::{Error, ErrorClass, Result};
 pub use flow::{DecodedBatch, RawBatch, RawObject, RawRecord, RawRecords, RecordSpan, RouteBatch, TransformedBatch};
 pub use ids::{Digest, Generation, PipelineName, RouteName, SegmentId, StreamName, TableName};
-pub use load::{Load, LoadReceipt, LoadState, StagedFile};
+pub use load::{Load, LoadReceipt, StagedFile};
 pub use position::{OrderedPosition, Position};
 pub use reject::{Reject, RejectStage};
 pub use revision::{Revision, RevisionId};

@@ -33,18 +33,6 @@ pub struct StagedFile {
     pub statistics: String,
 }
 
-/// Whether a load is done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LoadState {
-    /// Written down; the warehouse may or may not have it.
-    Open,
-    /// The warehouse has it.
-    Done,
-    /// The warehouse refused it for good; its segments are refined again.
-    Withdrawn,
-}
-
 /// What to commit to one table, once.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Load {
