@@ -1,5 +1,7 @@
 //! Fast text: substring search that uses SIMD in the sandbox too, and sets and maps with a fast, fixed hash.
 
+mod short;
+
 /// Searches for one text many times: make it once in `new`, keep it in the rule.
 ///
 /// ```
@@ -8,20 +10,30 @@
 /// assert_eq!(finder.find("Googlebot/2.1"), Some(6));
 /// ```
 #[derive(Debug, Clone)]
-pub struct Finder(memchr::memmem::Finder<'static>);
+pub struct Finder {
+    needle: Box<[u8]>,
+    long: memchr::memmem::Finder<'static>,
+}
 
 impl Finder {
     /// A finder of `needle`.
     #[must_use]
     pub fn new(needle: &str) -> Self {
-        Self(memchr::memmem::Finder::new(needle.as_bytes()).into_owned())
+        let needle = Box::from(needle.as_bytes());
+        let long = memchr::memmem::Finder::new(&needle).into_owned();
+        Self { needle, long }
     }
 
     /// Where the needle first begins, in bytes.
     #[inline]
     #[must_use]
     pub fn find(&self, text: &str) -> Option<usize> {
-        self.0.find(text.as_bytes())
+        // What a native processor is asked for its abilities once, a module knows when it is compiled.
+        if cfg!(target_arch = "wasm32") && text.len() <= short::LONGEST && !self.needle.is_empty() {
+            short::find(&self.needle, text.as_bytes())
+        } else {
+            self.long.find(text.as_bytes())
+        }
     }
 
     /// Whether the needle is in `text`.

@@ -14,6 +14,7 @@ mod refused_loads;
 mod reload;
 mod rounds;
 mod running;
+mod search;
 mod seen;
 mod strange_modules;
 mod support;

@@ -9,7 +9,7 @@ use std::slice::Iter;
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
-use arrow_array::{Array, ArrayRef, ListArray, MapArray, StructArray, make_array};
+use arrow_array::{Array, ArrayRef, BinaryArray, ListArray, MapArray, StringArray, StructArray, make_array};
 use arrow_buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow_data::ArrayData;
 use arrow_schema::{DataType, Field, FieldRef, Fields, TimeUnit};
@@ -127,7 +127,8 @@ impl Reader<'_> {
         if first != 0 {
             return Err(format!("offsets begin at {first}, not at 0"));
         }
-        if !offsets.windows(2).fold(true, |ascend, pair| ascend & (pair[0] <= pair[1])) {
+        let ends = offsets.get(1..).unwrap_or_default();
+        if !offsets.iter().zip(ends).fold(true, |ascend, (start, end)| ascend & (start <= end)) {
             let at = offsets.windows(2).position(|pair| pair[0] > pair[1]).map_or(0, |at| at + 1);
             return Err(format!("offsets descend at {at}"));
         }
@@ -144,9 +145,11 @@ impl Reader<'_> {
     fn bytes(&mut self, data_type: &DataType, length: usize, nulls: Option<NullBuffer>) -> Result<ArrayRef, String> {
         let (offsets, last) = self.offsets(length)?;
         let values = self.exactly(last, "bytes (by its last offset)")?;
-        let text = values.clone();
-        build(data_type, length, nulls, vec![offsets.inner().inner().clone(), values])
-            .map_err(|reason| bad_text(&offsets, &text).unwrap_or(reason))
+        if *data_type == DataType::Binary {
+            return arrow(BinaryArray::try_new(offsets, values, nulls));
+        }
+        let (starts, text) = (offsets.clone(), values.clone());
+        arrow(StringArray::try_new(offsets, values, nulls)).map_err(|reason| bad_text(&starts, &text).unwrap_or(reason))
     }
 
     fn fixed(
