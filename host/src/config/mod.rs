@@ -147,14 +147,14 @@ pub(crate) struct HostConfig {
     pub(crate) commit: CommitConfig,
 }
 
-/// `[host.commit]`: a group of segments is committed as soon as one of these is reached.
+/// `[host.commit]`: a group of segments is committed as soon as one of these is reached, or nothing more waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct CommitConfig {
     /// Segments. Default: 64.
     pub(crate) max_segments: u32,
-    /// Bytes of staged files. Default: 128 MiB.
+    /// Bytes of the segments as they landed. Default: 128 MiB.
     pub(crate) max_bytes: u64,
-    /// How long the first of them has waited. Default: 1 s.
+    /// How long the first of them has waited for others that are there. Default: 1 s.
     pub(crate) max_age: Duration,
 }
 

@@ -16,5 +16,6 @@ mod rounds;
 mod running;
 mod search;
 mod seen;
+mod stopping;
 mod strange_modules;
 mod support;

@@ -281,10 +281,15 @@ impl Place {
 pub(crate) struct Running(Child);
 
 impl Running {
-    /// SIGTERM, and how it ended.
-    pub(crate) fn stop(mut self) -> std::process::ExitStatus {
+    /// SIGTERM.
+    pub(crate) fn terminate(&self) {
         let pid = self.0.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    }
+
+    /// SIGTERM, and how it ended.
+    pub(crate) fn stop(mut self) -> std::process::ExitStatus {
+        self.terminate();
         self.0.wait().unwrap()
     }
 
