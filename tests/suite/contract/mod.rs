@@ -2,7 +2,9 @@
 
 pub(crate) mod support;
 
+mod format;
 mod landing;
 pub(crate) mod ledger;
 mod source;
+mod transform;
 mod warehouse;

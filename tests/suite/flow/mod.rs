@@ -6,4 +6,4 @@ mod promises;
 mod recovery;
 mod schemas;
 mod swap;
-mod world;
+pub(crate) mod world;

@@ -47,6 +47,18 @@ pub(crate) struct NativeRule {
 #[derive(Debug)]
 struct NativeModule(NativeRule, Description);
 
+/// The rule as a module.
+pub(crate) fn native(rule: NativeRule) -> Arc<dyn Module> {
+    let description = Description {
+        name: forebay_model::ids::ModuleName::new("rule").unwrap(),
+        version: "0".to_owned(),
+        doc: String::new(),
+        config_schema: serde_json::json!({}),
+        assets: vec![],
+    };
+    Arc::new(NativeModule(rule, description))
+}
+
 #[derive(Debug)]
 struct NativeBound(Rule, Plan, SchemaRef);
 
@@ -307,17 +319,7 @@ impl World {
     pub(crate) async fn materials(&self) -> Result<Arc<Materials>> {
         let revision = self.revision();
         let record = self.ledger.record_revision(&revision, self.clock.now()).await?;
-        let describe = |rule: &NativeRule| -> Arc<dyn Module> {
-            let description = Description {
-                name: forebay_model::ids::ModuleName::new("rule").unwrap(),
-                version: "0".to_owned(),
-                doc: String::new(),
-                config_schema: serde_json::json!({}),
-                assets: vec![],
-            };
-            Arc::new(NativeModule(rule.clone(), description))
-        };
-        let modules: Vec<_> = self.rule.iter().map(describe).collect();
+        let modules: Vec<_> = self.rule.iter().cloned().map(native).collect();
         let assets: Vec<Assets> = modules.iter().map(|_| Assets::default()).collect();
         Ok(Arc::new(Materials { revision, number: record.number, modules, assets }))
     }

@@ -13,7 +13,7 @@ mod clock;
 mod faults;
 mod process;
 mod real;
-mod rule;
+pub(crate) mod rule;
 mod scenario;
 mod storage;
 mod world;

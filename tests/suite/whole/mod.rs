@@ -17,5 +17,5 @@ mod running;
 mod search;
 mod seen;
 mod stopping;
-mod strange_modules;
-mod support;
+pub(crate) mod strange_modules;
+pub(crate) mod support;

@@ -7,7 +7,7 @@ use super::seen::{PLAIN, check};
 use super::support::{Place, cargo, fraud_wasm, payments};
 
 /// A component of `tests/evil/guest`: the misbehaving rule (`evil`), or one that no sandbox may load (`evil_network`, …).
-pub(super) fn guest(name: &str) -> PathBuf {
+pub(crate) fn guest(name: &str) -> PathBuf {
     static BUILT: OnceLock<()> = OnceLock::new();
     let target = fraud_wasm().ancestors().nth(3).unwrap().to_owned();
     BUILT.get_or_init(|| {

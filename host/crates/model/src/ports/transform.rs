@@ -59,8 +59,9 @@ pub trait Module: Send + Sync + std::fmt::Debug {
     fn digest(&self) -> Digest;
     /// What it says of itself.
     fn description(&self) -> &Description;
-    /// Binds it to an input schema (without forebay's own columns). Calls the guest once; its plan is validated: columns
-    /// exist, types agree, names are unique. Errors are of class operator.
+    /// Binds it to an input schema (without forebay's own columns). Calls the guest once; its plan is validated: a column that
+    /// it passes is there, one that it reads is there or required (rows are rejected until the stream has it), types agree,
+    /// names are unique. Errors are of class operator.
     fn bind(&self, input: &SchemaRef, config: &serde_json::Value, assets: &Assets) -> Result<Arc<dyn BoundTransform>>;
 }
 
