@@ -6,10 +6,12 @@ mod kept;
 mod listing;
 mod logging;
 mod maintain;
+mod modules;
 mod plan;
 mod query;
 mod recover;
 mod rejects;
+mod revisions;
 mod run;
 mod schema;
 mod segments;
@@ -104,6 +106,8 @@ enum Work {
     Rejects(rejects::RejectsArgs),
     Why(why::WhyArgs),
     Schema(schema::SchemaArgs),
+    Modules(modules::ModulesArgs),
+    Revisions(revisions::RevisionsArgs),
     Maintain(maintain::MaintainArgs),
     Recover(recover::RecoverArgs),
 }
@@ -203,6 +207,8 @@ async fn dispatch(global: Global, work: Work, config: Config) -> anyhow::Result<
         Work::Rejects(args) => rejects::rejects(&global, config, args).await,
         Work::Why(args) => why::why(&global, config, &args).await,
         Work::Schema(args) => schema::schema(&global, config, args).await,
+        Work::Modules(args) => modules::modules(&global, config, args).await,
+        Work::Revisions(args) => revisions::revisions(&global, config, args).await,
         Work::Maintain(args) => maintain::maintain(&global, config, args).await,
         Work::Recover(args) => recover::recover(&global, &config, &args).await,
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use forebay_ledger::MemoryLedger;
 use forebay_model::flow::OnChange;
+use forebay_model::kept::KeptWithdrawal;
 use forebay_model::ports::{Journal, JournalEntry, Landing, Ledger, PastLoad, SegmentRows, Standing, TableHistory};
 use forebay_model::{Digest, ErrorClass, SegmentId, Timestamp};
 use forebay_pipeline::recover::{Damage, Found, Plan, plan};
@@ -88,6 +89,21 @@ async fn only_the_last_group_may_be_in_some_tables_and_not_in_others() {
     assert_eq!((of.last_number, of.loads.len()), (3, 3));
     let report = &plan.report.pipelines[0];
     assert_eq!((report.loaded, report.again, report.without_rows), (1, 2, 1));
+}
+
+#[tokio::test]
+async fn a_group_that_was_withdrawn_may_be_in_some_tables_and_not_in_others_too() {
+    let mut lost = Lost::new();
+    let a = lost.file(1, "a", "v1").await;
+    let b = lost.file(2, "b", "v1").await;
+    let c = lost.file(3, "c", "v1").await;
+    let d = lost.file(4, "d", "v1").await;
+    // Load 2 is done in one table and was refused by the other; of its segments c was loaded anew by load 3, a not yet.
+    lost.found.withdrawals.push(KeptWithdrawal::new(pipeline(), 2, vec![c.clone(), a.clone()]));
+    lost.table("scored", 4, &[(&a, 2), (&b, 1), (&c, 3), (&d, 4)]);
+    lost.table("flagged", 3, &[(&b, 1), (&c, 3)]);
+    let expected = BTreeMap::from([(a, "again"), (b, "loaded"), (c, "loaded"), (d, "again")]);
+    assert_eq!(standings(&lost.plan().unwrap()), expected);
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! Loads that their tables cannot take: refused before anything moves where that can be known, else taken back and made again.
 
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 
 use super::support::{CONFIG, Place, payments, texts};
@@ -55,33 +56,66 @@ fn a_table_that_is_divided_otherwise_or_another_pipelines_is_refused_before_anyt
     }
 }
 
+/// Runs until the process dies at a point.
+fn dies_at(place: &Place, point: &str) {
+    let output = place.command(&["run", "--once"]).env("FOREBAY_FAILPOINT", point).output().unwrap();
+    assert_eq!(output.status.signal(), Some(6), "{point} was not reached: {}", texts(&output).1);
+}
+
+/// A place with a group that is written down and of which these tables have lost their staged files: 500 payments, replaced by a
+/// version with 1,000 others.
+fn group_that_cannot_be_committed(tables: &[&str]) -> Place {
+    let place = Place::new();
+    place.write("inbox/a.jsonl", &payments(0..500));
+    place.run_well(&["run", "--once"]);
+    let before = staged(&place.path("warehouse"));
+    place.write("inbox/a.jsonl", &payments(200..1_200));
+    dies_at(&place, "after_open_group");
+    let of = |path: &Path| tables.iter().any(|table| path.starts_with(place.path("warehouse").join(table)));
+    let mut new = staged(&place.path("warehouse"));
+    new.retain(|path| !before.contains(path) && of(path));
+    assert_eq!(new.len(), tables.len());
+    new.into_iter().for_each(|path| std::fs::remove_file(path).unwrap());
+    place
+}
+
+/// The new version is in both tables, the old one in none.
+fn is_the_new_version(place: &Place) {
+    whole(place, 1_000);
+    assert_eq!(place.number("SELECT min(id) FROM lake.payments"), 200);
+    assert_eq!(
+        place.number("SELECT count(*) FROM lake.flagged_payments"),
+        place.number("SELECT count(*) FROM lake.payments WHERE flagged"),
+    );
+    place.adds_up();
+}
+
 #[test]
 fn a_load_whose_staged_file_is_gone_is_taken_back_and_made_again() {
     // Of one table, whose group the other table has by then, and of both.
     for tables in [&["flagged_payments"][..], &["payments", "flagged_payments"]] {
-        let place = Place::new();
-        place.write("inbox/a.jsonl", &payments(0..500));
-        place.run_well(&["run", "--once"]);
-        let before = staged(&place.path("warehouse"));
-        place.write("inbox/a.jsonl", &payments(200..1_200));
-        let output = place.command(&["run", "--once"]).env("FOREBAY_FAILPOINT", "after_open_group").output().unwrap();
-        assert!(!output.status.success(), "the point was not reached");
-        let of = |path: &Path| tables.iter().any(|table| path.starts_with(place.path("warehouse").join(table)));
-        let mut new = staged(&place.path("warehouse"));
-        new.retain(|path| !before.contains(path) && of(path));
-        assert_eq!(new.len(), tables.len());
-        for path in new {
-            std::fs::remove_file(path).unwrap();
-        }
+        let place = group_that_cannot_be_committed(tables);
         let output = place.run(&["run", "--once"]);
         let (_, told) = texts(&output);
         assert!(told.contains("is gone") && told.contains("are refined again"), "{told}");
         place.run_well(&["run", "--once"]);
-        whole(&place, 1_000);
-        assert_eq!(place.number("SELECT min(id) FROM lake.payments"), 200);
-        assert_eq!(
-            place.number("SELECT count(*) FROM lake.flagged_payments"),
-            place.number("SELECT count(*) FROM lake.payments WHERE flagged"),
-        );
+        is_the_new_version(&place);
+    }
+}
+
+#[test]
+fn whenever_the_process_dies_while_it_takes_a_load_back_the_load_is_made_again() {
+    for point in ["before_withdraw", "in_withdraw", "after_withdraw"] {
+        for ledger_is_lost in [false, true] {
+            let place = group_that_cannot_be_committed(&["flagged_payments"]);
+            dies_at(&place, point);
+            if ledger_is_lost {
+                place.remove_ledger();
+                place.run_well(&["recover"]);
+            }
+            place.run(&["run", "--once"]);
+            place.run_well(&["run", "--once"]);
+            is_the_new_version(&place);
+        }
     }
 }

@@ -1,16 +1,16 @@
-//! What is kept in the landing zone beside raw data, so that a ledger can be rebuilt: revisions and schemas. (Modules and assets
-//! are kept as they are, under their digests.) JSON with a version; a field that is not known is refused, not ignored.
+//! What is kept in the landing zone beside raw data, so that a ledger can be rebuilt: revisions, schemas and withdrawals. (Modules
+//! and assets are kept as they are, under their digests.) JSON with a version; a field that is not known is refused, not ignored.
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::ids::{Digest, ModuleName, PipelineName};
+use crate::ids::{Digest, ModuleName, PipelineName, SegmentId};
 use crate::revision::Revision;
 use crate::schema::StreamSchema;
 use crate::time::Timestamp;
 
-/// The version of both forms.
+/// The version of these forms.
 const VERSION: u32 = 1;
 
 /// A revision that was active once.
@@ -133,6 +133,63 @@ impl KeptSchema {
             Ok(kept)
         } else {
             Err(unreadable(name, "it holds another schema than its name says"))
+        }
+    }
+}
+
+/// A group of loads that was taken back, because a warehouse refused some of them for good. Others of it may be done, so of its
+/// segments some tables have rows and others lack them until they are loaded by a later group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeptWithdrawal {
+    /// The version of this form: 1.
+    pub version: u32,
+    /// The pipeline.
+    pub pipeline: PipelineName,
+    /// The number of the group's loads.
+    pub number: u64,
+    /// The group's segments, sorted.
+    pub segments: Vec<SegmentId>,
+}
+
+impl KeptWithdrawal {
+    /// The folder of kept things.
+    pub const FOLDER: &'static str = "withdrawals";
+
+    /// As it is kept.
+    #[must_use]
+    pub fn new(pipeline: PipelineName, number: u64, mut segments: Vec<SegmentId>) -> Self {
+        segments.sort();
+        Self { version: VERSION, pipeline, number, segments }
+    }
+
+    /// Its name among kept things. It holds a digest of the segments: a number may have been given twice where a ledger was put
+    /// back from a copy.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let segments: Vec<_> = self.segments.iter().map(SegmentId::as_str).collect();
+        let digest = Digest::of(segments.join("\n").as_bytes());
+        format!("{}/{}-{:012}-{}.json", Self::FOLDER, self.pipeline, self.number, digest.short())
+    }
+
+    /// Its bytes.
+    ///
+    /// # Errors
+    /// Class bug, where it is not JSON.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        write(self)
+    }
+
+    /// What was kept under a name.
+    ///
+    /// # Errors
+    /// Class operator, naming it, where it is damaged or newer.
+    pub fn read(name: &str, bytes: &[u8]) -> Result<Self> {
+        let kept: Self = read(name, bytes)?;
+        if kept.name() == name {
+            Ok(kept)
+        } else {
+            Err(unreadable(name, "it holds another withdrawal than its name says"))
         }
     }
 }

@@ -7,8 +7,9 @@
 //!   landing; a source goes on where the last journalled landing ended. A landing that the ledger had listed and that was not
 //!   journalled was not acknowledged either: its source delivers it again, from the same position, so under the same id.
 //! - A pipeline opens one group at a time. Where any of its tables has load *n*, every group below *n* is in every table: a
-//!   segment whose rows came with a lower load is loaded. Only the last group may have reached some of its tables and not
-//!   others, so its segments are refined again, and replace what there is of them in every table.
+//!   segment whose rows came with a lower load is loaded. Only the last group, and those that were withdrawn (which is kept in
+//!   the zone before it is done), may have reached some of their tables and not others, so their segments are refined again, and
+//!   replace what there is of them in every table, unless a group after the withdrawn one has loaded them.
 //! - A segment without rows was not refined, or all its records were filtered, or a later version of its object took its place.
 //!   The last is told by rows of the later version; in both other cases refining it (again) adds what is missing: nothing.
 //! - Rows of segments that the journal does not have are kept, and replaced when those segments land again.
@@ -24,7 +25,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use forebay_model::ids::WarehouseName;
-use forebay_model::kept::{KeptRevision, KeptSchema};
+use forebay_model::kept::{KeptRevision, KeptSchema, KeptWithdrawal};
 use forebay_model::ports::{Journal, LandingZone, TableHistory, Warehouse};
 use forebay_model::{PipelineName, Result, StreamName, TableName};
 use uuid::Uuid;
@@ -46,6 +47,8 @@ pub struct Found {
     pub revisions: Vec<KeptRevision>,
     /// Schemas that were kept.
     pub schemas: Vec<KeptSchema>,
+    /// Withdrawals that were kept.
+    pub withdrawals: Vec<KeptWithdrawal>,
     /// The pipelines of the config, and what they read.
     pub streams: BTreeMap<PipelineName, StreamName>,
 }
@@ -74,6 +77,11 @@ pub async fn gather(
     for name in zone.kept_in(KeptSchema::FOLDER).await? {
         if let Some(bytes) = zone.kept(&name).await? {
             found.schemas.push(KeptSchema::read(&name, &bytes)?);
+        }
+    }
+    for name in zone.kept_in(KeptWithdrawal::FOLDER).await? {
+        if let Some(bytes) = zone.kept(&name).await? {
+            found.withdrawals.push(KeptWithdrawal::read(&name, &bytes)?);
         }
     }
     for (name, warehouse) in warehouses {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use forebay_model::flow::OnChange;
-use forebay_model::kept::{KeptModule, KeptRevision, KeptSchema};
+use forebay_model::kept::{KeptModule, KeptRevision, KeptSchema, KeptWithdrawal};
 use forebay_model::ports::{
     DamagedEntry, Landing, ModuleRecord, PastLoad, Rebuilt, RebuiltLoad, RebuiltPipeline, RebuiltSegment,
     RevisionRecord, SegmentRows, Standing, TableHistory,
@@ -101,7 +101,7 @@ pub struct PipelineReport {
 /// Class operator, with what to do: there is nothing to rebuild from, or the journal lacks something that it must have.
 /// Class fenced: the journal is of more than one ledger.
 pub fn plan(found: Found, damage: Damage, now: Timestamp) -> Result<Plan> {
-    let Found { identity, journal, objects, tables, revisions, schemas, streams } = found;
+    let Found { identity, journal, objects, tables, revisions, schemas, withdrawals, streams } = found;
     let ledger = identify(identity, journal.entries.iter().map(|entry| entry.ledger), tables.values())?;
     refuse_damage(&journal.damaged, damage)?;
     let Landed { landings, partitions, gaps } = in_order(journal.entries);
@@ -125,6 +125,9 @@ pub fn plan(found: Found, damage: Damage, now: Timestamp) -> Result<Plan> {
     }
     for kept in schemas {
         parts.entry(kept.pipeline.clone()).or_default().schemas.push(kept);
+    }
+    for kept in withdrawals {
+        parts.entry(kept.pipeline.clone()).or_default().withdrawals.push(kept);
     }
     let mut content = Rebuilt { landings, partitions, ..Rebuilt::default() };
     let mut report = Report {
@@ -247,6 +250,7 @@ struct Parts {
     tables: Vec<(TableName, TableHistory)>,
     revisions: Vec<KeptRevision>,
     schemas: Vec<KeptSchema>,
+    withdrawals: Vec<KeptWithdrawal>,
 }
 
 impl Parts {
@@ -269,7 +273,7 @@ impl Parts {
     ) -> (RebuiltPipeline, PipelineReport) {
         let last_number = self.last_number();
         let loads = self.loads(now);
-        let segments = standings(&self.rows(), last_number, listing, now, &loads);
+        let segments = standings(&self.rows(), last_number, &self.withdrawn(), listing, now, &loads);
         let revisions = numbered(self.revisions);
         let last_load = loads.iter().filter(|load| !load.id.is_nil()).max_by_key(|load| load.number);
         let active = last_load
@@ -290,7 +294,19 @@ impl Parts {
         (RebuiltPipeline { pipeline, last_number, loads, segments, schemas, revisions, active }, report)
     }
 
-    /// The highest number that a table has. All groups below it are in all tables.
+    /// For each segment of a group that was withdrawn, the last such group.
+    fn withdrawn(&self) -> BTreeMap<SegmentId, u64> {
+        let mut found: BTreeMap<SegmentId, u64> = BTreeMap::new();
+        for KeptWithdrawal { version: _, pipeline: _, number, segments } in &self.withdrawals {
+            for segment in segments {
+                let last = found.entry(segment.clone()).or_insert(*number);
+                *last = (*last).max(*number);
+            }
+        }
+        found
+    }
+
+    /// The highest number that a table has. All groups below it are in all tables, but for those that were withdrawn.
     fn last_number(&self) -> u64 {
         let of = |history: &TableHistory| history.rows.iter().map(|rows| rows.load).chain(history.last).max();
         self.tables.iter().filter_map(|(_, history)| of(history)).max().unwrap_or(0)
@@ -344,6 +360,7 @@ impl Parts {
 fn standings(
     rows: &BTreeMap<SegmentId, u64>,
     last_number: u64,
+    withdrawn: &BTreeMap<SegmentId, u64>,
     listing: &Listing,
     now: Timestamp,
     loads: &[RebuiltLoad],
@@ -353,6 +370,10 @@ fn standings(
     for (segment, load) in rows {
         let standing = if !listing.segments.contains_key(segment) {
             again("the ledger was rebuilt from a journal that does not have its landing")
+        } else if withdrawn.get(segment).is_some_and(|number| load <= number) {
+            again(&format!(
+                "the ledger was rebuilt, and load {load} may be in some tables and not in others: it was withdrawn"
+            ))
         } else if *load < last_number {
             Standing::Loaded
         } else {

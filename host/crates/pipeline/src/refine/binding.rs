@@ -8,10 +8,10 @@ use std::sync::Arc;
 use arrow_schema::Schema;
 use forebay_model::ports::WorkItem;
 use forebay_model::schema::Evolution;
-use forebay_model::{Error, Result, StreamSchema};
+use forebay_model::{Error, ErrorClass, Result, StreamSchema};
 
 use super::group::BoundSummary;
-use super::protocol::{BindingId, Effect, Growth, Report, Wake};
+use super::protocol::{Binding, BindingId, Effect, Growth, Now, Report, Wake};
 use super::state::{Queued, Refine};
 
 impl Refine {
@@ -46,7 +46,7 @@ impl Refine {
         }
     }
 
-    pub(super) fn on_bound(&mut self, id: BindingId, result: Result<BoundSummary>, out: &mut Vec<Effect>) {
+    pub(super) fn on_bound(&mut self, id: BindingId, result: Result<Binding>, out: &mut Vec<Effect>) {
         if self.making != Some(id) {
             // A newer revision came in between.
             out.push(Effect::DropBinding(id));
@@ -55,16 +55,27 @@ impl Refine {
         self.making = None;
         self.requeue_growing(false);
         match result {
-            Ok(summary) => {
+            Ok(Binding::Done(summary)) => {
+                self.attempts.remove(&Wake::Bind);
                 if std::mem::take(&mut self.awaited) {
                     out.push(Effect::RetryFailed);
                     self.retrying += 1;
                 }
                 self.serve(id, summary, out);
             }
-            Err(error) => {
+            Ok(Binding::Refused(error)) => {
                 out.push(Effect::DropBinding(id));
                 self.not_bound(error, out);
+            }
+            Err(error) => {
+                out.push(Effect::DropBinding(id));
+                match error.class() {
+                    // A store that cannot be asked now says nothing about the revision.
+                    ErrorClass::Retry | ErrorClass::Operator | ErrorClass::Fenced => {
+                        self.again(Wake::Bind, "binding the revision", error, out);
+                    }
+                    ErrorClass::RejectRows | ErrorClass::Bug => self.not_bound(error, out),
+                }
             }
         }
     }
@@ -82,6 +93,7 @@ impl Refine {
     }
 
     fn not_bound(&mut self, error: Error, out: &mut Vec<Effect>) {
+        self.attempts.remove(&Wake::Bind);
         if let Some((revision, number)) = self.revision {
             out.push(Effect::Report(Report::NotBound {
                 revision,
@@ -95,7 +107,7 @@ impl Refine {
         }
     }
 
-    pub(super) fn on_grown(&mut self, id: BindingId, result: Result<Growth>, out: &mut Vec<Effect>) {
+    pub(super) fn on_grown(&mut self, now: Now<'_>, id: BindingId, result: Result<Growth>, out: &mut Vec<Effect>) {
         let current = self.making == Some(id);
         if current {
             self.making = None;
@@ -122,6 +134,14 @@ impl Refine {
                 if let Some((revision, number)) = self.revision {
                     let hint = error.hint().map(ToOwned::to_owned);
                     out.push(Effect::Report(Report::NotGrown { revision, number, error: error.chain(), hint }));
+                }
+                if self.schema.as_ref().is_some_and(|schema| schema.version == 0) {
+                    // There is no schema before this one that rows could load under: the first that has a field is refused.
+                    let binding = self.serving.unwrap_or(id);
+                    for item in std::mem::take(&mut self.growing) {
+                        self.fail(now, binding, &item, &error, out);
+                    }
+                    return;
                 }
                 true
             }

@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use forebay_model::kept::KeptSchema;
-use forebay_model::ports::{Clock, Ledger, Random, WorkItem};
+use forebay_model::kept::{KeptSchema, KeptWithdrawal};
+use forebay_model::ports::{Clock, Ledger, Random, SegmentFailure, WorkItem};
 use forebay_model::schema::Evolution;
 use forebay_model::{Error, ErrorClass, Load, PipelineName, Result, RevisionId, StreamName, StreamSchema, TableName};
 use tokio::sync::mpsc;
@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use super::bind::{BoundPipeline, Materials, Surroundings, Warehouses, bind};
 use super::fit::TableState;
 use super::group::BoundSummary;
-use super::protocol::{BindingId, Effect, Event, Growth, Now, Recovered, RefineSettings, Report};
+use super::protocol::{Binding, BindingId, Effect, Event, Growth, Now, Recovered, RefineSettings, Report};
 use super::segment::{Workplace, refine};
 use super::state::Refine;
 use crate::budget::{Budget, WORKER_BYTES};
@@ -244,7 +244,8 @@ impl Driver {
             }
             Effect::Withdraw { number, failures, loads } => {
                 (context.failpoint)("before_withdraw");
-                let withdrawn = self.timed(ledger.withdraw_group(pipeline, number, &failures)).await;
+                let withdrawn = self.withdraw(number, &failures).await;
+                (context.failpoint)("after_withdraw");
                 if withdrawn.is_ok() {
                     self.forget(loads).await;
                 }
@@ -254,11 +255,7 @@ impl Driver {
                 let segment = failure.segment.clone();
                 Some(Event::Noted(segment, ledger.fail(pipeline, &failure).await))
             }
-            Effect::RetryFailed => {
-                // A failure here only delays: failed segments are offered again by the next revision or start.
-                drop(ledger.retry_failed(pipeline).await);
-                Some(Event::Retried)
-            }
+            Effect::RetryFailed => Some(Event::Retried(ledger.retry_failed(pipeline).await.map(drop))),
             Effect::WakeAfter(wake, pause) => {
                 context.clock.sleep(pause).await;
                 Some(Event::Woke(wake))
@@ -364,9 +361,15 @@ impl Driver {
         })
     }
 
-    async fn bind_as(&self, id: BindingId, revision: RevisionId, schema: StreamSchema) -> Result<BoundSummary> {
-        let bound = self.bind(self.materials(revision)?, schema).await?;
-        self.adopt(id, bound).await
+    /// What the rule and the tables say is an answer; an error is of what had to be asked or kept for it.
+    async fn bind_as(&self, id: BindingId, revision: RevisionId, schema: StreamSchema) -> Result<Binding> {
+        let materials = self.materials(revision)?;
+        let surroundings = self.surroundings(&materials).await?;
+        match self.bind_to(materials, schema, surroundings).await {
+            Ok(bound) => self.adopt(id, bound).await.map(Binding::Done),
+            Err(error) if error.class() == ErrorClass::Retry => Err(error),
+            Err(error) => Ok(Binding::Refused(error)),
+        }
     }
 
     async fn adopt(&self, id: BindingId, bound: Arc<BoundPipeline>) -> Result<BoundSummary> {
@@ -462,6 +465,16 @@ impl Driver {
                 outcome
             })
             .await
+    }
+
+    /// First it is kept beside the raw data: some tables may have the group, and a ledger that is rebuilt could not tell.
+    async fn withdraw(&self, number: u64, failures: &[SegmentFailure]) -> Result<()> {
+        let PipelineContext { pipeline, ledger, .. } = &self.context;
+        let segments = failures.iter().map(|failure| failure.segment.clone()).collect();
+        let kept = KeptWithdrawal::new(pipeline.clone(), number, segments);
+        self.context.place.zone.keep(&kept.name(), kept.to_bytes()?.into()).await?;
+        (self.context.failpoint)("in_withdraw");
+        self.timed(ledger.withdraw_group(pipeline, number, failures)).await
     }
 
     /// Loads that will never be: their files go, and what they would have made of their tables is expected no more.

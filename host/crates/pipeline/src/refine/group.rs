@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use arrow_schema::{Schema, SchemaRef};
 use forebay_model::load::LoadGroup;
 use forebay_model::ports::{Random, WorkItem};
-use forebay_model::{Load, PipelineName, RevisionId, SegmentId, StagedFile, TableName, Timestamp};
+use forebay_model::{ErrorClass, Load, PipelineName, RevisionId, SegmentId, StagedFile, TableName, Timestamp};
 use uuid::Uuid;
 
 use super::segment::StagedSegment;
@@ -38,8 +38,8 @@ pub struct Group {
     pub running: BTreeMap<SegmentId, WorkItem>,
     /// Segments that are done.
     pub staged: Vec<(WorkItem, StagedSegment)>,
-    /// The `replaces` of segments that failed: all of such an object load together, or none.
-    pub spoiled: Vec<Vec<SegmentId>>,
+    /// The `replaces` of segments that failed, and why: all of such an object load together, or none.
+    pub spoiled: Vec<(Vec<SegmentId>, ErrorClass)>,
 }
 
 /// A settled group: what loads, and what does not after all.
@@ -47,8 +47,8 @@ pub struct Group {
 pub struct Settled {
     /// These load.
     pub staged: Vec<(WorkItem, StagedSegment)>,
-    /// Other segments of their object failed: these wait with them.
-    pub held_back: Vec<(WorkItem, StagedSegment)>,
+    /// Other segments of their object failed, for a reason of this class: these wait with them.
+    pub held_back: Vec<(WorkItem, StagedSegment, ErrorClass)>,
     /// A newer version of their object is in the group: they are superseded.
     pub superseded: Vec<StagedSegment>,
 }
@@ -80,6 +80,13 @@ impl Group {
         !replaces.is_empty() && (self.running.values().any(of) || self.staged.iter().any(|(other, _)| of(other)))
     }
 
+    /// Why other segments of its object failed, where any did: for a reason that does not go away by itself before one that does.
+    fn spoils(&self, item: &WorkItem) -> Option<ErrorClass> {
+        let replaces = &item.segment.replaces;
+        let of_object = self.spoiled.iter().filter(|(other, _)| !replaces.is_empty() && other == replaces);
+        of_object.map(|(_, class)| *class).min_by_key(|class| *class == ErrorClass::Retry)
+    }
+
     /// Sorts out what loads.
     #[must_use]
     pub fn settle(&mut self) -> Settled {
@@ -89,8 +96,8 @@ impl Group {
         for (item, staged) in std::mem::take(&mut self.staged) {
             if superseded.contains(&item.segment.id) {
                 settled.superseded.push(staged);
-            } else if !item.segment.replaces.is_empty() && self.spoiled.contains(&item.segment.replaces) {
-                settled.held_back.push((item, staged));
+            } else if let Some(class) = self.spoils(&item) {
+                settled.held_back.push((item, staged, class));
             } else {
                 settled.staged.push((item, staged));
             }

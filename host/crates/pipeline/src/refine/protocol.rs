@@ -67,6 +67,10 @@ pub enum Wake {
     Close(TableName),
     /// Withdraw the group.
     Withdraw,
+    /// Bind the active revision.
+    Bind,
+    /// Let failed segments be tried at once.
+    Retry,
     /// Note a failure.
     Note(SegmentId),
 }
@@ -91,8 +95,8 @@ pub enum Event {
     Worked(Result<Vec<WorkItem>>),
     /// Answer to [`Effect::Infer`].
     Inferred(Result<Option<StreamSchema>>),
-    /// Answer to [`Effect::Bind`].
-    Bound(BindingId, Result<BoundSummary>),
+    /// Answer to [`Effect::Bind`]; an error where it could not be tried.
+    Bound(BindingId, Result<Binding>),
     /// Answer to [`Effect::Grow`]; an error where it could not be tried.
     Grown(BindingId, Result<Growth>),
     /// Answer to [`Effect::Refine`].
@@ -110,7 +114,7 @@ pub enum Event {
     /// Answer to [`Effect::NoteFailure`].
     Noted(SegmentId, Result<()>),
     /// Answer to [`Effect::RetryFailed`]: segments that had failed are work again.
-    Retried,
+    Retried(Result<()>),
     /// A pause is over.
     Woke(Wake),
     /// The stream has landed something.
@@ -119,6 +123,15 @@ pub enum Event {
     CaughtUp,
     /// Finish what is in work, and stop.
     Shutdown,
+}
+
+/// What came of a revision that was to be bound.
+#[derive(Debug)]
+pub enum Binding {
+    /// It is bound.
+    Done(BoundSummary),
+    /// The rule or a table refuses it.
+    Refused(Error),
 }
 
 /// What came of a schema that was to grow.
@@ -210,7 +223,7 @@ impl Effect {
                 let wake = wake.clone();
                 Box::new(|_| Some(Event::Woke(wake)))
             }
-            Self::RetryFailed => Box::new(|_| Some(Event::Retried)),
+            Self::RetryFailed => Box::new(|error| Some(Event::Retried(Err(error)))),
             Self::Discard(_) | Self::DropBinding(_) | Self::Report(_) | Self::Finish(_) => Box::new(|_| None),
         }
     }

@@ -140,13 +140,14 @@ impl Refine {
                 self.awaited = true;
                 self.broken = None;
                 self.making = None;
+                self.attempts.remove(&Wake::Bind);
                 self.bind(out);
             }
             Event::Approved => self.bind(out),
             Event::Worked(result) => self.on_worked(result, out),
             Event::Inferred(result) => self.on_inferred(result, out),
             Event::Bound(id, result) => self.on_bound(id, result, out),
-            Event::Grown(id, result) => self.on_grown(id, result, out),
+            Event::Grown(id, result) => self.on_grown(now, id, result, out),
             Event::Refined(segment, result) => self.on_refined(now, &segment, result, out),
             Event::Found(result) => self.on_found(now, result, out),
             Event::Opened(result) => self.on_opened(result, out),
@@ -155,10 +156,12 @@ impl Refine {
             Event::Withdrawn(result) => self.on_withdrawn(result, out),
             Event::Noted(segment, result) => self.on_noted(segment, result, out),
             Event::Woke(wake) => self.on_woke(wake, out),
-            Event::Retried => {
+            Event::Retried(Ok(())) => {
+                self.attempts.remove(&Wake::Retry);
                 self.retrying = self.retrying.saturating_sub(1);
                 self.dirty = true;
             }
+            Event::Retried(Err(error)) => self.again(Wake::Retry, "letting failed segments be tried again", error, out),
             Event::Landed => self.dirty = true,
             Event::CaughtUp => {
                 self.caught_up = true;
@@ -243,7 +246,7 @@ impl Refine {
             }
             Err(error) => {
                 let binding = group.binding;
-                group.spoiled.push(item.segment.replaces.clone());
+                group.spoiled.push((item.segment.replaces.clone(), error.class()));
                 self.fail(now, binding, &item, &error, out);
             }
         }
@@ -317,6 +320,10 @@ impl Refine {
             Wake::Recover => out.push(Effect::Recover),
             Wake::Infer => self.inferring = false,
             Wake::Grow => self.requeue_growing(false),
+            // Unless a newer revision came in between.
+            Wake::Bind if self.making.is_none() && self.attempts.contains_key(&Wake::Bind) => self.bind(out),
+            Wake::Bind => {}
+            Wake::Retry => out.push(Effect::RetryFailed),
             Wake::Age => {}
             Wake::Find => self.find_again(out),
             Wake::Open => self.open_again(out),
@@ -440,12 +447,13 @@ impl Refine {
             for staged in settled.superseded {
                 out.push(Effect::Discard(staged.files));
             }
-            for (item, staged) in settled.held_back {
+            for (item, staged, class) in settled.held_back {
                 out.push(Effect::Discard(staged.files));
-                let error = Error::operator(format!(
-                    "another segment of {} failed; its segments load together",
-                    item.segment.object_key()
-                ));
+                // They wait as long as the one that failed does: its version is offered again only as a whole.
+                let error = Error::new(
+                    class,
+                    format!("another segment of {} failed; its segments load together", item.segment.object_key()),
+                );
                 self.fail(now, group.binding, &item, &error, out);
             }
             if settled.staged.is_empty() {
@@ -527,7 +535,8 @@ impl Refine {
             return true;
         }
         let empty = self.caught_up && self.queue.is_empty() && self.growing.is_empty() && !self.fetching && !self.dirty;
-        if !empty || self.making.is_some() || self.inferring || self.retrying > 0 {
+        let binding = self.making.is_some() || self.attempts.contains_key(&Wake::Bind);
+        if !empty || binding || self.inferring || self.retrying > 0 {
             return false;
         }
         if let Some(at) = self.retry_at {

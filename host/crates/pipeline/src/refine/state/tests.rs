@@ -5,7 +5,7 @@ use forebay_model::{
     Compression, Digest, LandedSegment, LoadReceipt, Partition, Position, SegmentCounts, StagedFile, StreamName,
 };
 
-use super::super::protocol::Recovered;
+use super::super::protocol::{Binding, Growth, Recovered};
 
 #[derive(Debug)]
 struct NoChance;
@@ -61,41 +61,194 @@ fn staged(item: &WorkItem, table: &TableName) -> SegmentOutcome {
     SegmentOutcome::Staged(Box::new(StagedSegment { refined, bytes: 1, files }))
 }
 
+/// A pipeline, what it has done, and how to bring it something.
+struct Machine {
+    state: Refine,
+    revision: RevisionId,
+}
+
+fn table() -> TableName {
+    "lake.t".parse().expect("name")
+}
+
+impl Machine {
+    /// One that runs, and is asked to bind its revision to a schema of this version as its first binding.
+    fn new(once: bool, version: u32) -> Self {
+        let settings = RefineSettings {
+            workers: 2,
+            group_segments: 1,
+            group_bytes: 1 << 30,
+            group_age: Duration::from_secs(3600),
+            poll: Duration::from_secs(1),
+            once,
+        };
+        let state = Refine::new(PipelineName::new("p").expect("name"), Uuid::nil(), settings);
+        let mut machine = Self { state, revision: Digest::of(b"revision") };
+        machine.step(Event::Start);
+        let known = StreamSchema { version, schema: std::sync::Arc::new(arrow_schema::Schema::empty()) };
+        machine.step(Event::Recovered(Ok(Recovered { schema: Some(known), ..Recovered::default() })));
+        let effects = machine.step(Event::Deployed { revision: machine.revision, number: 1 });
+        assert!(matches!(effects.as_slice(), [Effect::Bind { id: 1, .. }, ..]), "{effects:?}");
+        machine
+    }
+
+    /// One whose first binding serves.
+    fn serving(once: bool, version: u32) -> Self {
+        let mut machine = Self::new(once, version);
+        machine.bound(1);
+        machine
+    }
+
+    fn step(&mut self, event: Event) -> Vec<Effect> {
+        self.state.step(Now { now: Timestamp::EPOCH, random: &NoChance }, event)
+    }
+
+    fn bound(&mut self, id: BindingId) -> Vec<Effect> {
+        let schema = std::sync::Arc::new(arrow_schema::Schema::empty());
+        let tables = BTreeMap::from([(table(), (schema, Vec::new()))]);
+        let summary = BoundSummary { revision: self.revision, number: 1, schema_version: 1, tables };
+        self.step(Event::Bound(id, Ok(Binding::Done(summary))))
+    }
+}
+
+/// The pause before something is tried again.
+fn pause(effects: &[Effect], wake: &Wake) -> Option<Duration> {
+    effects.iter().find_map(|effect| match effect {
+        Effect::WakeAfter(of, pause) if of == wake => Some(*pause),
+        _ => None,
+    })
+}
+
+fn failures(effects: &[Effect]) -> Vec<&SegmentFailure> {
+    let note = |effect| match effect {
+        &Effect::NoteFailure(ref failure) => Some(&**failure),
+        _ => None,
+    };
+    effects.iter().filter_map(note).collect()
+}
+
+#[test]
+fn a_store_that_cannot_be_asked_while_a_revision_is_bound_is_asked_again() {
+    for (error, due) in [(Error::retry("the ledger is busy"), 200), (Error::operator("no space left"), 30_000)] {
+        let mut machine = Machine::new(false, 1);
+        let effects = machine.step(Event::Bound(1, Err(error)));
+        assert_eq!(pause(&effects, &Wake::Bind), Some(Duration::from_millis(due)), "{effects:?}");
+        let effects = machine.step(Event::Woke(Wake::Bind));
+        assert!(effects.iter().any(|effect| matches!(effect, Effect::Bind { id: 2, .. })), "{effects:?}");
+        let effects = machine.bound(2);
+        assert!(effects.iter().any(|effect| matches!(effect, Effect::Report(Report::Serving { .. }))), "{effects:?}");
+        let effects = machine.step(Event::Woke(Wake::Bind));
+        assert!(!effects.iter().any(|effect| matches!(effect, Effect::Bind { .. })), "it is bound: {effects:?}");
+    }
+}
+
+#[test]
+fn a_newer_revision_takes_the_place_of_one_that_is_to_be_bound_again() {
+    let mut machine = Machine::new(false, 1);
+    machine.step(Event::Bound(1, Err(Error::retry("the ledger is busy"))));
+    let effects = machine.step(Event::Deployed { revision: Digest::of(b"newer"), number: 2 });
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Bind { id: 2, .. })), "{effects:?}");
+    let effects = machine.step(Event::Woke(Wake::Bind));
+    assert!(!effects.iter().any(|effect| matches!(effect, Effect::Bind { .. })), "{effects:?}");
+}
+
+#[test]
+fn a_revision_that_is_refused_is_not_bound_again() {
+    let mut machine = Machine::new(false, 1);
+    let effects = machine.step(Event::Bound(1, Ok(Binding::Refused(Error::operator("the rule says no")))));
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Report(Report::NotBound { .. }))), "{effects:?}");
+    assert_eq!(pause(&effects, &Wake::Bind), None);
+}
+
+#[test]
+fn a_run_does_not_end_while_its_revision_is_to_be_bound_again() {
+    let mut machine = Machine::new(true, 1);
+    machine.step(Event::CaughtUp);
+    machine.step(Event::Worked(Ok(Vec::new())));
+    machine.step(Event::Worked(Ok(Vec::new())));
+    let effects = machine.step(Event::Bound(1, Err(Error::retry("the ledger is busy"))));
+    assert!(!effects.iter().any(|effect| matches!(effect, Effect::Finish(_))), "{effects:?}");
+    machine.step(Event::Woke(Wake::Bind));
+    machine.bound(2);
+    let mut effects = machine.step(Event::Retried(Ok(())));
+    effects.extend(machine.step(Event::Worked(Ok(Vec::new()))));
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Finish(Ok(())))), "{effects:?}");
+}
+
+#[test]
+fn failed_segments_are_let_go_again_though_the_ledger_was_busy() {
+    let mut machine = Machine::new(false, 1);
+    let effects = machine.bound(1);
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::RetryFailed)), "{effects:?}");
+    let effects = machine.step(Event::Retried(Err(Error::retry("the ledger is busy"))));
+    assert_eq!(pause(&effects, &Wake::Retry), Some(Duration::from_millis(200)), "{effects:?}");
+    let effects = machine.step(Event::Woke(Wake::Retry));
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::RetryFailed)), "{effects:?}");
+}
+
+#[test]
+fn parts_of_a_version_wait_as_long_as_the_one_that_failed() {
+    for (error, again) in [(Error::retry("the disk is busy"), true), (Error::operator("the rule is broken"), false)] {
+        let mut machine = Machine::serving(false, 1);
+        let former = item("former").segment.id;
+        let parts = ["a", "b"].map(|key| {
+            let mut part = item(key);
+            part.segment.replaces = vec![former.clone()];
+            part.segment.object = "the same".to_owned();
+            part
+        });
+        machine.step(Event::Worked(Ok(parts.to_vec())));
+        let [a, b] = &parts;
+        let mut effects = machine.step(Event::Refined(a.segment.id.clone(), Ok(staged(a, &table()))));
+        effects.extend(machine.step(Event::Refined(b.segment.id.clone(), Err(error))));
+        effects.extend(machine.step(Event::Worked(Ok(Vec::new()))));
+        let failures = failures(&effects);
+        let retry_at: Vec<_> = failures.iter().map(|failure| failure.retry_at.is_some()).collect();
+        assert_eq!(retry_at, [again, again], "{effects:?}");
+    }
+}
+
+#[test]
+fn before_the_first_schema_a_segment_whose_fields_the_rule_refuses_waits() {
+    let mut machine = Machine::serving(false, 0);
+    let a = item("a");
+    machine.step(Event::Worked(Ok(vec![a.clone()])));
+    let evolution = forebay_model::schema::Evolution {
+        schema: std::sync::Arc::new(arrow_schema::Schema::empty()),
+        added: vec!["n".to_owned()],
+        widened: Vec::new(),
+    };
+    let effects = machine.step(Event::Refined(a.segment.id.clone(), Ok(SegmentOutcome::Evolves(evolution))));
+    let id = effects.iter().find_map(|effect| match effect {
+        Effect::Grow { id, .. } => Some(*id),
+        _ => None,
+    });
+    let refused = Ok(Growth::Refused(Error::operator("the rule wants n to be a text")));
+    let effects = machine.step(Event::Grown(id.expect("it is to grow"), refused));
+    let failed = failures(&effects);
+    assert_eq!(failed.len(), 1, "{effects:?}");
+    assert_eq!((&failed[0].segment, failed[0].message.as_str()), (&a.segment.id, "the rule wants n to be a text"));
+    assert_eq!(failed[0].revision, machine.revision);
+    assert!(!effects.iter().any(|effect| matches!(effect, Effect::Refine { .. })), "{effects:?}");
+}
+
 #[test]
 fn a_segment_that_waited_for_groups_which_came_to_nothing_is_refined() {
-    let table: TableName = "lake.t".parse().expect("name");
-    let settings = RefineSettings {
-        workers: 2,
-        group_segments: 1,
-        group_bytes: 1 << 30,
-        group_age: Duration::from_secs(3600),
-        poll: Duration::from_secs(1),
-        once: true,
-    };
-    let mut state = Refine::new(PipelineName::new("p").expect("name"), Uuid::nil(), settings);
-    let mut step = |event| state.step(Now { now: Timestamp::EPOCH, random: &NoChance }, event);
-    let schema = std::sync::Arc::new(arrow_schema::Schema::empty());
-    let revision = Digest::of(b"revision");
-    let tables = BTreeMap::from([(table.clone(), (schema.clone(), Vec::new()))]);
-    let known = StreamSchema { version: 1, schema };
-    step(Event::Start);
-    step(Event::Recovered(Ok(Recovered { schema: Some(known), ..Recovered::default() })));
-    step(Event::Deployed { revision, number: 1 });
-    step(Event::Bound(2, Ok(BoundSummary { revision, number: 1, schema_version: 1, tables: tables.clone() })));
-    step(Event::Bound(1, Ok(BoundSummary { revision, number: 1, schema_version: 1, tables })));
-    step(Event::CaughtUp);
+    let mut machine = Machine::serving(true, 1);
+    let table = table();
+    machine.step(Event::CaughtUp);
     let items: Vec<_> = ["a", "b", "c", "d"].map(item).into();
-    step(Event::Worked(Ok(items.clone())));
+    machine.step(Event::Worked(Ok(items.clone())));
     let [a, b, c, d] = items.as_slice() else { unreachable!("four") };
     let fails = || Err(Error::operator("the rule is broken"));
     // The group of the first is being committed, those of the next two come to nothing meanwhile.
-    step(Event::Refined(a.segment.id.clone(), Ok(staged(a, &table))));
-    step(Event::Opened(Ok(())));
-    step(Event::Refined(b.segment.id.clone(), fails()));
-    step(Event::Refined(c.segment.id.clone(), fails()));
+    machine.step(Event::Refined(a.segment.id.clone(), Ok(staged(a, &table))));
+    machine.step(Event::Opened(Ok(())));
+    machine.step(Event::Refined(b.segment.id.clone(), fails()));
+    machine.step(Event::Refined(c.segment.id.clone(), fails()));
     let receipt = LoadReceipt { table_version: 0, rows_added: 1, rows_removed: 0, committed_now: true };
-    step(Event::Committed(table.clone(), Ok(receipt)));
-    let effects = step(Event::Closed(table, Ok(())));
+    machine.step(Event::Committed(table.clone(), Ok(receipt)));
+    let effects = machine.step(Event::Closed(table, Ok(())));
     let last = |effect: &Effect| matches!(effect, Effect::Refine { job, .. } if job.item.segment.id == d.segment.id);
     assert!(effects.iter().any(last), "{effects:?}");
 }
