@@ -36,6 +36,23 @@ pub(super) fn text_value(text: Option<&str>) -> ScalarValue {
     ScalarValue::Utf8(text.map(str::to_owned))
 }
 
+/// [`list`] of rows that were asked for one beyond `limit`: says so where there are more.
+pub(super) fn list_first(global: &Global, mut rows: Rows, limit: u32) -> anyhow::Result<Exit> {
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let mut left = limit;
+    let mut more = false;
+    for batch in &mut rows.batches {
+        more |= batch.num_rows() > left;
+        *batch = batch.slice(0, batch.num_rows().min(left));
+        left -= batch.num_rows();
+    }
+    let exit = list(global, &rows)?;
+    if more && !global.quiet() {
+        eprintln!("there are more: these are {limit}, --limit shows others");
+    }
+    Ok(exit)
+}
+
 /// Writes rows as a table, or with `--json` as JSON lines.
 pub(super) fn list(global: &Global, rows: &Rows) -> anyhow::Result<Exit> {
     let format = if global.json() { Format::Jsonl } else { Format::Table };

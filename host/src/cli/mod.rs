@@ -123,6 +123,11 @@ impl Global {
         self.json
     }
 
+    /// Whether nobody wants to be talked to.
+    pub(crate) fn quiet(&self) -> bool {
+        self.quiet
+    }
+
     /// Whether progress may be shown: stderr is a terminal, and nobody asked for quiet.
     pub(crate) fn progress(&self) -> bool {
         use std::io::IsTerminal as _;
@@ -175,7 +180,9 @@ fn usage(error: &clap::Error) -> ExitCode {
 /// A reader that went away (`forebay query … | head`) is no error.
 fn is_closed_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
-        cause.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
+        let io = cause.downcast_ref::<std::io::Error>();
+        // Writers of CSV keep the text of it only.
+        io.is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe) || cause.to_string().contains("Broken pipe")
     })
 }
 

@@ -67,10 +67,11 @@ pub(super) async fn modules(global: &Global, config: Config, args: ModulesArgs) 
             let digest = if global.json() { "sha256" } else { "substr(sha256, 1, 12)" };
             let sql = format!(
                 "SELECT name, {digest} AS digest, active, version, bytes, recorded_at, origin FROM ledger.modules
-                 WHERE name = $name OR $name IS NULL ORDER BY name, recorded_at DESC LIMIT {limit}"
+                 WHERE name = $name OR $name IS NULL ORDER BY name, recorded_at DESC LIMIT {}",
+                u64::from(limit) + 1
             );
             let rows = lake.rows(&sql, vec![("name", text_value(name.as_deref()))]).await?;
-            listing::list(global, &rows)
+            listing::list_first(global, rows, limit)
         }
         ModulesCommand::Show(ShowArgs { module }) => show_one(global, config, &module).await,
     }

@@ -1,7 +1,5 @@
 //! `forebay query`: SQL over tables, rejects, raw segments and the ledger.
 
-use std::io::IsTerminal as _;
-
 use clap::Args;
 use futures::StreamExt as _;
 
@@ -61,7 +59,7 @@ pub(super) async fn query(global: &Global, config: Config, args: &QueryArgs) -> 
         }
     }
     writer.finish()?;
-    if more && !global.quiet && std::io::stderr().is_terminal() {
+    if more && !global.quiet() {
         let shown = show::thousands(u64::try_from(limit).unwrap_or(u64::MAX));
         eprintln!("{shown} rows are shown, there are more: --limit 0 shows all, --format jsonl is made for many");
     }

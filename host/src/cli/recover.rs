@@ -29,7 +29,8 @@ use crate::config::{Config, format_bytes};
 Examples:
   forebay recover --dry-run       what there is, and what would be refined again
   forebay recover                 where there is no ledger any more
-  forebay recover --replace       where there is one that is damaged or too old; it is kept under another name")]
+  forebay recover --replace       where there is one that is damaged or too old; it is kept under another name
+  forebay recover --replace --refine-all     where a table was removed, or put back as it was long ago")]
 pub(super) struct RecoverArgs {
     /// Say what would be done, and write nothing.
     #[arg(long)]
@@ -41,17 +42,24 @@ pub(super) struct RecoverArgs {
     /// objects stay in the zone.
     #[arg(long)]
     skip_damaged: bool,
+    /// Have every segment refined again, and replace its rows in every table: where a table was removed, or put back as it was
+    /// long ago.
+    #[arg(long)]
+    refine_all: bool,
 }
 
 pub(super) async fn recover(global: &Global, config: &Config, args: &RecoverArgs) -> anyhow::Result<Exit> {
-    let RecoverArgs { dry_run, replace, skip_damaged } = *args;
+    let RecoverArgs { dry_run, replace, skip_damaged, refine_all } = *args;
     if !replace && !dry_run {
         assemble::no_ledger(config)?;
     }
     let Some(lease) = assemble::lease_ledger(config)? else {
         return Err(another_host(assemble::ledger_holder(config)?).into());
     };
-    let plan = look(global, config, if skip_damaged { Damage::Skip } else { Damage::Refuse }).await?;
+    let mut plan = look(global, config, if skip_damaged { Damage::Skip } else { Damage::Refuse }).await?;
+    if refine_all {
+        plan.refine_all(listing::now());
+    }
     let aside = if dry_run { Vec::new() } else { put(config, &plan, replace).await? };
     drop(lease);
     tell(global, config, &plan.report, dry_run, &aside)?;

@@ -165,8 +165,12 @@ const FIRST_LINE: &str = "split_part(message, chr(10), 1) AS message";
 async fn list(global: &Global, lake: &Lake, which: &Which, limit: u32) -> anyhow::Result<Exit> {
     let message = if global.json() { "message" } else { FIRST_LINE };
     let columns = format!("pipeline, segment, record, stage, code, {message}, retryable, refused_at");
-    match select(lake, which, &columns, "DESC", Some(limit)).await? {
-        Some(frame) => listing::list(global, &lake.collect(frame).await?),
+    let beyond = limit.saturating_add(1);
+    match select(lake, which, &columns, "DESC", Some(beyond)).await? {
+        Some(frame) => {
+            let first = frame.limit(0, usize::try_from(beyond).ok())?;
+            listing::list_first(global, lake.collect(first).await?, limit)
+        }
         None => {
             if !global.json() {
                 show::line("nothing was rejected")?;

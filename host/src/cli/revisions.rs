@@ -134,13 +134,14 @@ async fn list(global: &Global, lake: &Lake, args: &ListArgs) -> anyhow::Result<E
                  FROM ledger.revisions r
                  LEFT JOIN last d ON d.pipeline = r.pipeline AND d.revision = r.revision AND d.nth = 1
                  WHERE r.pipeline = $pipeline OR $pipeline IS NULL
-                 ORDER BY r.pipeline, r.revision DESC LIMIT {limit}"
+                 ORDER BY r.pipeline, r.revision DESC LIMIT {}",
+                u64::from(*limit) + 1
             ),
             vec![("pipeline", text_value(pipeline.as_ref().map(PipelineName::as_str)))],
         )
         .await?;
     name_modules(&mut rows)?;
-    listing::list(global, &rows)
+    listing::list_first(global, rows, *limit)
 }
 
 /// In the column `modules`, in place of the whole body: `fraud@9f2c0a1b2c3d, keep@0123456789ab`.

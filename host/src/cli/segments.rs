@@ -96,7 +96,8 @@ async fn list(global: &Global, lake: &Lake, work: &str, args: &ListArgs) -> anyh
                  FROM work
                  WHERE (stream = $stream OR $stream IS NULL) AND (pipeline = $pipeline OR $pipeline IS NULL)
                    AND (state = $state OR $state IS NULL)
-                 ORDER BY number DESC, pipeline LIMIT {limit}"
+                 ORDER BY number DESC, pipeline LIMIT {}",
+                u64::from(*limit) + 1
             ),
             vec![
                 ("stream", text_value(stream.as_deref())),
@@ -105,7 +106,7 @@ async fn list(global: &Global, lake: &Lake, work: &str, args: &ListArgs) -> anyh
             ],
         )
         .await?;
-    listing::list(global, &rows)
+    listing::list_first(global, rows, *limit)
 }
 
 /// The one segment whose id begins with `id`.

@@ -13,6 +13,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use arrow::array::AsArray as _;
+use arrow::datatypes::UInt64Type;
 use forebay_model::ids::WarehouseName;
 use forebay_model::ports::{LandingZone, Ledger, Warehouse};
 use forebay_model::{Error, Result, Timestamp};
@@ -114,17 +116,30 @@ async fn check_lost(config: &Config) -> anyhow::Result<()> {
     }
 }
 
-/// A ledger that is older than its tables is refused: it would load again what they have.
+/// A ledger that is older than its tables is refused: it would load again what they have. So are tables that are older than the
+/// ledger, or gone: what they had would never come back, since the ledger has it as loaded.
 async fn check_tables(
     config: &Config,
     ledger: &dyn Ledger,
     warehouses: &BTreeMap<WarehouseName, Arc<dyn Warehouse>>,
 ) -> Result<()> {
+    let done = last_done(ledger).await?;
     for (table, pipeline) in config.tables() {
         let Some(warehouse) = warehouses.get(&table.warehouse) else { continue };
-        let Some(committed) = warehouse.committed(&table.table, ledger.id(), pipeline.as_str()).await? else {
-            continue;
-        };
+        let committed = warehouse.committed(&table.table, ledger.id(), pipeline.as_str()).await?;
+        let loaded = done.get(&(pipeline.to_string(), table.to_string())).copied();
+        if let Some(loaded) = loaded.filter(|loaded| committed.as_ref().is_none_or(|has| has.number < *loaded)) {
+            let has =
+                committed.map_or_else(|| "is gone, or has none".to_owned(), |has| format!("has load {}", has.number));
+            return Err(Error::fenced(format!(
+                "a table is older than the ledger: {table} {has} of pipeline {pipeline}, and the ledger knows load {loaded} as done"
+            ))
+            .with_hint(
+                "look whether the warehouse is the right one, and whole (a disk that is not mounted?), and put the table back; or have \
+                 everything refined again with `forebay recover --replace --refine-all`",
+            ));
+        }
+        let Some(committed) = committed else { continue };
         let known = ledger.last_number(&pipeline).await?;
         if committed.number > known {
             return Err(Error::fenced(format!(
@@ -138,6 +153,31 @@ async fn check_tables(
         }
     }
     Ok(())
+}
+
+/// The number of the last load that the ledger knows as done, by pipeline and table.
+async fn last_done(ledger: &dyn Ledger) -> Result<BTreeMap<(String, String), u64>> {
+    let loads = ledger.read_table("loads").await?;
+    let column = |name: &str| {
+        loads.column_by_name(name).cloned().ok_or_else(|| Error::bug(format!("ledger.loads has no column {name}")))
+    };
+    let text = |name: &str| {
+        let text = column(name)?.as_string_opt::<i32>().cloned();
+        text.ok_or_else(|| Error::bug(format!("ledger.loads.{name} is no text")))
+    };
+    let numbers = column("number")?;
+    let numbers = arrow::compute::cast(&numbers, &arrow::datatypes::DataType::UInt64)
+        .map_err(|error| Error::bug("ledger.loads.number is no number").with_source(error))?;
+    let (pipelines, tables, states) = (text("pipeline")?, text("table_name")?, text("state")?);
+    let mut last = BTreeMap::new();
+    let rows = pipelines.iter().zip(&tables).zip(&states).zip(numbers.as_primitive::<UInt64Type>());
+    for (((pipeline, table), state), number) in rows {
+        if let (Some(pipeline), Some(table), Some("done"), Some(number)) = (pipeline, table, state, number) {
+            let known = last.entry((pipeline.to_owned(), table.to_owned())).or_insert(number);
+            *known = number.max(*known);
+        }
+    }
+    Ok(last)
 }
 
 impl Host {

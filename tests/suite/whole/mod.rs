@@ -11,6 +11,7 @@ mod panics;
 mod parts;
 mod recovery;
 mod refused_loads;
+mod registry;
 mod reload;
 mod rounds;
 mod running;

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::process::Command;
 
 use super::support::{CONFIG, LedgerCopy, Place, payments, texts};
 
@@ -368,4 +369,33 @@ fn there_is_nothing_to_recover_where_nothing_has_landed() {
     let place = Place::new();
     steady(|| insta::assert_snapshot!("nothing-recover", told(&place, &["recover"])));
     assert!(!place.path("landing").exists() && !place.path("warehouse").exists());
+}
+
+/// A table that was removed, or put back as it was: what it had would never come back by itself.
+#[test]
+fn tables_that_are_older_than_the_ledger_are_refused_and_everything_is_refined_again() {
+    for gone in [true, false] {
+        let place = Place::new();
+        let table = place.path("warehouse/payments");
+        place.write("inbox/a.jsonl", &payments(0..100));
+        place.run_well(&["run", "--once"]);
+        let before = place.path("before");
+        assert!(Command::new("cp").arg("-r").arg(&table).arg(&before).status().unwrap().success());
+        place.write("inbox/b.jsonl", &payments(100..200));
+        place.run_well(&["run", "--once"]);
+        std::fs::remove_dir_all(&table).unwrap();
+        if !gone {
+            std::fs::rename(&before, &table).unwrap();
+        }
+        place.write("inbox/c.jsonl", &payments(200..300));
+        let name = if gone { "table-gone" } else { "table-older" };
+        steady(|| insta::assert_snapshot!(name, told(&place, &["run", "--once"])));
+        place.run_well(&["recover", "--replace", "--refine-all"]);
+        place.run_well(&["run", "--once"]);
+        for (table, rows) in [("lake.payments", 300), ("lake.flagged_payments", 30)] {
+            assert_eq!(place.rows(table), rows, "{table}");
+            assert_eq!(place.number(&format!("SELECT count(DISTINCT id) FROM {table}")), rows, "{table}");
+        }
+        place.adds_up();
+    }
 }

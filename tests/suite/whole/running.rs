@@ -1,6 +1,6 @@
 //! What other processes may do beside a host, and what is refused.
 
-use super::support::{Place, payments};
+use super::support::{Place, forebay, payments, texts};
 
 #[test]
 fn the_summary_says_what_was_done() {
@@ -94,4 +94,59 @@ fn a_record_stream_lands_as_envelopes_and_goes_on_where_it_stood() {
     }
     let first = place.query("SELECT * FROM raw.auctions LIMIT 1");
     assert!(first[0].as_object().is_some_and(|row| !row.is_empty()));
+}
+
+#[test]
+fn what_has_landed_stays_known_when_the_project_moves_or_its_inbox_becomes_a_link() {
+    let place = Place::new();
+    place.write("inbox/a.jsonl", &payments(0..100));
+    place.run_well(&["run", "--once"]);
+    std::fs::rename(place.path("inbox"), place.path("elsewhere")).unwrap();
+    std::os::unix::fs::symlink(place.path("elsewhere"), place.path("inbox")).unwrap();
+    place.run_well(&["run", "--once"]);
+    assert_eq!(place.rows("lake.payments"), 100);
+    let moved = tempfile::tempdir().unwrap();
+    let here = moved.path().join("moved");
+    std::fs::rename(place.path(""), &here).unwrap();
+    std::fs::remove_file(here.join("inbox")).unwrap();
+    std::fs::rename(here.join("elsewhere"), here.join("inbox")).unwrap();
+    let config = here.join("forebay.toml");
+    let run = |arguments: &[&str]| {
+        let output = std::process::Command::new(forebay()).arg("-c").arg(&config).args(arguments).output().unwrap();
+        assert!(output.status.success(), "{:?}", texts(&output));
+        texts(&output).0
+    };
+    run(&["run", "--once"]);
+    assert!(run(&["query", "SELECT count(*) AS n FROM lake.payments", "--format", "csv"]).contains("100"));
+}
+
+#[test]
+fn a_segment_that_the_warehouse_could_not_take_is_tried_again_while_the_host_runs() {
+    let place = Place::new();
+    place.write("inbox/a.jsonl", &payments(0..100));
+    let running = place.start();
+    place.until("it is loaded", || place.rows("lake.payments") == 100);
+    std::fs::rename(place.path("warehouse"), place.path("aside")).unwrap();
+    std::fs::write(place.path("warehouse"), "a file where the folder was").unwrap();
+    place.write("inbox/b.jsonl", &payments(100..200));
+    place.until("it fails", || !place.told("segment failed and waits").is_empty());
+    std::fs::remove_file(place.path("warehouse")).unwrap();
+    std::fs::rename(place.path("aside"), place.path("warehouse")).unwrap();
+    place.until("it is loaded after all", || place.rows("lake.payments") == 200);
+    assert!(running.stop().success());
+    place.adds_up();
+}
+
+#[test]
+fn a_list_that_is_cut_off_says_so() {
+    let place = Place::new();
+    for file in 0..3 {
+        place.write(&format!("inbox/{file}.jsonl"), &payments(file * 10..(file + 1) * 10));
+    }
+    place.run_well(&["run", "--once"]);
+    for verb in [&["segments", "list"][..], &["query", "SELECT * FROM lake.payments"]] {
+        let told = |limit: &str| texts(&place.run(&[verb, &["--limit", limit]].concat())).1;
+        assert!(told("2").contains("more"), "{verb:?}: {}", told("2"));
+        assert_eq!(told("30"), "", "{verb:?}");
+    }
 }

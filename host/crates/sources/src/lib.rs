@@ -19,6 +19,6 @@ pub mod generator;
 pub mod memory;
 
 pub use factory::{KINDS, build, check};
-pub use files::{FilesConfig, FilesSource};
+pub use files::{FilesConfig, FilesSource, key_of};
 pub use generator::{GeneratorConfig, GeneratorSource};
 pub use memory::{MemorySource, MemoryUpstream};

@@ -61,8 +61,7 @@ fn key_of_path(config: &Config, path: &Path) -> Option<String> {
     let path = whole(path)?;
     config.streams.values().find_map(|stream| {
         let folder = whole(&assemble::source_folder(config, stream)?)?;
-        let key = path.strip_prefix(folder).ok()?;
-        Some(key.to_str()?.to_owned())
+        Some(forebay_sources::key_of(path.strip_prefix(folder).ok()?))
     })
 }
 

@@ -6,12 +6,22 @@ use std::time::Duration;
 
 use super::super::shape;
 use super::super::units::{Size, Span, format_duration};
-use super::super::{CommitConfig, HostConfig, MaintainConfig};
+use super::super::{CommitConfig, HostConfig, MaintainConfig, nearest};
 use super::Check;
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 const DAY: Duration = Duration::from_hours(24);
+
+/// How loud a log can be.
+const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
+
+/// A filter takes any word for the name of a part of the program, and logs nothing else then: so a word alone is to be a level.
+fn is_level_or_part(word: &str) -> bool {
+    word.contains(['=', '['])
+        || LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word))
+        || word.starts_with("forebay")
+}
 
 impl Check<'_> {
     pub(super) fn host(&mut self) -> HostConfig {
@@ -24,6 +34,12 @@ impl Check<'_> {
         if let Err(error) = tracing_subscriber::EnvFilter::try_new(&log) {
             let hint = "use error, warn, info, debug or trace, for single crates too: \"info,forebay_sandbox=debug\"";
             self.problem_at(&["host", "log"], format!("`log` is not a log filter: {error}"), Some(hint.to_owned()));
+        } else if let Some(word) = log.split(',').map(str::trim).find(|word| !is_level_or_part(word)) {
+            let hint = match nearest(word, LEVELS) {
+                Some(level) => format!("did you mean `{level}`?"),
+                None => format!("the levels are {}", LEVELS.join(", ")),
+            };
+            self.problem_at(&["host", "log"], format!("`{word}` in `log` is no level"), Some(hint));
         }
         HostConfig {
             workers: workers.unwrap_or(cores),

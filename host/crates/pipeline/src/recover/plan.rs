@@ -95,6 +95,23 @@ pub struct PipelineReport {
     pub schema: Option<SchemaVersion>,
 }
 
+impl Plan {
+    /// Has every segment that is loaded refined again: where a table was removed, or put back as it was long ago, nothing tells
+    /// which of them it lacks.
+    pub fn refine_all(&mut self, now: Timestamp) {
+        let Self { ledger: _, content, report } = self;
+        for segment in content.pipelines.iter_mut().flat_map(|pipeline| &mut pipeline.segments) {
+            if segment.standing == Standing::Loaded {
+                let why = "the ledger was rebuilt, and everything was to be refined again".to_owned();
+                segment.standing = Standing::Again { why, at: now };
+            }
+        }
+        for pipeline in &mut report.pipelines {
+            pipeline.again += std::mem::take(&mut pipeline.loaded);
+        }
+    }
+}
+
 /// Decides what the rebuilt ledger holds.
 ///
 /// # Errors

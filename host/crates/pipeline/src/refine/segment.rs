@@ -14,7 +14,7 @@ use forebay_model::load::{RefinedSegment, RejectCount, StagedFile};
 use forebay_model::ports::{LandingZone, SegmentContext, StagedWriter, StagingRequest, WorkItem};
 use forebay_model::schema::Evolution;
 use forebay_model::{
-    Error, LandedSegment, Reject, Result, RouteBatch, SegmentCounts, Timestamp, TransformedBatch, column,
+    Error, ErrorClass, LandedSegment, Reject, Result, RouteBatch, SegmentCounts, Timestamp, TransformedBatch, column,
 };
 
 use super::apply::Chain;
@@ -151,10 +151,10 @@ impl<'a> Staging<'a> {
             let (batch, set_aside) = table_rows(target, self.job, route)?;
             rescued.extend(numbers.iter().enumerate().filter(|(row, _)| set_aside.is_valid(*row)).map(|(_, n)| *n));
             match self.writers.get_mut(&index) {
-                Some(writer) => writer.write(&batch)?,
+                Some(writer) => writer.write(&batch).map_err(storing)?,
                 None => {
                     let mut writer = start(target, self.job)?;
-                    writer.write(&batch)?;
+                    writer.write(&batch).map_err(storing)?;
                     self.writers.insert(index, writer);
                 }
             }
@@ -174,10 +174,10 @@ impl<'a> Staging<'a> {
         let target = &self.bound.rejects;
         let (batch, _) = table_rows(target, self.job, reject_rows(self.bound, rejects)?)?;
         match &mut self.rejects {
-            Some(writer) => writer.write(&batch),
+            Some(writer) => writer.write(&batch).map_err(storing),
             None => {
                 let writer = self.rejects.insert(start(target, self.job)?);
-                writer.write(&batch)
+                writer.write(&batch).map_err(storing)
             }
         }
     }
@@ -189,10 +189,10 @@ impl<'a> Staging<'a> {
         }
         let mut files: BTreeMap<_, Vec<StagedFile>> = BTreeMap::new();
         for (index, writer) in writers {
-            files.entry(bound.targets[index].fit.table.clone()).or_default().extend(writer.finish()?);
+            files.entry(bound.targets[index].fit.table.clone()).or_default().extend(writer.finish().map_err(storing)?);
         }
         if let Some(writer) = rejects {
-            files.entry(bound.rejects.fit.table.clone()).or_default().extend(writer.finish()?);
+            files.entry(bound.rejects.fit.table.clone()).or_default().extend(writer.finish().map_err(storing)?);
         }
         let rejects =
             reject_counts.into_iter().map(|((stage, code), records)| RejectCount { stage, code, records }).collect();
@@ -211,12 +211,26 @@ impl<'a> Staging<'a> {
 }
 
 fn start(target: &Target, job: &SegmentJob) -> Result<Box<dyn StagedWriter>> {
-    target.warehouse.stage(StagingRequest {
+    let request = StagingRequest {
         table: target.fit.table.table.clone(),
         segment: job.item.segment.id.clone(),
         schema: Arc::clone(&target.fit.after),
         partition_by: target.fit.partition_by.clone(),
-    })
+    };
+    target.warehouse.stage(request).map_err(storing)
+}
+
+/// A warehouse that cannot be written to is no fault of the segment, so no new revision would help: somebody mends the warehouse, and the
+/// segment is tried again until then.
+fn storing(error: Error) -> Error {
+    if error.class() != ErrorClass::Operator {
+        return error;
+    }
+    let again = Error::new(ErrorClass::Retry, error.chain());
+    match error.hint() {
+        Some(hint) => again.with_hint(hint),
+        None => again,
+    }
 }
 
 /// A route's rows as the table has them, with forebay's own columns; also what was put aside, by row.

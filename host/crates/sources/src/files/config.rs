@@ -1,6 +1,6 @@
 //! The settings of a folder.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use forebay_model::flow::OnChange;
@@ -133,7 +133,18 @@ impl FilesConfig {
         Patterns::new(&self.include, &self.exclude)
     }
 
-    /// The folder itself, without links, so that one folder is always one partition.
+    /// How the ledger knows the folder: by the relative path that the config has, or else by the path without links. What has
+    /// landed from a folder stays known when the config and the folder move together, or the folder becomes a link.
+    pub(super) fn identity(&self, folder: &Path) -> PathBuf {
+        let url = Path::new(&self.url);
+        if self.url.contains("://") || url.is_absolute() {
+            return folder.to_owned();
+        }
+        let relative: PathBuf = url.components().filter(|part| *part != Component::CurDir).collect();
+        if relative.as_os_str().is_empty() { PathBuf::from(".") } else { relative }
+    }
+
+    /// The folder itself, without links.
     pub(super) fn folder(&self, base_dir: &Path) -> Result<PathBuf, FilesError> {
         let path = if self.url.contains("://") {
             url::Url::parse(&self.url)

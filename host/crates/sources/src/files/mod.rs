@@ -26,7 +26,8 @@
 //! the rows that were made of it stay.
 //!
 //! **Keys** are paths relative to the folder; names that are not UTF-8 are escaped without loss (`%FF`). The **partition** is
-//! `files:` and the folder's path without links. **Versions** are `<size>-<time>-<inode>`, see `identity`.
+//! `files:` and the folder: as the config has it where that is relative to the config, so that a project that is moved goes on where
+//! it was; else its path without links. **Versions** are `<size>-<time>-<inode>`, see `identity`.
 
 mod body;
 mod config;
@@ -113,6 +114,12 @@ pub struct FilesSource {
     pool: Pool,
 }
 
+/// The key of a file, of its path relative to the source's folder.
+#[must_use]
+pub fn key_of(path: &Path) -> String {
+    key::encode(path)
+}
+
 impl FilesSource {
     /// Opens a folder; a relative `url` is relative to `base_dir`. With `once` nothing is watched: what is there is taken.
     ///
@@ -130,7 +137,7 @@ impl FilesSource {
         let folder = config.folder(base_dir)?;
         let watch = if once { None } else { start_watch(&folder, config.tails()) };
         Ok(Self {
-            partition: Partition::new(format!("files:{}", key::encode(&folder))),
+            partition: Partition::new(format!("files:{}", key::encode(&config.identity(&folder)))),
             patterns,
             progress,
             clock,
