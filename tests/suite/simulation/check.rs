@@ -215,6 +215,15 @@ async fn zone(world: &World, segments: &[Row], wrong: &mut Vec<String>) {
     }
 }
 
+/// Objects of the zone that no ledger lists.
+pub(crate) async fn orphans(world: &World) -> Vec<String> {
+    let stores = world.storage.open().await.unwrap();
+    let names: Vec<_> = stores.zone.list("").await.unwrap().into_iter().map(|entry| entry.name).collect();
+    let listed = stores.ledger.objects_listed(&names).await.unwrap();
+    let orphans = names.into_iter().zip(listed).filter(|(_, listed)| !listed);
+    orphans.map(|(name, _)| format!("{name} is in the zone, and no ledger lists it")).collect()
+}
+
 /// Where a record belongs.
 enum Fate {
     Rejected { stage: &'static str, code: &'static str },
