@@ -196,7 +196,10 @@ async fn zone(world: &World, segments: &[Row], wrong: &mut Vec<String>) {
             wrong.push(format!("{} is listed, and its object is gone", text(segment, "segment")));
         }
     }
-    let journal = stores.zone.journal_entries().await.unwrap();
+    let journal = stores.zone.journal_entries().await.unwrap_or_else(|error| {
+        wrong.push(format!("the journal cannot be read: {error}"));
+        Vec::new()
+    });
     let journalled: BTreeSet<_> =
         journal.iter().flat_map(|entry| &entry.segments).map(|segment| segment.id.to_string()).collect();
     let listed: BTreeSet<_> = segments.iter().map(|segment| text(segment, "segment")).collect();

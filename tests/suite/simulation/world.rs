@@ -222,7 +222,11 @@ impl Acknowledged for World {
     async fn acknowledged(&self, landed: &[SegmentId]) {
         let stores = self.storage.open().await.unwrap();
         let often = self.acknowledgements.fetch_add(1, Ordering::SeqCst).is_multiple_of(8);
-        let journal = if often { stores.zone.journal_entries().await.unwrap() } else { Vec::new() };
+        let journal = if often { stores.zone.journal_entries().await } else { Ok(Vec::new()) };
+        let journal = journal.unwrap_or_else(|error| {
+            self.chaos.violation(format!("the journal cannot be read: {error}"));
+            Vec::new()
+        });
         let journalled: Vec<_> = journal.iter().flat_map(|entry| &entry.segments).map(|segment| &segment.id).collect();
         for id in landed {
             let Some(segment) = stores.ledger.segment(id).await.unwrap() else {
