@@ -77,7 +77,7 @@ pub async fn sweep(
     let objects = zone.list("").await?;
     let mut report = SweepReport::default();
     let listed = listed(ledger).await?;
-    report_missing(&listed, objects.iter().map(|object| object.name.as_str()).collect(), &mut report);
+    report_missing(&listed, &objects.iter().map(|object| object.name.as_str()).collect(), &mut report);
     let candidates = objects.into_iter().filter(|object| object.modified_at < before && !listed.contains(&object.name));
     let candidates = untold(zone, attempt_of, candidates.collect()).await?;
     for some in candidates.chunks(ASKED) {
@@ -106,7 +106,7 @@ async fn listed(ledger: &dyn Ledger) -> Result<BTreeSet<String>> {
     Ok(names.iter().flatten().map(str::to_owned).collect())
 }
 
-fn report_missing(listed: &BTreeSet<String>, there: BTreeSet<&str>, report: &mut SweepReport) {
+fn report_missing(listed: &BTreeSet<String>, there: &BTreeSet<&str>, report: &mut SweepReport) {
     for name in listed.iter().filter(|name| !there.contains(name.as_str())) {
         report.missing += 1;
         if report.missing_names.len() < NAMED {
