@@ -201,14 +201,14 @@ async fn maintain_tables(
             now,
             keep_staged,
         };
-        // A table that nothing was loaded to yet is not there.
         let outcome = match warehouse.table(&table.table).await {
-            Ok(None) => continue,
-            Ok(Some(_)) => warehouse.maintain(&table.table, &options).await,
+            Ok(there) => warehouse.maintain(&table.table, &options).await.map(|report| (there, report)),
             Err(error) => Err(error),
         };
         let (report, error) = match outcome {
-            Ok(report) => (Some(report), None),
+            // A table that nothing was loaded to yet is not there; it is told only where something was staged for it.
+            Ok((None, report)) if report.vacuumed_files == 0 => continue,
+            Ok((_, report)) => (Some(report), None),
             Err(error) => {
                 tracing::warn!(%table, error = error.chain(), "table not maintained");
                 (None, Some(error.chain()))

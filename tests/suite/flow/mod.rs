@@ -4,6 +4,7 @@
 mod orphans;
 mod promises;
 mod recovery;
+mod same_rows;
 mod schemas;
 mod swap;
 pub(crate) mod world;

@@ -6,8 +6,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use forebay_landing::{MemoryZone, naming};
 use forebay_ledger::MemoryLedger;
-use forebay_model::ports::{Clock as _, LandingZone, Ledger, SplitRule, ZoneIdentity};
-use forebay_model::{Compression, ErrorClass, StreamName, Timestamp};
+use forebay_model::flow::OnChange;
+use forebay_model::ports::{
+    Clock as _, JournalEntry, Landing, LandingZone, Ledger, NewObject, SplitRule, ZoneIdentity,
+};
+use forebay_model::{Compression, Digest, ErrorClass, StreamName, Timestamp};
 use forebay_pipeline::orphans::{SweepOptions, SweepReport, sweep};
 use futures::StreamExt as _;
 use uuid::Uuid;
@@ -40,6 +43,23 @@ impl World {
         name
     }
 
+    /// The journal says that an attempt's landing listed an object, which had no record.
+    async fn journal(&self, attempt: u128, object: &str) {
+        let (attempt, stream) = (Uuid::from_u128(attempt), StreamName::new("payments").unwrap());
+        let object = NewObject {
+            name: object.to_owned(),
+            bytes: 10,
+            digest: Digest::of(b"0123456789"),
+            source: None,
+            on_change: OnChange::Replace,
+            segments: Vec::new(),
+        };
+        let landing =
+            Landing { stream, attempt, landed_at: self.clock.now(), objects: vec![object], advances: Vec::new() };
+        let ledger = self.ledger.id();
+        self.zone.journal(&JournalEntry { version: 1, ledger, attempt, landing, segments: Vec::new() }).await.unwrap();
+    }
+
     async fn sweep(&self, host_since: Option<Timestamp>) -> SweepReport {
         let options = SweepOptions { age: 7 * DAY, now: self.clock.now(), host_since, dry_run: false };
         sweep(&self.zone, &self.ledger, naming::attempt_of, options).await.unwrap()
@@ -66,6 +86,25 @@ async fn a_landing_that_is_in_flight_is_never_swept_however_long_it_takes() {
     // After its process has died it is an orphan like any other.
     assert_eq!(world.sweep(None).await.orphans, 1);
     assert!(world.names().await.is_empty());
+}
+
+#[tokio::test]
+async fn what_failed_among_the_objects_of_an_attempt_is_swept_and_what_the_journal_tells_of_is_not() {
+    let world = World::new().await;
+    let told = world.land(1).await;
+    world.journal(1, &told).await;
+    let failed = told.replace("a.jsonl", "b.jsonl");
+    let body = futures::stream::iter([Ok(Bytes::from_static(b"0123456789"))]).boxed();
+    world.zone.put(&failed, body, Compression::None, SplitRule::Whole).await.unwrap();
+    world.clock.advance(30 * DAY);
+    let snapshot = world.zone.snapshot();
+    assert_eq!(world.sweep(None).await.orphans, 1);
+    assert_eq!(world.names().await, std::slice::from_ref(&told));
+    // Where its entry cannot be read, all of the attempt stays.
+    let damaged = World { zone: MemoryZone::restore(world.clock.clone(), snapshot), ..world };
+    damaged.zone.tear_newest_entry();
+    assert_eq!(damaged.sweep(None).await.orphans, 0);
+    assert_eq!(damaged.names().await, [told, failed]);
 }
 
 #[tokio::test]

@@ -126,8 +126,45 @@ pub(crate) fn trap(message: &str) -> TransformError {
     TransformError { failure: TransformFailure::Trap, message: message.to_owned(), backtrace: vec![] }
 }
 
+/// How a host happens to work: what must make no difference to rows.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Habits {
+    /// Bytes of a source's chunk.
+    pub(crate) chunk: usize,
+    /// Bytes that a read of a segment gives at most.
+    pub(crate) read: usize,
+    /// Objects of a poll.
+    pub(crate) batch: usize,
+    pub(crate) workers: usize,
+    pub(crate) group_segments: usize,
+    /// Where its chance begins.
+    pub(crate) chance: u64,
+}
+
+impl Default for Habits {
+    fn default() -> Self {
+        Self { chunk: 1024, read: usize::MAX, batch: 8, workers: 2, group_segments: 4, chance: 1 }
+    }
+}
+
+/// Gives little at a time.
+struct Sip {
+    reader: Box<dyn Read + Send>,
+    most: usize,
+}
+
+impl Read for Sip {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let most = buffer.len().min(self.most);
+        self.reader.read(&mut buffer[..most])
+    }
+}
+
 #[derive(Debug)]
-struct JsonLines(Formats);
+struct JsonLines {
+    formats: Formats,
+    read: usize,
+}
 
 impl Decoding for JsonLines {
     fn detect(&self, _: &str, _: &[u8]) -> String {
@@ -140,15 +177,15 @@ impl Decoding for JsonLines {
     }
 
     fn format(&self, name: &str) -> Result<Arc<dyn Format>> {
-        Ok(self.0.get(name)?)
+        Ok(self.formats.get(name)?)
     }
 
     fn decompress(&self, reader: Box<dyn Read + Send>, compression: Compression) -> Result<Box<dyn Read + Send>> {
-        Ok(forebay_format::decompress(reader, compression)?)
+        Ok(Box::new(Sip { reader: forebay_format::decompress(reader, compression)?, most: self.read }))
     }
 
     fn settings(&self) -> serde_json::Value {
-        self.0.settings()
+        self.formats.settings()
     }
 }
 
@@ -163,6 +200,7 @@ pub(crate) struct World {
     pub(crate) rule: Option<NativeRule>,
     pub(crate) changes: SchemaChanges,
     pub(crate) widen_max_bytes: u64,
+    pub(crate) habits: Habits,
 }
 
 /// What a run told.
@@ -198,8 +236,12 @@ impl forebay_pipeline::intake::driver::Listener for Quiet {
 
 impl World {
     pub(crate) fn new(rule: Option<NativeRule>) -> Self {
+        Self::with(rule, Habits::default())
+    }
+
+    pub(crate) fn with(rule: Option<NativeRule>, habits: Habits) -> Self {
         let clock = Arc::new(SteeredClock::new());
-        let random = Arc::new(CountingRandom::new(1));
+        let random = Arc::new(CountingRandom::new(habits.chance));
         Self {
             upstream: MemoryUpstream::default(),
             ledger: Arc::new(MemoryLedger::new(random.as_ref())),
@@ -210,6 +252,7 @@ impl World {
             rule,
             changes: SchemaChanges::Apply,
             widen_max_bytes: u64::MAX,
+            habits,
         }
     }
 
@@ -260,8 +303,9 @@ impl World {
     }
 
     async fn run_once(&self, told: Arc<Told>) -> Result<()> {
-        let budget = Budget::new(256 << 20, 2);
-        let (handle, pipeline) = self.pipeline_of(2, true, told, &budget)?;
+        let workers = self.habits.workers;
+        let budget = Budget::new(256 << 20, workers);
+        let (handle, pipeline) = self.pipeline_of(workers, true, told, &budget)?;
         let pipeline = tokio::spawn(pipeline);
         handle.deploy(self.materials().await?);
         let landed = self.land(&handle, budget).await;
@@ -273,8 +317,9 @@ impl World {
         landed
     }
 
-    fn decoding() -> Result<Arc<dyn Decoding>> {
-        Ok(Arc::new(JsonLines(Formats::from_config(&serde_json::json!("json"))?)))
+    fn decoding(&self) -> Result<Arc<dyn Decoding>> {
+        let formats = Formats::from_config(&serde_json::json!("json"))?;
+        Ok(Arc::new(JsonLines { formats, read: self.habits.read }))
     }
 
     /// The pipeline, started with so many workers.
@@ -293,7 +338,7 @@ impl World {
             ledger: self.ledger.clone(),
             place: Workplace {
                 zone: self.zone.clone(),
-                decoding: Self::decoding()?,
+                decoding: self.decoding()?,
                 metrics: Arc::new(PipelineMetrics::default()),
             },
             warehouses,
@@ -306,7 +351,7 @@ impl World {
         };
         let settings = RefineSettings {
             workers,
-            group_segments: 4,
+            group_segments: self.habits.group_segments,
             group_bytes: 1 << 30,
             group_age: Duration::from_secs(3600),
             poll: Duration::from_millis(10),
@@ -326,13 +371,15 @@ impl World {
 
     /// Lands what the source has.
     pub(crate) async fn land(&self, handle: &PipelineHandle, budget: Budget) -> Result<()> {
-        let upstream = self.upstream.clone();
+        let (upstream, Habits { chunk, batch, .. }) = (self.upstream.clone(), self.habits);
         let stream = StreamContext {
             stream: Self::stream(),
-            source: Arc::new(move |progress| Ok(Box::new(MemorySource::open(upstream.clone(), progress, 8)))),
+            source: Arc::new(move |progress| {
+                Ok(Box::new(MemorySource::open(upstream.clone(), progress, batch).in_chunks_of(chunk)))
+            }),
             ledger: self.ledger.clone(),
             zone: self.zone.clone(),
-            decoding: Self::decoding()?,
+            decoding: self.decoding()?,
             naming: forebay_landing::naming::object_name,
             budget,
             clock: self.clock.clone(),

@@ -196,7 +196,10 @@ async fn zone(world: &World, segments: &[Row], wrong: &mut Vec<String>) {
             wrong.push(format!("{} is listed, and its object is gone", text(segment, "segment")));
         }
     }
-    let journal = stores.zone.journal_entries().await.unwrap();
+    let journal = stores.zone.journal_entries().await.unwrap_or_else(|error| {
+        wrong.push(format!("the journal cannot be read: {error}"));
+        Vec::new()
+    });
     let journalled: BTreeSet<_> =
         journal.iter().flat_map(|entry| &entry.segments).map(|segment| segment.id.to_string()).collect();
     let listed: BTreeSet<_> = segments.iter().map(|segment| text(segment, "segment")).collect();
@@ -213,6 +216,15 @@ async fn zone(world: &World, segments: &[Row], wrong: &mut Vec<String>) {
             wrong.push(format!("{name} has open groups"));
         }
     }
+}
+
+/// Objects of the zone that no ledger lists.
+pub(crate) async fn orphans(world: &World) -> Vec<String> {
+    let stores = world.storage.open().await.unwrap();
+    let names: Vec<_> = stores.zone.list("").await.unwrap().into_iter().map(|entry| entry.name).collect();
+    let listed = stores.ledger.objects_listed(&names).await.unwrap();
+    let orphans = names.into_iter().zip(listed).filter(|(_, listed)| !listed);
+    orphans.map(|(name, _)| format!("{name} is in the zone, and no ledger lists it")).collect()
 }
 
 /// Where a record belongs.

@@ -9,11 +9,12 @@ use std::time::Duration;
 use forebay_model::ids::{ModuleName, WarehouseName};
 use forebay_model::ports::{Assets, Clock, DeploymentState, MaintainOptions, Module, Random};
 use forebay_model::revision::{RouteTarget, Step};
-use forebay_model::{Error, ErrorClass, PipelineName, Result, Revision, StreamName};
+use forebay_model::{Error, ErrorClass, PipelineName, Result, Revision, StreamName, Timestamp};
 use forebay_pipeline::budget::Budget;
 use forebay_pipeline::decoding::Decoding;
 use forebay_pipeline::intake::driver::{StreamContext, claim_zone};
 use forebay_pipeline::metrics::{PipelineMetrics, StreamMetrics};
+use forebay_pipeline::orphans::{self, SweepOptions, SweepReport};
 use forebay_pipeline::refine::bind::{Materials, Warehouses};
 use forebay_pipeline::refine::driver::{PipelineContext, PipelineHandle};
 use forebay_pipeline::refine::protocol::{Event, RefineSettings, Report};
@@ -110,6 +111,8 @@ struct Process {
     world: Arc<World>,
     stores: Stores,
     clock: Arc<dyn Clock>,
+    /// When it started.
+    since: Timestamp,
     pipelines: Vec<(Shape, PipelineHandle)>,
 }
 
@@ -122,6 +125,7 @@ async fn host(world: Arc<World>, life: Life) -> Result<()> {
         lake: Arc::new(FaultyWarehouse { inner: lake, chaos: Arc::clone(&chaos) }),
     };
     let clock: Arc<dyn Clock> = world.clock.clone();
+    let since = clock.now();
     let Some(_lease) = stores.ledger.lease_host().await? else {
         chaos.violation("a process died, and its lease is still taken".to_owned());
         return Ok(());
@@ -130,7 +134,7 @@ async fn host(world: Arc<World>, life: Life) -> Result<()> {
     let workers = world.number(1..4);
     let workers = Workers::on(Arc::new(SimWorkers(Arc::clone(&chaos))), usize::try_from(workers).unwrap());
     let budget = Budget::new(256 << 20, workers.threads());
-    let mut process = Process { world: Arc::clone(&world), stores, clock, pipelines: Vec::new() };
+    let mut process = Process { world: Arc::clone(&world), stores, clock, since, pipelines: Vec::new() };
     let mut running = process.start_pipelines(life, &workers, &budget);
     process.deploy_all(life).await?;
     let (stop, stopped) = watch::channel(false);
@@ -319,6 +323,7 @@ impl Process {
         match action {
             Action::Submit { pipeline } => self.submit(pipeline).await,
             Action::Maintain { table } => maintain(&self.stores, &self.world, &table).await,
+            Action::Sweep => sweep(&self.stores, &self.world, Some(self.since)).await.map(|_| ()),
             Action::Approve => {
                 for change in self.stores.ledger.held_changes().await?.iter().filter(|change| !change.approved) {
                     self.stores.ledger.approve_change(&change.table, &change.column).await?;
@@ -336,6 +341,16 @@ impl Process {
     }
 }
 
+/// What nothing needs is removed when it is older.
+const RETENTION: Duration = Duration::from_secs(3600);
+
+/// As the host sweeps the zone; `since` when one runs.
+pub(crate) async fn sweep(stores: &Stores, world: &World, since: Option<Timestamp>) -> Result<SweepReport> {
+    let options = SweepOptions { age: RETENTION, now: world.clock.now(), host_since: since, dry_run: false };
+    let Stores { ledger, zone, lake: _ } = stores;
+    orphans::sweep(zone.as_ref(), ledger.as_ref(), forebay_landing::naming::attempt_of, options).await
+}
+
 /// As the host maintains a table.
 pub(crate) async fn maintain(stores: &Stores, world: &World, table: &str) -> Result<()> {
     let Stores { ledger, zone: _, lake } = stores;
@@ -349,14 +364,12 @@ pub(crate) async fn maintain(stores: &Stores, world: &World, table: &str) -> Res
     }
     let options = MaintainOptions {
         target_file_bytes: 1 << 20,
-        retention: Duration::from_secs(3600),
+        retention: RETENTION,
         dry_run: false,
         now: world.clock.now(),
         keep_staged,
     };
-    if lake.table(table).await?.is_some() {
-        lake.maintain(table, &options).await?;
-    }
+    lake.maintain(table, &options).await?;
     Ok(())
 }
 

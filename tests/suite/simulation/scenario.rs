@@ -73,6 +73,8 @@ pub(crate) enum Action {
     Submit { pipeline: usize },
     /// A table is maintained.
     Maintain { table: String },
+    /// The zone is swept.
+    Sweep,
     /// Changes that are held are approved.
     Approve,
 }
@@ -117,6 +119,7 @@ impl Scenario {
                 Action::Maintain { table: tables[self.rng.usize(0..tables.len())].clone() }
             }
             17 => Action::Approve,
+            18 => Action::Sweep,
             _ => {
                 let keys: Vec<_> = self.objects.keys().cloned().collect();
                 if keys.is_empty() {

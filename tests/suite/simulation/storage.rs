@@ -29,8 +29,10 @@ pub(crate) trait Storage: Send + Sync {
     fn ended(&self, _died: bool) {}
     /// All rows of a table.
     async fn rows(&self, table: &str) -> Option<RecordBatch>;
-    /// Staged files of a table that are in no table.
-    async fn staged(&self, table: &str) -> Vec<String>;
+    /// What was written before now is two hours old, or more.
+    fn age(&self) {}
+    /// What lies in the warehouse and is in none of its tables, and what nobody finished writing to the zone.
+    async fn leftovers(&self, tables: &[String]) -> Vec<String>;
 }
 
 /// The models: what they hold is what is synced.
@@ -61,7 +63,7 @@ impl Storage for Models {
         self.lake.rows(table).unwrap()
     }
 
-    async fn staged(&self, table: &str) -> Vec<String> {
-        self.lake.staged(table)
+    async fn leftovers(&self, tables: &[String]) -> Vec<String> {
+        tables.iter().flat_map(|table| self.lake.staged(table)).collect()
     }
 }

@@ -16,7 +16,7 @@ use forebay_sources::memory::Fault;
 use super::check;
 use super::clock::SimClock;
 use super::faults::{Acknowledged, Chaos, SimRandom, Weather};
-use super::process::{End, Life, is_allowed, live, maintain};
+use super::process::{End, Life, is_allowed, live, maintain, sweep};
 use super::rule::{Config, SimDecoding};
 use super::scenario::{Action, Scenario, Shape};
 use super::storage::Storage;
@@ -135,7 +135,7 @@ impl World {
             Action::Spoil { key, open, times } => {
                 self.upstream.fail(&key, if open { Fault::Open } else { Fault::Read }, times);
             }
-            Action::Submit { .. } | Action::Maintain { .. } | Action::Approve => {}
+            Action::Submit { .. } | Action::Maintain { .. } | Action::Sweep | Action::Approve => {}
         }
     }
 
@@ -188,25 +188,30 @@ impl World {
         self.storage.ended(false);
     }
 
-    /// Maintenance changes no row, and leaves no staged file that is in no table.
+    /// Maintenance changes no row, and leaves nothing that no ledger and no table knows.
     async fn tidy(&self, before: u64) {
-        self.clock.advance(Duration::from_secs(3 * 3600));
-        let stores = self.storage.open().await.unwrap();
         let tables: Vec<_> = self.scenario().pipelines.iter().flat_map(Shape::tables).collect();
-        for table in &tables {
-            if let Err(error) = maintain(&stores, self, table).await {
-                self.chaos.violation(format!("{table} is not maintained: {error}"));
+        // What the first one replaces is old when the second one comes.
+        for _ in 0..2 {
+            self.clock.advance(Duration::from_secs(3 * 3600));
+            self.storage.age();
+            self.storage.ended(false);
+            let stores = self.storage.open().await.unwrap();
+            for table in &tables {
+                if let Err(error) = maintain(&stores, self, table).await {
+                    self.chaos.violation(format!("{table} is not maintained: {error}"));
+                }
+            }
+            match sweep(&stores, self, None).await {
+                Ok(swept) if swept.missing == 0 => {}
+                swept => self.chaos.violation(format!("the zone is not swept: {swept:?}")),
             }
         }
-        for what in check::check(self, before).await {
+        for what in check::check(self, before).await.into_iter().chain(check::orphans(self).await) {
             self.chaos.violation(format!("after maintenance: {what}"));
         }
-        for table in tables {
-            let there_is_one = stores.lake.table(&table).await.unwrap().is_some();
-            let staged = self.storage.staged(&table).await;
-            if there_is_one && !staged.is_empty() {
-                self.chaos.violation(format!("{table}: maintenance leaves {staged:?}"));
-            }
+        for left in self.storage.leftovers(&tables).await {
+            self.chaos.violation(format!("maintenance leaves {left}, which is in none of its tables"));
         }
     }
 }
@@ -217,7 +222,11 @@ impl Acknowledged for World {
     async fn acknowledged(&self, landed: &[SegmentId]) {
         let stores = self.storage.open().await.unwrap();
         let often = self.acknowledgements.fetch_add(1, Ordering::SeqCst).is_multiple_of(8);
-        let journal = if often { stores.zone.journal_entries().await.unwrap() } else { Vec::new() };
+        let journal = if often { stores.zone.journal_entries().await } else { Ok(Vec::new()) };
+        let journal = journal.unwrap_or_else(|error| {
+            self.chaos.violation(format!("the journal cannot be read: {error}"));
+            Vec::new()
+        });
         let journalled: Vec<_> = journal.iter().flat_map(|entry| &entry.segments).map(|segment| &segment.id).collect();
         for id in landed {
             let Some(segment) = stores.ledger.segment(id).await.unwrap() else {

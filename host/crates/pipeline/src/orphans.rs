@@ -1,15 +1,15 @@
 //! Orphans of the landing zone: objects that no ledger lists, because the process died, or failed, between landing and listing.
 //! They harm nobody and take room.
 //!
-//! **What is never removed:** what the ledger lists; what the journal tells of, also where an entry is damaged or a ledger was
-//! rebuilt without it; what is younger than the age; what a host that runs has written since it started, since it may be about
-//! to be listed; files whose names forebay did not make.
+//! **What is never removed:** what the ledger lists; what the journal says that it listed, also where the ledger was rebuilt
+//! without it; all of an attempt whose entry is damaged; what is younger than the age; what a host that runs has written since
+//! it started, since it may be about to be listed; files whose names forebay did not make.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use arrow_array::cast::AsArray;
-use forebay_model::ports::{LandingZone, Ledger};
+use forebay_model::ports::{JournalEntry, LandingZone, Ledger, ObjectEntry};
 use forebay_model::{Error, Result, Timestamp};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -76,13 +76,10 @@ pub async fn sweep(
     let before = host_since.map_or(old, |since| old.min(since));
     let objects = zone.list("").await?;
     let mut report = SweepReport::default();
-    report_missing(ledger, objects.iter().map(|object| object.name.as_str()).collect(), &mut report).await?;
-    let journalled = zone.journalled().await?;
-    let candidates: Vec<_> = objects
-        .into_iter()
-        .filter(|object| object.modified_at < before)
-        .filter(|object| attempt_of(&object.name).is_some_and(|attempt| !journalled.contains(&attempt)))
-        .collect();
+    let listed = listed(ledger).await?;
+    report_missing(&listed, &objects.iter().map(|object| object.name.as_str()).collect(), &mut report);
+    let candidates = objects.into_iter().filter(|object| object.modified_at < before && !listed.contains(&object.name));
+    let candidates = untold(zone, attempt_of, candidates.collect()).await?;
     for some in candidates.chunks(ASKED) {
         let names: Vec<_> = some.iter().map(|object| object.name.clone()).collect();
         let listed = ledger.objects_listed(&names).await?;
@@ -101,15 +98,44 @@ pub async fn sweep(
     Ok(report)
 }
 
-async fn report_missing(ledger: &dyn Ledger, there: BTreeSet<&str>, report: &mut SweepReport) -> Result<()> {
+/// The objects that the ledger lists.
+async fn listed(ledger: &dyn Ledger) -> Result<BTreeSet<String>> {
     let table = ledger.read_table("objects").await?;
-    let names = table.column_by_name("object").and_then(|column| column.as_string_opt::<i32>().cloned());
+    let names = table.column_by_name("object").and_then(|column| column.as_string_opt::<i32>());
     let names = names.ok_or_else(|| Error::bug("ledger.objects has no column object"))?;
-    for name in names.iter().flatten().filter(|name| !there.contains(name)) {
+    Ok(names.iter().flatten().map(str::to_owned).collect())
+}
+
+fn report_missing(listed: &BTreeSet<String>, there: &BTreeSet<&str>, report: &mut SweepReport) {
+    for name in listed.iter().filter(|name| !there.contains(name.as_str())) {
         report.missing += 1;
         if report.missing_names.len() < NAMED {
-            report.missing_names.push(name.to_owned());
+            report.missing_names.push(name.clone());
         }
     }
-    Ok(())
+}
+
+/// Those that the journal does not tell of. It is read only where an attempt of theirs is in it: an attempt lands many objects,
+/// and one that failed among them is an orphan.
+async fn untold(zone: &dyn LandingZone, attempt_of: AttemptOf, objects: Vec<ObjectEntry>) -> Result<Vec<ObjectEntry>> {
+    let journalled = zone.journalled().await?;
+    let attempts: Vec<_> = objects.iter().map(|object| attempt_of(&object.name)).collect();
+    let mut told = BTreeMap::new();
+    if attempts.iter().flatten().any(|attempt| journalled.contains(attempt)) {
+        for entry in zone.read_journal(None).await?.entries {
+            let JournalEntry { version: _, ledger: _, attempt, landing, segments } = entry;
+            // An object without a record has no segment.
+            let empty = landing.objects.into_iter().filter(|object| object.segments.is_empty());
+            let names: BTreeSet<_> =
+                segments.into_iter().map(|segment| segment.object).chain(empty.map(|object| object.name)).collect();
+            told.insert(attempt, names);
+        }
+    }
+    let untold = objects.into_iter().zip(attempts).filter(|(object, attempt)| match attempt {
+        None => false,
+        Some(attempt) if !journalled.contains(attempt) => true,
+        // Its entry is damaged where it is not among those that can be read.
+        Some(attempt) => told.get(attempt).is_some_and(|names| !names.contains(&object.name)),
+    });
+    Ok(untold.map(|(object, _)| object).collect())
 }

@@ -126,6 +126,8 @@ pub struct MemorySource {
     progress: Arc<dyn Progress>,
     /// How many objects or records a batch holds at most.
     batch: usize,
+    /// Bytes of a chunk.
+    chunk: usize,
     /// The versions that this process delivered.
     delivered: Arc<Mutex<BTreeMap<String, String>>>,
     /// Objects that could not be opened; tried again when a poll has been idle.
@@ -143,11 +145,19 @@ impl MemorySource {
             upstream,
             progress,
             batch: batch.max(1),
+            chunk: CHUNK,
             delivered: Arc::default(),
             told: BTreeSet::new(),
             troubles: VecDeque::new(),
             next: BTreeMap::new(),
         }
+    }
+
+    /// Bodies come in chunks of so many bytes (at least 1), instead of 1,024.
+    #[must_use]
+    pub fn in_chunks_of(mut self, bytes: usize) -> Self {
+        self.chunk = bytes.max(1);
+        self
     }
 
     async fn objects(&mut self) -> Result<Vec<RawObject>> {
@@ -197,6 +207,7 @@ impl MemorySource {
         let range = from as u64..bytes.len() as u64;
         let delivery = Delivery { key: key.clone(), delivered: Arc::clone(&self.delivered), whole: false };
         let upstream = self.upstream.clone();
+        let chunk = self.chunk;
         let start = Some((bytes, delivery, from));
         let body = stream::unfold(start, move |state| {
             let next = state.and_then(|(bytes, mut delivery, at)| {
@@ -204,7 +215,7 @@ impl MemorySource {
                     let error = Error::retry(format!("{:?} changed while it was read", delivery.key));
                     return Some((Err(error), None));
                 }
-                let end = at.saturating_add(CHUNK).min(bytes.len());
+                let end = at.saturating_add(chunk).min(bytes.len());
                 if at == end {
                     delivery.whole = true;
                     return None;

@@ -3,6 +3,7 @@ use std::path::{Path, PathBuf};
 
 use deltalake::DeltaTableError;
 use deltalake::kernel::transaction::TransactionError;
+use forebay_disk::{FolderError, FolderStep};
 use forebay_model::ErrorClass;
 
 /// What went wrong in a warehouse. Messages name tables, columns and files, never cell values.
@@ -104,6 +105,17 @@ pub enum WarehouseError {
     /// forebay's own fault.
     #[error("{0}")]
     Bug(String),
+}
+
+impl From<FolderError> for WarehouseError {
+    fn from(error: FolderError) -> Self {
+        let FolderError { folder: path, step, source } = error;
+        let doing = match step {
+            FolderStep::Make => "make",
+            FolderStep::Sync => "sync",
+        };
+        Self::Io { doing, path, source }
+    }
 }
 
 impl WarehouseError {

@@ -219,6 +219,29 @@ impl Table {
         })
     }
 
+    /// Partitions and sizes are the disk's business: here a compaction leaves one file.
+    fn compact(&mut self, path: String, dry_run: bool) -> Result<MaintainReport> {
+        let files_before = self.files.len() as u64;
+        if files_before < 2 || !self.partition_by.is_empty() {
+            return Ok(MaintainReport { files_before, files_after: files_before, ..MaintainReport::default() });
+        }
+        let compacted_bytes = self.files.values().map(|rows| rows.get_array_memory_size() as u64).sum();
+        if !dry_run {
+            let batches = self.files.values().map(|rows| adapt_batch(rows, &self.schema));
+            let batches = batches.collect::<Result<Vec<_>, _>>().map_err(bug)?;
+            let rows = concat_batches(&self.schema, &batches).map_err(bug)?;
+            self.files = BTreeMap::from([(path, rows)]);
+            self.version += 1;
+        }
+        Ok(MaintainReport {
+            files_before,
+            files_after: 1,
+            compacted_files: files_before,
+            compacted_bytes,
+            ..MaintainReport::default()
+        })
+    }
+
     fn already(&self, load: &Load) -> Result<Option<LoadReceipt>> {
         let name = load.table.table.as_str();
         if self.ledger != load.ledger {
@@ -343,27 +366,10 @@ impl Warehouse for MemoryWarehouse {
     async fn maintain(&self, table: &str, options: &MaintainOptions) -> Result<MaintainReport> {
         let mut state = self.state();
         let next = state.files;
-        let Some(found) = state.tables.get_mut(table) else {
-            return Err(misused(table, "there is no such table".into()).into());
-        };
-        let files_before = found.files.len() as u64;
-        let compacted_bytes = found.files.values().map(|rows| rows.get_array_memory_size() as u64).sum();
-        let mut report = MaintainReport { files_before, files_after: files_before, ..MaintainReport::default() };
-        // Partitions and sizes are the disk's business: here a compaction leaves one file.
-        if files_before > 1 && found.partition_by.is_empty() {
-            report = MaintainReport { files_after: 1, compacted_files: files_before, compacted_bytes, ..report };
-            if !options.dry_run {
-                let batches: Vec<_> = found
-                    .files
-                    .values()
-                    .map(|rows| adapt_batch(rows, &found.schema))
-                    .collect::<Result<_, _>>()
-                    .map_err(bug)?;
-                let rows = concat_batches(&found.schema, &batches).map_err(bug)?;
-                found.files = BTreeMap::from([(format!("_forebay/{next:08}.parquet"), rows)]);
-                found.version += 1;
-                state.files += 1;
-            }
+        let mut report = MaintainReport::default();
+        if let Some(found) = state.tables.get_mut(table) {
+            report = found.compact(format!("_forebay/{next:08}.parquet"), options.dry_run)?;
+            state.files += 1;
         }
         let is_old = |((of, path), (_, at)): (&(String, String), &(RecordBatch, Timestamp))| {
             of == table

@@ -1,11 +1,11 @@
 //! Files that are whole and durable or not there.
 
-use std::collections::BTreeSet;
 use std::fs::{File, TryLockError};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use forebay_disk::{Disk, FolderError, FolderStep, Folders};
 use forebay_model::Timestamp;
 use forebay_model::ports::Random;
 
@@ -19,9 +19,9 @@ const TEMPORARY: &str = "tmp";
 #[derive(Debug)]
 pub(super) struct Files {
     root: PathBuf,
+    disk: Arc<dyn Disk>,
     random: Arc<dyn Random>,
-    /// Folders whose own entry is known to be durable.
-    durable: Mutex<BTreeSet<PathBuf>>,
+    folders: Folders,
 }
 
 /// A file that is being written. Locked while it is, so that a sweep can tell it from what a dead process left; gone when
@@ -29,11 +29,12 @@ pub(super) struct Files {
 pub(super) struct Temporary {
     pub(super) file: File,
     pub(super) path: PathBuf,
+    disk: Arc<dyn Disk>,
 }
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_file(&self.path) {
+        if let Err(error) = self.disk.remove(&self.path) {
             tracing::debug!(path = %self.path.display(), %error, "temporary file left for the next sweep");
         }
     }
@@ -45,20 +46,22 @@ pub(super) fn failed(path: &Path, action: &'static str) -> impl FnOnce(std::io::
 }
 
 impl Files {
-    pub(super) fn open(root: &Path, random: Arc<dyn Random>) -> Result<Self> {
-        std::fs::create_dir_all(root).map_err(failed(root, "making the landing folder"))?;
+    pub(super) fn open(disk: Arc<dyn Disk>, root: &Path, random: Arc<dyn Random>) -> Result<Self> {
+        disk.create_folder(root).map_err(failed(root, "making the landing folder"))?;
         let root = root.canonicalize().map_err(failed(root, "looking at the landing folder"))?;
-        let files = Self { root, random, durable: Mutex::default() };
-        if let Some(parent) = files.root.parent() {
-            sync_folder(parent)?;
+        let files = Self::reading(disk, &root, random);
+        if let Some(parent) = root.parent() {
+            // Also where it was there: who made it may have died before its name was durable.
+            files.sync_folder(parent)?;
         }
-        files.folder(&Path::new(OWN).join(TEMPORARY))?;
+        files.ensure(&Path::new(OWN).join(TEMPORARY))?;
         Ok(files)
     }
 
     /// A folder that is only read. It need not be there.
-    pub(super) fn reading(root: &Path, random: Arc<dyn Random>) -> Self {
-        Self { root: root.to_owned(), random, durable: Mutex::default() }
+    pub(super) fn reading(disk: Arc<dyn Disk>, root: &Path, random: Arc<dyn Random>) -> Self {
+        let folders = Folders::new(root.to_owned(), Arc::clone(&disk));
+        Self { root: root.to_owned(), disk, random, folders }
     }
 
     /// A name as a path.
@@ -74,12 +77,8 @@ impl Files {
     /// Starts a file.
     pub(super) fn temporary(&self) -> Result<Temporary> {
         let path = self.own(TEMPORARY).join(self.random.uuid().to_string());
-        let file = File::options()
-            .write(true)
-            .create_new(true)
-            .open(&path)
-            .map_err(failed(&path, "making a temporary file"))?;
-        let temporary = Temporary { file, path };
+        let file = self.disk.create(&path).map_err(failed(&path, "making a temporary file"))?;
+        let temporary = Temporary { file, path, disk: Arc::clone(&self.disk) };
         match temporary.file.try_lock() {
             Ok(()) => Ok(temporary),
             Err(TryLockError::Error(source)) => Err(failed(&temporary.path, "locking a temporary file")(source)),
@@ -91,24 +90,24 @@ impl Files {
 
     /// Puts a finished file under its name, durably; false where the name is taken.
     pub(super) fn place(&self, temporary: Temporary, name: &Path) -> Result<bool> {
-        temporary.file.sync_all().map_err(failed(&temporary.path, "syncing"))?;
+        self.disk.sync(&temporary.file, &temporary.path).map_err(failed(&temporary.path, "syncing"))?;
         let folder = name.parent().unwrap_or(Path::new(""));
         let path = self.root.join(name);
         // A link, other than a rename, never takes the place of what is there.
-        let mut linked = self.folder(folder).map(|()| std::fs::hard_link(&temporary.path, &path))?;
+        let mut linked = self.ensure(folder).map(|()| self.disk.link(&temporary.path, &path))?;
         if linked.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
             // The folder is gone that was there before: somebody tidied up.
-            self.durable.lock().unwrap_or_else(PoisonError::into_inner).clear();
-            linked = self.folder(folder).map(|()| std::fs::hard_link(&temporary.path, &path))?;
+            self.folders.forget();
+            linked = self.ensure(folder).map(|()| self.disk.link(&temporary.path, &path))?;
         }
         match linked {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(false),
             Err(source) => return Err(failed(&path, "putting into place")(source)),
         }
-        if let Err(error) = sync_folder(&self.root.join(folder)) {
+        if let Err(error) = self.sync_folder(&self.root.join(folder)) {
             // Whether it is durable is not known, so it is not there.
-            let _ = std::fs::remove_file(&path);
+            let _ = self.disk.remove(&path);
             return Err(error);
         }
         // The name holds it now.
@@ -123,8 +122,8 @@ impl Files {
         let placed = self.place(temporary, name)?;
         if !placed {
             let path = self.root.join(name);
-            File::open(&path).and_then(|file| file.sync_all()).map_err(failed(&path, "syncing"))?;
-            sync_folder(path.parent().unwrap_or(&self.root))?;
+            File::open(&path).and_then(|file| self.disk.sync(&file, &path)).map_err(failed(&path, "syncing"))?;
+            self.sync_folder(path.parent().unwrap_or(&self.root))?;
         }
         Ok(placed)
     }
@@ -133,33 +132,34 @@ impl Files {
     pub(super) fn rename_own(&self, folder: &str, from: &str, to: &str) -> Result<()> {
         let folder = self.own(folder);
         let (from, to) = (folder.join(from), folder.join(to));
-        match std::fs::rename(&from, &to) {
+        match self.disk.rename(&from, &to) {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::NotFound && to.exists() => {}
             Err(source) => return Err(failed(&from, "renaming")(source)),
         }
-        sync_folder(&folder)
+        self.sync_folder(&folder)
+    }
+
+    /// Removes an object; one that is gone already is no error.
+    pub(super) fn remove(&self, name: &str) -> Result<()> {
+        let path = self.path(name);
+        self.disk.remove(&path).map_err(failed(&path, "removing"))
     }
 
     /// Makes a folder of the zone and those above it, durably.
-    fn folder(&self, name: &Path) -> Result<()> {
-        let known =
-            |durable: &Mutex<BTreeSet<PathBuf>>| durable.lock().unwrap_or_else(PoisonError::into_inner).contains(name);
-        if name.as_os_str().is_empty() || known(&self.durable) {
-            return Ok(());
-        }
-        let above = name.parent().unwrap_or(Path::new(""));
-        self.folder(above)?;
-        let path = self.root.join(name);
-        match std::fs::create_dir(&path) {
-            Ok(()) => {}
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-            Err(source) => return Err(failed(&path, "making folder")(source)),
-        }
-        // Also where it was there: another process may have made it and died before it was durable.
-        sync_folder(&self.root.join(above))?;
-        self.durable.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned());
-        Ok(())
+    fn ensure(&self, name: &Path) -> Result<()> {
+        self.folders.ensure(&self.root.join(name)).map_err(|error| {
+            let FolderError { folder, step, source } = error;
+            let action = match step {
+                FolderStep::Make => "making folder",
+                FolderStep::Sync => "syncing folder",
+            };
+            failed(&folder, action)(source)
+        })
+    }
+
+    fn sync_folder(&self, folder: &Path) -> Result<()> {
+        self.disk.sync_folder(folder).map_err(failed(folder, "syncing folder"))
     }
 
     /// Removes temporary files that are older and that nobody writes.
@@ -193,14 +193,7 @@ impl Files {
             Err(TryLockError::WouldBlock) => return Ok(false),
             Err(TryLockError::Error(source)) => return Err(failed(path, "locking")(source)),
         }
-        match std::fs::remove_file(path) {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-            Err(source) => Err(failed(path, "removing")(source)),
-        }
+        self.disk.remove(path).map_err(failed(path, "removing"))?;
+        Ok(true)
     }
-}
-
-fn sync_folder(folder: &Path) -> Result<()> {
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed(folder, "syncing folder"))
 }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use forebay_disk::{Disk, LocalDisk};
 use forebay_model::flow::RawRecords;
 use forebay_model::ports::{
     Journal, JournalEntry, LandedObject, LandingZone, ObjectEntry, Random, SplitRule, ZoneIdentity,
@@ -55,12 +56,20 @@ impl DiskZone {
     /// # Errors
     /// Class operator, naming the folder, where it cannot be made or written.
     pub fn open(root: impl AsRef<Path>, random: Arc<dyn Random>) -> Result<Self> {
-        Ok(Self { files: Arc::new(Files::open(root.as_ref(), random)?) })
+        Self::open_on(Arc::new(LocalDisk), root, random)
+    }
+
+    /// The same on another disk: for tests that cut the power.
+    ///
+    /// # Errors
+    /// As [`DiskZone::open`].
+    pub fn open_on(disk: Arc<dyn Disk>, root: impl AsRef<Path>, random: Arc<dyn Random>) -> Result<Self> {
+        Ok(Self { files: Arc::new(Files::open(disk, root.as_ref(), random)?) })
     }
 
     /// The zone at `root`, to be read only: nothing is made, and where there is no folder the zone is empty.
     pub fn reading(root: impl AsRef<Path>, random: Arc<dyn Random>) -> Self {
-        Self { files: Arc::new(Files::reading(root.as_ref(), random)) }
+        Self { files: Arc::new(Files::reading(Arc::new(LocalDisk), root.as_ref(), random)) }
     }
 
     async fn run<T: Send + 'static>(
@@ -218,15 +227,7 @@ impl LandingZone for DiskZone {
     async fn delete(&self, name: &str) -> Result<()> {
         naming::check(name)?;
         let name = name.to_owned();
-        self.run(move |files| {
-            let path = files.path(&name);
-            match std::fs::remove_file(&path) {
-                Ok(()) => Ok(()),
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-                Err(source) => Err(files::failed(&path, "removing")(source)),
-            }
-        })
-        .await
+        self.run(move |files| files.remove(&name)).await
     }
 
     async fn sweep(&self, before: Timestamp) -> Result<Vec<String>> {

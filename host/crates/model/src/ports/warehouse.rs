@@ -179,7 +179,7 @@ pub trait Warehouse: Send + Sync + std::fmt::Debug {
     async fn history(&self, table: &str) -> Result<Option<TableHistory>>;
     /// Removes staged files that will not be committed.
     async fn discard(&self, table: &str, files: &[StagedFile]) -> Result<()>;
-    /// Compacts small files and removes old ones.
+    /// Compacts small files and removes old ones. Of a table that is not there, staged files that will not be committed.
     async fn maintain(&self, table: &str, options: &MaintainOptions) -> Result<MaintainReport>;
 }
 

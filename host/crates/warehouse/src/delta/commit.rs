@@ -213,7 +213,7 @@ impl DeltaWarehouse {
             None => {
                 let folder = self.table_path(name)?.join(super::log::LOG_FOLDER);
                 let folders = Arc::clone(&self.folders);
-                blocking(move || folders.ensure(&folder).map_err(WarehouseError::io("make", &folder))).await?;
+                blocking(move || Ok(folders.ensure(&folder)?)).await?;
                 self.handle(name)?
             }
         };

@@ -10,12 +10,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use forebay_disk::Disk;
 use forebay_model::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::error::WarehouseError;
-use crate::files::Disk;
 
 /// The log's folder in a table.
 pub(super) const LOG_FOLDER: &str = "_delta_log";

@@ -4,7 +4,8 @@
 //! meanwhile, its work is thrown away, and the next maintenance does it. The rows are the same before and after, so other readers
 //! of the log are told that no data changed. A compacted file holds whole files in the order of their segments.
 //!
-//! Vacuum removes what is in no table: files whose removal is older than the retention, and staged files that were given up.
+//! Vacuum removes what is in no table: files whose removal is older than the retention, and staged files that were given up,
+//! also of a table that no load was ever committed to.
 //! What this process has staged, and what the ledger has open, stays, however old it is.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -57,11 +58,9 @@ impl DeltaWarehouse {
         let snapshot = {
             let mut state = slot.lock().await;
             let Some(opened) = self.refreshed(name, &mut state).await? else {
-                return Err(WarehouseError::Refused {
-                    table: name.to_owned(),
-                    what: "there is no such table".into(),
-                    hint: "`forebay status` lists the tables",
-                });
+                let mut report = MaintainReport::default();
+                self.vacuum(name, &mut state, options, &mut report).await?;
+                return Ok(report);
             };
             snapshot(name, opened)?
         };
@@ -216,16 +215,25 @@ impl DeltaWarehouse {
         options: &MaintainOptions,
         report: &mut MaintainReport,
     ) -> Result<(), WarehouseError> {
-        let Some(opened) = self.refreshed(name, state).await? else { return Ok(()) };
-        let active: BTreeSet<String> = opened.files(name)?.into_iter().map(|file| file.path).collect();
-        let removed = tombstones(name, opened).await?;
+        let (active, removed) = match self.refreshed(name, state).await? {
+            Some(opened) => {
+                let active: BTreeSet<String> = opened.files(name)?.into_iter().map(|file| file.path).collect();
+                (Some(active), tombstones(name, opened).await?)
+            }
+            None => (None, HashMap::new()),
+        };
         let keep: BTreeSet<String> = options.keep_staged.iter().cloned().collect();
         let (maker, retention, now, dry_run) = (self.maker(name)?, options.retention, options.now, options.dry_run);
         let failpoint = self.options.failpoint;
         let (files, bytes) = blocking(move || {
             let mut done = (0, 0);
             for (path, (bytes, written)) in log::data_files(&maker.table)? {
-                let spared = active.contains(&path) || keep.contains(&path) || is_pending(&maker, &path);
+                let in_use = match &active {
+                    Some(active) => active.contains(&path),
+                    // Before its first commit a table is a folder, and what lies beside forebay's own is another's.
+                    None => !path.starts_with(&format!("{OWN_FOLDER}/")),
+                };
+                let spared = in_use || keep.contains(&path) || is_pending(&maker, &path);
                 if spared || !is_old(&path, written, removed.get(&path), retention, now) {
                     continue;
                 }

@@ -45,6 +45,7 @@ use datafusion::catalog::TableProvider;
 use datafusion::error::DataFusionError;
 use datafusion::prelude::SessionContext;
 use deltalake::DeltaTableError;
+use forebay_disk::{Disk, Folders, LocalDisk};
 use forebay_model::ports::{
     Clock, CommittedLoad, MaintainOptions, MaintainReport, Random, StagedWriter, StagingRequest, TableHistory,
     TableInfo, Warehouse,
@@ -59,7 +60,7 @@ use self::stage::{DeltaStagedWriter, FileMaker, Pending};
 use self::table::TableSlot;
 use crate::columns;
 use crate::error::WarehouseError;
-use crate::files::{Disk, Folders, LocalDisk, check_partitioning};
+use crate::files::check_partitioning;
 
 /// Wraps the store that the log goes through: for tests that lose answers or power.
 pub type StoreLayer = Arc<dyn Fn(Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore> + Send + Sync>;

@@ -11,12 +11,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
+use forebay_disk::{Disk, Folders};
 use forebay_model::ports::{Random, StagedWriter, StagingRequest};
 use forebay_model::{Digest, Result, StagedFile};
 
 use super::log::OWN_FOLDER;
 use crate::error::WarehouseError;
-use crate::files::{DataFile, Disk, Folders, PartitionKey, WrittenFile, data_schema, folder_of, split};
+use crate::files::{DataFile, PartitionKey, WrittenFile, data_schema, folder_of, split};
 
 /// Encoded rows that a writer holds at most, over all its partitions; a batch and a page come on top.
 const BUFFERED_BYTES: usize = 20 << 20;
@@ -69,7 +70,7 @@ impl FileMaker {
         let name = format!("{OWN_FOLDER}/{folder}{}-{}.parquet", self.random.uuid(), fingerprint(&sample.schema()));
         let path = self.table.join(&name);
         if let Some(folder) = path.parent() {
-            self.folders.ensure(folder).map_err(WarehouseError::io("make", folder))?;
+            self.folders.ensure(folder)?;
         }
         self.pending.insert(path.clone());
         match DataFile::create(Arc::clone(&self.disk), path.clone(), sample) {

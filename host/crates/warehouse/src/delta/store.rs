@@ -12,6 +12,7 @@ use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use forebay_disk::Disk;
 use forebay_model::ports::Random;
 use futures::stream::BoxStream;
 use object_store::local::LocalFileSystem;
@@ -20,8 +21,6 @@ use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode,
     PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result, UploadPart,
 };
-
-use crate::files::Disk;
 
 const NAME: &str = "DurableStore";
 

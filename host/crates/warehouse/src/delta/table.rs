@@ -213,10 +213,8 @@ impl DeltaWarehouse {
             // Whoever wrote it may have died, or failed, before the names that lead to it were synced. Once it is answered
             // that the load is here, it has to stay.
             let folder = path.join(log::LOG_FOLDER);
-            folders
-                .ensure(&folder)
-                .and_then(|()| disk.sync_folder(&folder))
-                .map_err(WarehouseError::io("sync", &folder))?;
+            folders.ensure(&folder)?;
+            disk.sync_folder(&folder).map_err(WarehouseError::io("sync", &folder))?;
             log::last_note(&path, version, ledger, &pipeline)
         })
         .await?;

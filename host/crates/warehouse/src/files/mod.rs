@@ -5,7 +5,6 @@
 //!
 //! Memory is bounded: a row group is closed at [`ROW_GROUP_BYTES`] of encoded data, a file at [`FILE_BYTES`].
 
-mod disk;
 mod encoding;
 mod partition;
 mod read;
@@ -18,11 +17,10 @@ use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
+use forebay_disk::Disk;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 
-pub(crate) use disk::Folders;
-pub use disk::{Disk, LocalDisk};
 pub use encoding::{ColumnPlan, plan_columns};
 pub(crate) use partition::{PartitionKey, check_partitioning, data_schema, folder_of, split};
 pub(crate) use read::{contains_any, open, rows_in, schema_of, segments_and_loads};

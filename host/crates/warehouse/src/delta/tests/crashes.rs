@@ -1,6 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use forebay_disk::{ForgetfulDisk, Left};
 use forebay_model::ErrorClass;
 use forebay_model::ports::Warehouse as _;
 
@@ -105,7 +106,7 @@ async fn a_power_cut_at_any_step_loses_nothing_that_was_answered() {
             answered = dying.commit(load.as_ref().unwrap()).await.is_ok();
         }
         let off = disk.is_off();
-        disk.cut();
+        disk.lose(|| Left::Nothing).unwrap();
         drop(dying);
         let after = world.open();
         let found = counts(&after).await;

@@ -51,6 +51,28 @@ async fn vacuum_removes_what_no_version_needs_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_staged_for_a_table_that_never_came_is_vacuumed_when_it_is_old() {
+    let world = World::new();
+    let (orphan, kept) = (stage(&world.open(), "1", 5), stage(&world.open(), "2", 5));
+    // A folder of another's in the warehouse is no table, and what is in it is not forebay's.
+    let foreign = world.table().join("part-0.parquet");
+    std::fs::write(&foreign, "rows of another's").unwrap();
+    let other = world.open();
+    let options = MaintainOptions { keep_staged: vec![kept[0].path.clone()], ..world.maintenance() };
+    assert_eq!(other.maintain("t", &options).await.unwrap(), MaintainReport::default(), "it is young");
+    let later = MaintainOptions { now: options.now.plus(DAY * 100), ..options };
+    let look = MaintainOptions { dry_run: true, ..later.clone() };
+    let wanted = MaintainReport { vacuumed_files: 1, vacuumed_bytes: orphan[0].bytes, ..MaintainReport::default() };
+    assert_eq!(other.maintain("t", &look).await.unwrap(), wanted);
+    assert_eq!(names(&world.table()).len(), 3);
+    assert_eq!(other.maintain("t", &later).await.unwrap(), wanted);
+    assert_eq!(names(&world.table()), [kept[0].path.clone(), "part-0.parquet".to_owned()]);
+    assert!(other.table("t").await.unwrap().is_none());
+    other.commit(&a_load(1, kept, &[])).await.unwrap();
+    assert_eq!(counts(&other).await, are(&[("2", 5)]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_full_vacuum_of_another_engine_spares_staged_files() {
     let world = World::new();
     let warehouse = world.open();

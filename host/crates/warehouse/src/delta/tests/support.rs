@@ -1,9 +1,7 @@
 //! Time and chance that a test steers, rows, and layers over the disk and the store that fail on purpose.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -27,7 +25,6 @@ use object_store::{
 use uuid::Uuid;
 
 use super::super::{DeltaOptions, DeltaWarehouse, StoreLayer};
-use crate::files::{Disk, LocalDisk};
 
 pub(super) const LEDGER: Uuid = Uuid::from_u128(0x1ed6e2);
 
@@ -336,120 +333,5 @@ impl ObjectStore for FaultyStore {
 
     async fn copy_opts(&self, from: &StorePath, to: &StorePath, options: CopyOptions) -> object_store::Result<()> {
         self.inner.copy_opts(from, to, options).await
-    }
-}
-
-/// A disk whose power can be cut: what was not synced by then is lost, in the worst way that a file system may.
-#[derive(Debug)]
-pub(super) struct ForgetfulDisk {
-    /// Calls until the power is cut.
-    left: AtomicUsize,
-    unsynced: Mutex<Unsynced>,
-}
-
-#[derive(Debug, Default)]
-struct Unsynced {
-    /// Files whose bytes may be lost, by inode, since a link gives a file another name.
-    bytes: BTreeMap<u64, PathBuf>,
-    /// Names that may be lost.
-    names: BTreeSet<PathBuf>,
-}
-
-fn inode(path: &Path) -> io::Result<u64> {
-    use std::os::unix::fs::MetadataExt as _;
-    Ok(std::fs::metadata(path)?.ino())
-}
-
-impl ForgetfulDisk {
-    pub(super) fn cut_after(calls: usize) -> Self {
-        Self { left: AtomicUsize::new(calls), unsynced: Mutex::default() }
-    }
-
-    fn call(&self) -> io::Result<()> {
-        if take(&self.left) { Ok(()) } else { Err(io::Error::other("the power is cut")) }
-    }
-
-    pub(super) fn is_off(&self) -> bool {
-        self.left.load(Ordering::SeqCst) == 0
-    }
-
-    /// Loses what was not synced: bytes become none, names go.
-    pub(super) fn cut(&self) {
-        let unsynced = std::mem::take(&mut *self.unsynced.lock().unwrap());
-        for path in unsynced.bytes.values().filter(|path| path.exists()) {
-            File::options().write(true).open(path).unwrap().set_len(0).unwrap();
-        }
-        for path in unsynced.names.iter().rev() {
-            if path.is_dir() {
-                std::fs::remove_dir_all(path).unwrap();
-            } else {
-                let _ = std::fs::remove_file(path);
-            }
-        }
-    }
-}
-
-impl Disk for ForgetfulDisk {
-    fn create_folder(&self, folder: &Path) -> io::Result<()> {
-        if folder.is_dir() {
-            return Ok(());
-        }
-        let parent = folder.parent().unwrap();
-        self.create_folder(parent)?;
-        self.call()?;
-        std::fs::create_dir(folder)?;
-        self.unsynced.lock().unwrap().names.insert(folder.to_owned());
-        self.sync_folder(parent)
-    }
-
-    fn create(&self, path: &Path) -> io::Result<File> {
-        self.create_folder(path.parent().unwrap())?;
-        self.call()?;
-        let file = LocalDisk.create(path)?;
-        let mut unsynced = self.unsynced.lock().unwrap();
-        unsynced.bytes.insert(inode(path)?, path.to_owned());
-        unsynced.names.insert(path.to_owned());
-        Ok(file)
-    }
-
-    fn sync(&self, _: &File, path: &Path) -> io::Result<()> {
-        self.call()?;
-        self.unsynced.lock().unwrap().bytes.remove(&inode(path)?);
-        Ok(())
-    }
-
-    fn sync_folder(&self, folder: &Path) -> io::Result<()> {
-        self.call()?;
-        self.unsynced.lock().unwrap().names.retain(|name| name.parent() != Some(folder));
-        Ok(())
-    }
-
-    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.call()?;
-        LocalDisk.link(from, to)?;
-        let mut unsynced = self.unsynced.lock().unwrap();
-        let inode = inode(to)?;
-        if let Some(path) = unsynced.bytes.get_mut(&inode) {
-            to.clone_into(path);
-        }
-        unsynced.names.insert(to.to_owned());
-        Ok(())
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.call()?;
-        let inode = inode(from)?;
-        LocalDisk.rename(from, to)?;
-        let mut unsynced = self.unsynced.lock().unwrap();
-        if let Some(path) = unsynced.bytes.get_mut(&inode) {
-            to.clone_into(path);
-        }
-        unsynced.names.insert(to.to_owned());
-        Ok(())
-    }
-
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        self.call()?;
-        LocalDisk.remove(path)
     }
 }
