@@ -24,7 +24,6 @@ pub(crate) fn bind(config: &Config, input: &InputSchema) -> Result<(Rule, Plan),
     let Config { filter, required, columns, routes, reject } = config;
     check_names(config)?;
     let parsed = columns
-        .0
         .iter()
         .map(|(name, text)| {
             let expr = parse(text).map_err(|problem| problem.told(&place(name), text))?;
@@ -61,7 +60,7 @@ pub(crate) fn bind(config: &Config, input: &InputSchema) -> Result<(Rule, Plan),
         rejects.push(Reject { code: code.clone(), message, last: *last, when: when_node });
     }
     let everything = RouteConfig::default();
-    let mut all: Vec<(&str, &RouteConfig)> = routes.0.iter().map(|(name, route)| (name.as_str(), route)).collect();
+    let mut all: Vec<(&str, &RouteConfig)> = routes.iter().map(|(name, route)| (name.as_str(), route)).collect();
     if !all.iter().any(|(name, _)| *name == OUT) {
         all.insert(0, (OUT, &everything));
     }
@@ -88,13 +87,13 @@ fn place(column: &str) -> String {
 /// What names can be wrong by themselves.
 fn check_names(config: &Config) -> Result<(), BindError> {
     let Config { filter: _, required: _, columns, routes: _, reject } = config;
-    if columns.0.len() > MOST {
-        return Err(BindError::new(format!("{} columns are computed, more than {MOST}", columns.0.len()))
+    if columns.len() > MOST {
+        return Err(BindError::new(format!("{} columns are computed, more than {MOST}", columns.len()))
             .place("config.columns")
             .hint("divide them among two steps"));
     }
-    for (index, (name, _)) in columns.0.iter().enumerate() {
-        if let Some((other, _)) = columns.0.iter().take(index).find(|(other, _)| same_name(other, name)) {
+    for (index, name) in columns.keys().enumerate() {
+        if let Some(other) = columns.keys().take(index).find(|other| same_name(other, name)) {
             return Err(BindError::new(format!("`{other}` and `{name}` are the same column"))
                 .place(place(name))
                 .hint("names that differ in case only are one name: leave one of them out"));

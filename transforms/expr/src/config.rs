@@ -1,14 +1,12 @@
-//! The config, in the order in which it is written.
+//! The config. Tables are in the order of their names, as TOML's have no other.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::marker::PhantomData;
 
 use schemars::JsonSchema;
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde::Deserialize;
 
 /// The config of the step.
-#[derive(Debug, Default, serde::Deserialize, JsonSchema)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// A condition: rows for which it is not true are filtered. Without one, all rows go on.
@@ -17,18 +15,16 @@ pub struct Config {
     /// `required_missing`. All other columns may be null.
     pub(crate) required: Vec<String>,
     /// Columns that are computed, by name. An expression may use other computed columns; one that has the name of an input
-    /// column replaces it, and means the input column within its own expression.
-    #[schemars(with = "BTreeMap<String, String>")]
-    pub(crate) columns: Ordered<String>,
+    /// column replaces it, and means the input column within its own expression. They come behind the input's columns, by name.
+    pub(crate) columns: BTreeMap<String, String>,
     /// Where rows go. `out` is always there, with every row and every column, unless it is given here.
-    #[schemars(with = "BTreeMap<String, RouteConfig>")]
-    pub(crate) routes: Ordered<RouteConfig>,
+    pub(crate) routes: BTreeMap<String, RouteConfig>,
     /// Rows that are refused, by the first of these whose condition is true.
     pub(crate) reject: Vec<RejectConfig>,
 }
 
 /// A route.
-#[derive(Debug, Default, serde::Deserialize, JsonSchema)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RouteConfig {
     /// A condition: rows for which it is true take the route. Without one, all do.
@@ -40,7 +36,7 @@ pub struct RouteConfig {
 }
 
 /// Rows that are refused.
-#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RejectConfig {
     /// Short and stable, for counting: 1 to 64 bytes.
@@ -52,36 +48,4 @@ pub struct RejectConfig {
     /// Whether no later revision is to try the row again.
     #[serde(default, rename = "final")]
     pub(crate) last: bool,
-}
-
-/// A table in the order in which it is written.
-#[derive(Debug)]
-pub struct Ordered<T>(pub(crate) Vec<(String, T)>);
-
-impl<T> Default for Ordered<T> {
-    fn default() -> Self {
-        Self(Vec::new())
-    }
-}
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Ordered<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Entries<T>(PhantomData<T>);
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for Entries<T> {
-            type Value = Ordered<T>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a table")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut entries = Vec::new();
-                while let Some(entry) = map.next_entry()? {
-                    entries.push(entry);
-                }
-                Ok(Ordered(entries))
-            }
-        }
-        deserializer.deserialize_map(Entries(PhantomData))
-    }
 }

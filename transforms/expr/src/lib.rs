@@ -27,7 +27,7 @@ mod types;
 
 use forebay_sdk::{AssetWant, Batch, BindError, InputSchema, Output, Plan, RuleError, Transform, export};
 
-pub use config::{Config, Ordered, RejectConfig, RouteConfig};
+pub use config::{Config, RejectConfig, RouteConfig};
 
 /// The rule.
 #[derive(Debug)]

@@ -38,8 +38,8 @@ pub(crate) fn exact(text: &str, scale: u8) -> Option<i128> {
     let (value, written) = parts(text)?;
     let missing = i32::from(scale) - written;
     let value = match u8::try_from(missing) {
+        _ if value == 0 => 0,
         Ok(missing) => value.checked_mul(power(missing)?)?,
-        Err(_) if value == 0 => 0,
         Err(_) => {
             let unit = power(u8::try_from(-missing).ok()?)?;
             if value % unit != 0 {
