@@ -7,7 +7,7 @@ use super::numbers::finite;
 use super::{Checker, Typed};
 use crate::ast::{Compare, Expr};
 use crate::node::{Call, Decimal, Float, Node, Search, Shorten, Text, Time};
-use crate::problem::{Problem, Result, Span, nearest};
+use crate::problem::{Problem, Result, Span, nearest, short};
 use crate::time::{SECOND, Unit};
 use crate::types::{Scalar, Type};
 
@@ -60,7 +60,7 @@ type Made = Result<(Node, Type)>;
 impl Checker<'_, '_> {
     pub(super) fn call(&mut self, name: &str, at: Span, arguments: &[Expr]) -> Made {
         let Some((_, usage, takes)) = FUNCTIONS.iter().find(|(known, ..)| *known == name) else {
-            let problem = Problem::new(at, format!("there is no function `{name}`"));
+            let problem = Problem::new(at, format!("there is no function `{}`", short(name)));
             return Err(match nearest(name, FUNCTIONS.iter().map(|(known, ..)| *known)) {
                 Some(near) => problem.hint(format!("did you mean `{near}`?")),
                 None => problem.hint("docs/expr.md lists the functions"),

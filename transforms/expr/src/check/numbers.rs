@@ -119,6 +119,7 @@ impl Checker<'_, '_> {
                 (Type::Int, Type::Timestamp { .. } | Type::Date) => {
                     format!("write `to_timestamp_seconds({})`, or `_millis`, or `_micros`", self.shown(typed.span))
                 }
+                (Type::Other(_), _) => "name a field of it, or write a module of its own".to_owned(),
                 _ => "cast it to text first, if that is what you want".to_owned(),
             };
             return Err(Problem::new(span, format!("{} is {}, which becomes no {}", self.quoted(typed.span), typed.ty, bare(&to)))

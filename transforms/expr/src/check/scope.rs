@@ -5,7 +5,7 @@ use forebay_sdk::{InputSchema, Kind, Plan, Source, same_name};
 
 use super::Checker;
 use crate::node::Node;
-use crate::problem::{Problem, Result, Span, nearest};
+use crate::problem::{Problem, Result, Span, nearest, short};
 use crate::types::{Scalar, Type};
 
 /// A column that the config computes; its place in the list is its slot.
@@ -129,7 +129,7 @@ impl Checker<'_, '_> {
 
     fn unknown(&self, name: &str, span: Span) -> Problem {
         let Scope { input, computed, own, required: _ } = self.scope;
-        let problem = Problem::new(span, format!("there is no column `{name}`"));
+        let problem = Problem::new(span, format!("there is no column `{}`", short(name)));
         let computed = || {
             let others = computed.iter().enumerate().filter(|(index, _)| Some(*index) != *own);
             others.map(|(_, computed)| computed.name.as_str())
