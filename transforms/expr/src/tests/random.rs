@@ -1,9 +1,9 @@
 //! Random expressions over random rows, against the slow evaluator.
 
+use forebay_sdk::random::Random;
 use forebay_sdk::testing::Harness;
 use forebay_sdk::testing::arrow_array::{BooleanArray, Float64Array, Int64Array, StringArray};
 use proptest::prelude::*;
-use proptest::strategy::Union;
 use serde_json::{Value, json};
 
 use super::slow::{Tree, V};
@@ -11,132 +11,203 @@ use crate::Expr;
 
 const COLUMNS: [&str; 8] = ["i", "j", "f", "g", "b", "c", "s", "t"];
 
-const DEPTH: u32 = 4;
+/// Draws trees and rows: a seed makes the same ones again, and a lesser depth is a smaller tree.
+struct Draw(Random);
 
-type Trees = BoxedStrategy<Tree>;
+type Make = fn(&mut Draw, u32) -> Tree;
 
-fn node(name: &'static str, parts: Vec<Trees>) -> Trees {
-    parts.prop_map(move |parts| Tree::Node(name, parts)).boxed()
-}
+const INTS: [i64; 12] = [0, 1, -1, 2, -2, 3, 4, -4, i64::MAX, i64::MIN, 1 << 53 | 1, 1_000_000_007];
+const FLOATS: [f64; 14] =
+    [0.0, -0.0, 1.0, -1.0, 2.0, 3.0, 0.5, -2.5, 1e308, -1e308, 1e-300, 9e18, -9_223_372_036_854_775_808.0, 1e6];
+const TEXTS: [&str; 14] = ["", "a", "b", "ab", "ba", " a ", "ü", "it's", "100%", "😀", "7", " -12 ", "2.5", "x7"];
 
-fn constant(values: impl Strategy<Value = V> + 'static) -> Trees {
-    values.prop_map(Tree::Constant).boxed()
-}
-
-fn column(first: usize) -> Trees {
-    prop_oneof![Just(Tree::Column(first)), Just(Tree::Column(first + 1))].boxed()
-}
-
-fn ints() -> BoxedStrategy<i64> {
-    prop_oneof![4 => -4_i64..5, 1 => Just(i64::MAX), 1 => Just(i64::MIN), 1 => Just(1 << 53 | 1), 1 => any::<i64>()].boxed()
-}
-
-fn floats() -> BoxedStrategy<f64> {
-    let odd = prop_oneof![Just(0.0), Just(-0.0), Just(1e308), Just(-1e308), Just(1e-300), Just(0.5), Just(-2.5), Just(9e18)];
-    prop_oneof![3 => odd, 3 => (-4_i8..5).prop_map(f64::from), 1 => -1e6_f64..1e6].boxed()
-}
-
-fn texts() -> BoxedStrategy<String> {
-    prop_oneof!["[ab]{0,3}", "[ aü'%😀]{0,3}", " ?-?[0-9]{1,3} ?", "[0-9]\\.[0-9]"].boxed()
-}
-
-/// What every type has.
-fn any_of(depth: u32, own: fn(u32) -> Trees) -> Vec<Trees> {
-    let next = || own(depth - 1);
-    let when = || bool_tree(depth - 1);
-    vec![
-        node("case", vec![when(), next(), when(), next(), next()]),
-        node("if(", vec![when(), next(), next()]),
-        node("coalesce(", vec![next(), next(), next()]),
-        node("nullif(", vec![next(), next()]),
-    ]
-}
-
-fn int_tree(depth: u32) -> Trees {
-    let leaf = prop_oneof![3 => column(0), 2 => constant(ints().prop_map(V::Int))].boxed();
-    if depth == 0 {
-        return leaf;
+impl Draw {
+    fn below(&mut self, bound: usize) -> usize {
+        usize::try_from(self.0.next_u64() % bound as u64).unwrap_or(0)
     }
-    let next = || int_tree(depth - 1);
-    let mut all = vec![leaf];
-    all.extend(["+", "-", "*", "%"].map(|name| node(name, vec![next(), next()])));
-    all.extend(["negative", "abs("].map(|name| node(name, vec![next()])));
-    all.extend(["greatest(", "least("].map(|name| node(name, vec![next(), next(), next()])));
-    all.push(node("length(", vec![text_tree(depth - 1)]));
-    all.push(node("integer", vec![prop_oneof![float_tree(depth - 1), text_tree(depth - 1), bool_tree(depth - 1)].boxed()]));
-    all.extend(any_of(depth, int_tree));
-    Union::new(all).boxed()
+
+    fn one<T: Copy>(&mut self, of: &[T]) -> T {
+        of[self.below(of.len())]
+    }
+
+    fn node(&mut self, name: &'static str, depth: u32, parts: &[Make]) -> Tree {
+        Tree::Node(name, parts.iter().map(|make| make(self, depth)).collect())
+    }
+
+    fn value(&mut self, column: usize) -> V {
+        if self.below(4) == 0 {
+            return V::Null;
+        }
+        match column / 2 {
+            0 => V::Int(self.one(&INTS)),
+            1 => V::Float(self.one(&FLOATS)),
+            2 => V::Bool(self.below(2) == 0),
+            _ => V::Text(self.one(&TEXTS).to_owned()),
+        }
+    }
+
+    fn rows(&mut self) -> Vec<Vec<V>> {
+        (0..=self.below(16)).map(|_| (0..COLUMNS.len()).map(|column| self.value(column)).collect()).collect()
+    }
+
+    /// A column of the pair that begins at `first`, or a constant of its type.
+    fn leaf(&mut self, first: usize) -> Tree {
+        if self.below(5) < 3 {
+            return Tree::Column(first + self.below(2));
+        }
+        loop {
+            // A null has no type of its own: it stands in lists only.
+            let value = self.value(first);
+            if value != V::Null {
+                return Tree::Constant(value);
+            }
+        }
+    }
+
+    /// What every type has.
+    fn common(&mut self, own: Make, depth: u32) -> Tree {
+        match self.below(4) {
+            0 => self.node("case", depth, &[bool_tree, own, bool_tree, own, own]),
+            1 => self.node("if(", depth, &[bool_tree, own, own]),
+            2 => self.node("coalesce(", depth, &[own, own, own]),
+            _ => self.node("nullif(", depth, &[own, own]),
+        }
+    }
 }
 
-fn float_tree(depth: u32) -> Trees {
-    let leaf = prop_oneof![3 => column(2), 2 => constant(floats().prop_map(V::Float))].boxed();
-    if depth == 0 {
-        return leaf;
-    }
-    let next = || float_tree(depth - 1);
-    let number = || prop_oneof![int_tree(depth - 1), float_tree(depth - 1)].boxed();
-    let mut all = vec![leaf];
-    all.extend(["+", "-", "*", "/", "%"].map(|name| node(name, vec![next(), number()])));
-    all.extend(["+", "-", "*", "/", "%"].map(|name| node(name, vec![number(), next()])));
-    all.push(node("/", vec![int_tree(depth - 1), int_tree(depth - 1)]));
-    all.extend(["negative", "abs(", "floor("].map(|name| node(name, vec![next()])));
-    all.extend(["greatest(", "least("].map(|name| node(name, vec![next(), next()])));
-    all.push(node("float", vec![prop_oneof![int_tree(depth - 1), text_tree(depth - 1)].boxed()]));
-    all.extend(any_of(depth, float_tree));
-    Union::new(all).boxed()
+fn number_tree(draw: &mut Draw, depth: u32) -> Tree {
+    if draw.below(2) == 0 { int_tree(draw, depth) } else { float_tree(draw, depth) }
 }
 
-fn text_tree(depth: u32) -> Trees {
-    let leaf = prop_oneof![3 => column(6), 2 => constant(texts().prop_map(V::Text))].boxed();
-    if depth == 0 {
-        return leaf;
-    }
-    let next = || text_tree(depth - 1);
-    let mut all = vec![leaf, node("||", vec![next(), next()]), node("concat(", vec![next(), next(), next()])];
-    all.extend(["upper(", "trim("].map(|name| node(name, vec![next()])));
-    all.push(node("substr(", vec![next(), int_tree(0), int_tree(0)]));
-    all.push(node("greatest(", vec![next(), next()]));
-    all.push(node("text", vec![prop_oneof![int_tree(depth - 1), bool_tree(depth - 1)].boxed()]));
-    all.extend(any_of(depth, text_tree));
-    Union::new(all).boxed()
+fn any_tree(draw: &mut Draw, depth: u32) -> Tree {
+    let make: Make = draw.one(&[number_tree as Make, text_tree, bool_tree]);
+    make(draw, depth)
 }
 
-fn bool_tree(depth: u32) -> Trees {
-    let leaf = prop_oneof![3 => column(4), 1 => constant(any::<bool>().prop_map(V::Bool))].boxed();
-    if depth == 0 {
-        return leaf;
-    }
-    let next = || bool_tree(depth - 1);
-    let number = || prop_oneof![int_tree(depth - 1), float_tree(depth - 1)].boxed();
-    let text = || text_tree(depth - 1);
-    let null = || Just(Tree::Constant(V::Null)).boxed();
-    let mut all = vec![leaf, node("not", vec![next()])];
-    all.extend(["and", "or", "and", "or", "=", "<>", "is distinct from"].map(|name| node(name, vec![next(), next()])));
-    let orders = ["=", "<>", "<", "<=", ">", ">=", "is distinct from"];
-    all.extend(orders.map(|name| node(name, vec![number(), number()])));
-    all.extend(orders.map(|name| node(name, vec![text(), text()])));
-    all.push(node("between", vec![number(), number(), number()]));
-    all.push(node("between", vec![text(), text(), text()]));
-    all.push(node("in", vec![number(), number(), number(), number()]));
-    all.push(node("in", vec![int_tree(depth - 1), int_tree(0), null(), int_tree(0)]));
-    all.push(node("in", vec![text(), text_tree(0), text_tree(0), prop_oneof![text_tree(0), null()].boxed()]));
-    all.push(node("contains(", vec![text(), text()]));
-    all.push(node("starts_with(", vec![text(), text_tree(0)]));
-    for test in ["is null", "is not null"] {
-        all.push(node(test, vec![prop_oneof![number(), text(), next()].boxed()]));
-    }
-    all.extend(["is true", "is not false"].map(|name| node(name, vec![next()])));
-    all.extend(any_of(depth, bool_tree));
-    Union::new(all).boxed()
+fn int_leaf(draw: &mut Draw, _: u32) -> Tree {
+    draw.leaf(0)
 }
 
-fn rows() -> impl Strategy<Value = Vec<Vec<V>>> {
-    let maybe = |values: BoxedStrategy<V>| prop_oneof![1 => Just(V::Null), 3 => values].boxed();
-    let int = || maybe(ints().prop_map(V::Int).boxed());
-    let float = || maybe(floats().prop_map(V::Float).boxed());
-    let bool = || maybe(any::<bool>().prop_map(V::Bool).boxed());
-    let text = || maybe(texts().prop_map(V::Text).boxed());
-    prop::collection::vec(vec![int(), int(), float(), float(), bool(), bool(), text(), text()], 1..20)
+fn text_leaf(draw: &mut Draw, _: u32) -> Tree {
+    draw.leaf(6)
+}
+
+fn int_tree(draw: &mut Draw, depth: u32) -> Tree {
+    let Some(depth) = depth.checked_sub(1) else { return draw.leaf(0) };
+    match draw.below(8) {
+        0 => draw.leaf(0),
+        1..=3 => {
+            let operator = draw.one(&["+", "-", "*", "%"]);
+            draw.node(operator, depth, &[int_tree, int_tree])
+        }
+        4 => {
+            let function = draw.one(&["negative", "abs("]);
+            draw.node(function, depth, &[int_tree])
+        }
+        5 => {
+            let function = draw.one(&["greatest(", "least("]);
+            draw.node(function, depth, &[int_tree, int_tree, int_tree])
+        }
+        6 if draw.below(2) == 0 => draw.node("length(", depth, &[text_tree]),
+        6 => {
+            let from = draw.one(&[float_tree as Make, text_tree, bool_tree]);
+            draw.node("integer", depth, &[from])
+        }
+        _ => draw.common(int_tree, depth),
+    }
+}
+
+fn float_tree(draw: &mut Draw, depth: u32) -> Tree {
+    let Some(depth) = depth.checked_sub(1) else { return draw.leaf(2) };
+    match draw.below(8) {
+        0 => draw.leaf(2),
+        1..=3 => {
+            let operator = draw.one(&["+", "-", "*", "/", "%"]);
+            let sides: [Make; 2] = if draw.below(2) == 0 { [float_tree, number_tree] } else { [number_tree, float_tree] };
+            draw.node(operator, depth, &sides)
+        }
+        4 => draw.node("/", depth, &[int_tree, int_tree]),
+        5 => {
+            let function = draw.one(&["negative", "abs(", "floor("]);
+            draw.node(function, depth, &[float_tree])
+        }
+        6 if draw.below(2) == 0 => {
+            let function = draw.one(&["greatest(", "least("]);
+            draw.node(function, depth, &[float_tree, float_tree])
+        }
+        6 => {
+            let from = draw.one(&[int_tree as Make, text_tree]);
+            draw.node("float", depth, &[from])
+        }
+        _ => draw.common(float_tree, depth),
+    }
+}
+
+fn text_tree(draw: &mut Draw, depth: u32) -> Tree {
+    let Some(depth) = depth.checked_sub(1) else { return draw.leaf(6) };
+    match draw.below(7) {
+        0 => draw.leaf(6),
+        1 => draw.node("||", depth, &[text_tree, text_tree]),
+        2 => draw.node("concat(", depth, &[text_tree, text_tree, text_tree]),
+        3 => {
+            let function = draw.one(&["upper(", "trim("]);
+            draw.node(function, depth, &[text_tree])
+        }
+        4 => draw.node("substr(", depth, &[text_tree, int_leaf, int_leaf]),
+        5 => {
+            let from = draw.one(&[int_tree as Make, bool_tree]);
+            draw.node("text", depth, &[from])
+        }
+        _ => draw.common(text_tree, depth),
+    }
+}
+
+fn bool_tree(draw: &mut Draw, depth: u32) -> Tree {
+    let Some(depth) = depth.checked_sub(1) else { return draw.leaf(4) };
+    const ORDERS: [&str; 7] = ["=", "<>", "<", "<=", ">", ">=", "is distinct from"];
+    match draw.below(13) {
+        0 => draw.leaf(4),
+        1 => draw.node("not", depth, &[bool_tree]),
+        2..=4 => {
+            let operator = draw.one(&["and", "or", "and", "or", "=", "<>", "is distinct from"]);
+            draw.node(operator, depth, &[bool_tree, bool_tree])
+        }
+        5 | 6 => {
+            let operator = draw.one(&ORDERS);
+            draw.node(operator, depth, &[number_tree, number_tree])
+        }
+        7 => {
+            let operator = draw.one(&ORDERS);
+            draw.node(operator, depth, &[text_tree, text_tree])
+        }
+        8 => {
+            let of = draw.one(&[number_tree as Make, text_tree]);
+            draw.node("between", depth, &[of, of, of])
+        }
+        9 => {
+            let lists: [&[Make]; 3] = [
+                &[number_tree, number_tree, number_tree, number_tree],
+                &[int_tree, int_leaf, null, int_leaf],
+                &[text_tree, text_leaf, text_leaf, text_leaf],
+            ];
+            let list = draw.one(&lists);
+            draw.node("in", depth, list)
+        }
+        10 => {
+            let function = draw.one(&["contains(", "starts_with("]);
+            draw.node(function, depth, &[text_tree, text_tree])
+        }
+        11 => {
+            let test = draw.one(&["is null", "is not null", "is true", "is not false"]);
+            let of: Make = if test.ends_with("null") { any_tree } else { bool_tree };
+            draw.node(test, depth, &[of])
+        }
+        _ => draw.common(bool_tree, depth),
+    }
+}
+
+fn null(_: &mut Draw, _: u32) -> Tree {
+    Tree::Constant(V::Null)
 }
 
 fn harness(rows: &[Vec<V>], config: Value) -> Harness<Expr> {
@@ -168,32 +239,45 @@ fn agrees(tree: &Tree, rows: &[Vec<V>]) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// Depths up to this; a failure is shrunk to the least.
+const DEPTH: u32 = 5;
+
+fn compare(make: Make, seed: u64, depth: u32) -> Result<(), TestCaseError> {
+    let mut draw = Draw(Random::new(seed));
+    let tree = make(&mut draw, depth);
+    let rows = draw.rows();
+    agrees(&tree, &rows)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
 
     #[test]
-    fn conditions_answer_as_the_slow_evaluator_does(tree in bool_tree(DEPTH), rows in rows()) {
-        agrees(&tree, &rows)?;
+    fn conditions_answer_as_the_slow_evaluator_does(seed: u64, depth in 0..=DEPTH) {
+        compare(bool_tree, seed, depth)?;
     }
 
     #[test]
-    fn integers_are_those_of_the_slow_evaluator(tree in int_tree(DEPTH), rows in rows()) {
-        agrees(&tree, &rows)?;
+    fn integers_are_those_of_the_slow_evaluator(seed: u64, depth in 0..=DEPTH) {
+        compare(int_tree, seed, depth)?;
     }
 
     #[test]
-    fn floats_are_those_of_the_slow_evaluator(tree in float_tree(DEPTH), rows in rows()) {
-        agrees(&tree, &rows)?;
+    fn floats_are_those_of_the_slow_evaluator(seed: u64, depth in 0..=DEPTH) {
+        compare(float_tree, seed, depth)?;
     }
 
     #[test]
-    fn texts_are_those_of_the_slow_evaluator(tree in text_tree(DEPTH), rows in rows()) {
-        agrees(&tree, &rows)?;
+    fn texts_are_those_of_the_slow_evaluator(seed: u64, depth in 0..=DEPTH) {
+        compare(text_tree, seed, depth)?;
     }
 
-    /// A filter and a route by a condition: the rows for which it is true.
+    /// A filter, a route and a reject by a condition: the rows for which it is true.
     #[test]
-    fn rows_go_where_their_conditions_are_true(filter in bool_tree(2), when in bool_tree(2), refuse in bool_tree(2), rows in rows()) {
+    fn rows_go_where_their_conditions_are_true(seed: u64, depth in 0..3_u32) {
+        let mut draw = Draw(Random::new(seed));
+        let [filter, when, refuse] = [(); 3].map(|()| bool_tree(&mut draw, depth));
+        let rows = draw.rows();
         let [filter_text, when_text, refuse_text] = [&filter, &when, &refuse].map(|tree| tree.text(&COLUMNS));
         let config = json!({
             "filter": filter_text,

@@ -180,7 +180,8 @@ fn plain(name: &str, values: &[V]) -> V {
         ("floor(", [a]) => Float(a.float().floor()),
         ("float", [Int(a)]) => Float(*a as f64),
         ("float", [Text(text)]) if !text.trim().is_empty() => text.trim().parse().map_or(Null, Float),
-        ("integer", [Float(a)]) if a.abs() < 9e18 => Int(*a as i64),
+        // All but the least of them have a float of the same size.
+        ("integer", [Float(a)]) if a.trunc().abs() < 2_f64.powi(63) || *a == -(2_f64.powi(63)) => Int(*a as i64),
         ("integer", [Text(text)]) => text.trim().parse().map_or(Null, Int),
         ("integer", [Bool(a)]) => Int(i64::from(*a)),
         ("float" | "integer", _) => Null,
