@@ -11,7 +11,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 LOCKED ?=
 CARGO := cargo
 GUESTS := $(CARGO) build $(LOCKED) --profile guest --target wasm32-wasip2
-RULES := -p fraud -p normalize -p keep
+RULES := -p fraud -p normalize -p keep -p expr
 
 .PHONY: help setup build guests demo test test-faults test-services check fmt bench
 

@@ -28,6 +28,21 @@ impl AssetWant {
     pub const fn optional(name: &'static str, doc: &'static str) -> Self {
         Self { name, doc, required: false }
     }
+
+    /// Assets of whatever names the rule's config refers to.
+    #[must_use]
+    pub const fn any(doc: &'static str) -> Self {
+        Self::optional(Self::ANY, doc)
+    }
+
+    /// The name that stands for every name.
+    pub const ANY: &'static str = "*";
+
+    /// Whether an asset of this name is one of those.
+    #[must_use]
+    pub fn is_of(&self, name: &str) -> bool {
+        self.name == name || self.name == Self::ANY
+    }
 }
 
 /// An open asset.

@@ -1,5 +1,7 @@
 //! Bitmaps: bit `i` is bit `i % 8` of byte `i / 8`, as in the Arrow format. Validity, booleans and masks are bitmaps.
 
+use crate::build::Mask;
+
 /// Bytes that hold this many bits.
 pub(crate) fn bytes(bits: usize) -> usize {
     bits.div_ceil(8)
@@ -51,6 +53,10 @@ pub(crate) struct BitBuilder {
 }
 
 impl BitBuilder {
+    pub(crate) fn from_mask(mask: &Mask) -> Self {
+        Self { bitmap: mask.as_bytes().to_vec(), length: mask.rows() }
+    }
+
     /// `length` bits that are set.
     pub(crate) fn ones(length: usize) -> Self {
         let mut bitmap = vec![0xff; length / 8];
@@ -94,6 +100,11 @@ pub(crate) struct ValidityBuilder {
 }
 
 impl ValidityBuilder {
+    pub(crate) fn from_mask(mask: &Mask) -> Self {
+        let (length, nulls) = (mask.rows(), mask.rows() - mask.count());
+        Self { bits: (nulls > 0).then(|| BitBuilder::from_mask(mask)), length, nulls }
+    }
+
     #[inline]
     pub(crate) fn push(&mut self, valid: bool) {
         if !valid {

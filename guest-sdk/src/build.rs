@@ -7,7 +7,7 @@ mod mask;
 mod nested;
 
 use crate::bits::{BitBuilder, ValidityBuilder};
-use crate::column::Number;
+use crate::column::{Number, Strings};
 use crate::layout::{AsColumn, Flat, Layout, Node};
 
 pub use mask::Mask;
@@ -82,6 +82,16 @@ impl<T> Default for NumberBuilder<T> {
 impl<T: Number> NumberBuilder<T> {
     common!();
 
+    /// Values that were computed as a whole, and which of them are valid: a null where the mask does not keep the row.
+    ///
+    /// # Panics
+    /// Where the mask is of another number of rows.
+    #[must_use]
+    pub fn from_parts(values: Vec<T>, valid: &Mask) -> Self {
+        assert_eq!(values.len(), valid.rows(), "values and mask are of the same rows");
+        Self { values, validity: ValidityBuilder::from_mask(valid) }
+    }
+
     /// Adds a value.
     #[inline]
     pub fn push(&mut self, value: T) {
@@ -127,6 +137,16 @@ pub struct BoolBuilder {
 
 impl BoolBuilder {
     common!();
+
+    /// As [`NumberBuilder::from_parts`].
+    ///
+    /// # Panics
+    /// Where the masks are of different numbers of rows.
+    #[must_use]
+    pub fn from_parts(values: &Mask, valid: &Mask) -> Self {
+        assert_eq!(values.rows(), valid.rows(), "values and mask are of the same rows");
+        Self { values: BitBuilder::from_mask(values), validity: ValidityBuilder::from_mask(valid) }
+    }
 
     /// Adds a value.
     #[inline]
@@ -347,6 +367,12 @@ impl StringBuilder {
         self.validity.push(true);
     }
 
+    /// What it holds, to be read as an input column is.
+    #[must_use]
+    pub fn view(&self) -> Strings<'_> {
+        Strings::built(&self.bytes, &self.offsets.0, self.validity.as_bytes(), self.len())
+    }
+
     /// Adds what `write` writes: `builder.push_with(|text| write!(text, "{card}-{day}"))` without a `String` for each row.
     pub fn push_with(&mut self, write: impl FnOnce(&mut dyn std::fmt::Write) -> std::fmt::Result) {
         struct Sink<'a>(&'a mut Vec<u8>);
@@ -366,6 +392,37 @@ impl StringBuilder {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn columns_of_parts_are_as_columns_that_were_pushed() {
+        for rows in [0, 1, 7, 8, 9, 20] {
+            let (valid, set) = (Mask::from_fn(rows, |row| row % 3 != 1), Mask::from_fn(rows, |row| row % 2 == 0));
+            let (mut numbers, mut bools) = (NumberBuilder::new(), BoolBuilder::new());
+            for row in 0..rows {
+                numbers.push_option(valid.keeps(row).then_some(row as u64));
+                bools.push_option(valid.keeps(row).then_some(set.keeps(row)));
+            }
+            let values = (0..rows).map(|row| if valid.keeps(row) { row as u64 } else { 0 }).collect();
+            let (whole, told) = (NumberBuilder::from_parts(values, &valid), BoolBuilder::from_parts(&(set & valid.clone()), &valid));
+            let flat = |column: &dyn AsColumn| {
+                let mut flat = Flat::default();
+                column.lower(&mut flat);
+                (flat.nodes.clone(), flat.buffers.iter().map(|buffer| buffer.to_vec()).collect::<Vec<_>>())
+            };
+            assert_eq!(flat(&whole), flat(&numbers), "{rows}");
+            assert_eq!(flat(&told), flat(&bools), "{rows}");
+        }
+    }
+
+    #[test]
+    fn what_a_builder_holds_can_be_read() {
+        let mut texts = StringBuilder::new();
+        ["a", "", "ünï"].into_iter().for_each(|text| texts.push(text));
+        assert_eq!(texts.view().iter().collect::<Vec<_>>(), [Some("a"), Some(""), Some("ünï")]);
+        texts.push_option(None);
+        texts.push_with(|text| write!(text, "{}", 7));
+        assert_eq!(texts.view().iter().collect::<Vec<_>>(), [Some("a"), Some(""), Some("ünï"), None, Some("7")]);
+    }
 
     #[test]
     fn a_label_is_added_as_its_text_is() {

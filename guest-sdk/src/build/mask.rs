@@ -24,6 +24,15 @@ impl Mask {
         Self { bits: bits::from_fn(rows, keep), rows }
     }
 
+    /// A mask of a bitmap's first `rows` bits, as an input column has it.
+    pub(crate) fn from_bits(bitmap: &[u8], rows: usize) -> Self {
+        Self { bits: bitmap[..bits::bytes(rows)].to_vec(), rows }.trimmed()
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.bits
+    }
+
     /// How many rows it is of.
     #[must_use]
     pub fn rows(&self) -> usize {
@@ -60,6 +69,11 @@ impl Mask {
         self.rows = self.rows.min(other.rows);
         self.bits.truncate(bits::bytes(self.rows));
         self.bits.iter_mut().zip(&other.bits).for_each(|(a, b)| *a = with(*a, *b));
+        self.trimmed()
+    }
+
+    /// Without the bits behind the last row.
+    fn trimmed(mut self) -> Self {
         if let (Some(last), 1..) = (self.bits.last_mut(), self.rows % 8) {
             *last &= (1 << (self.rows % 8)) - 1;
         }
@@ -83,9 +97,9 @@ impl std::ops::BitOr for Mask {
 
 impl std::ops::Not for Mask {
     type Output = Self;
-    fn not(self) -> Self {
-        let rows = self.rows;
-        Self::from_fn(rows, |row| !self.keeps(row))
+    fn not(mut self) -> Self {
+        self.bits.iter_mut().for_each(|byte| *byte = !*byte);
+        self.trimmed()
     }
 }
 

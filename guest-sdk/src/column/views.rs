@@ -5,6 +5,7 @@ use std::ops::Range;
 use super::Column;
 use super::number::Number;
 use crate::bits;
+use crate::build::Mask;
 
 /// Which values of a column are null.
 #[derive(Debug, Clone, Copy)]
@@ -25,6 +26,15 @@ impl Nulls<'_> {
     #[must_use]
     pub fn is_none(&self) -> bool {
         self.validity.is_none()
+    }
+
+    /// Which of the first `rows` values are valid, for rules that compute by columns; `None` where all are.
+    ///
+    /// # Panics
+    /// Where the column has fewer rows.
+    #[must_use]
+    pub fn valid(&self, rows: usize) -> Option<Mask> {
+        self.validity.map(|bitmap| Mask::from_bits(bitmap, rows))
     }
 }
 
@@ -95,6 +105,12 @@ impl Bools<'_> {
         self.get(row).unwrap_or_default()
     }
 
+    /// Which are null.
+    #[must_use]
+    pub fn nulls(&self) -> Nulls<'_> {
+        self.nulls
+    }
+
     /// The values in order.
     pub fn iter(&self) -> impl Iterator<Item = Option<bool>> + '_ {
         (0..self.rows).map(|row| self.get(row))
@@ -133,6 +149,23 @@ impl<'a> Strings<'a> {
     /// keeps text as Arrow's `Utf8`, whose values are checked when they are made), and so does the native harness.
     pub(super) fn new(text: &'a [u8], offsets: &'a [i32], nulls: Nulls<'a>, rows: usize) -> Self {
         Self { text, offsets, nulls, rows }
+    }
+
+    /// Text that was built here, of `str`s.
+    pub(crate) fn built(text: &'a [u8], offsets: &'a [i32], validity: &'a [u8], rows: usize) -> Self {
+        Self { text, offsets, nulls: Nulls { validity: Some(validity).filter(|bits| !bits.is_empty()) }, rows }
+    }
+
+    /// Which are null.
+    #[must_use]
+    pub fn nulls(&self) -> Nulls<'a> {
+        self.nulls
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.rows
     }
 
     /// The text at `row`, `None` where it is null.

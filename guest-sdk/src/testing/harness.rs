@@ -221,7 +221,7 @@ impl<T: Module> Harness<T> {
         if let Some(missing) = wanted.iter().find(|want| want.required && !self.assets.contains_key(want.name)) {
             return Err(HarnessError::Test(format!("the rule requires the asset {:?}", missing.name)));
         }
-        match self.assets.keys().find(|name| !wanted.iter().any(|want| want.name == name.as_str())) {
+        match self.assets.keys().find(|name| !wanted.iter().any(|want| want.is_of(name))) {
             Some(unknown) => Err(HarnessError::Test(format!("the rule does not declare the asset {unknown:?}"))),
             None => Ok(()),
         }

@@ -32,6 +32,8 @@ const TEXT_BYTES: usize = 64 << 10;
 const VERSION_BYTES: usize = 64;
 const ASSETS: usize = 64;
 const WORDS_BYTES: usize = 2_048;
+/// The name of an asset want that stands for every name.
+const ANY_ASSET: &str = "*";
 
 /// How a sandbox is set up.
 #[derive(Clone)]
@@ -324,7 +326,7 @@ impl LoadedModule {
             let reason = format!("the asset {:?} is required and not configured", want.name);
             return Err(given(reason, format!("add it to the step: assets.{} = \"path\" ({})", want.name, want.doc)));
         }
-        let known = |name: &str| wants.iter().any(|want| want.name == name);
+        let known = |name: &str| wants.iter().any(|want| want.name == name || want.name == ANY_ASSET);
         let surplus = assets.iter().find(|(name, Asset { .. })| !known(name));
         if let Some((name, _)) = surplus {
             let names: Vec<_> = wants.iter().map(|want| want.name.as_str()).collect();
