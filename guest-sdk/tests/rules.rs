@@ -415,9 +415,9 @@ mod answering {
     fn a_rule_whose_rows_depend_on_one_another_is_found_out() {
         let rows = "{\"n\":1}\n{\"n\":2}\n{\"n\":3}\n{\"n\":4}";
         let remembers = Harness::<Remembers>::new().input_json(rows).check_splits().unwrap_err();
-        assert!(remembers.to_string().contains("depends on its neighbours"), "{remembers}");
+        assert!(remembers.to_string().contains("depends on the batch"), "{remembers}");
         let looks = Harness::<LooksAround>::new().input_json(rows).check_splits().unwrap_err();
-        assert!(looks.to_string().contains("one by one"), "{looks}");
+        assert!(looks.to_string().contains("row by row"), "{looks}");
     }
 
     rule!(

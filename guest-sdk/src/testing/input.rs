@@ -1,4 +1,8 @@
 //! Rows from text: JSON lines, a JSON array or CSV become values, and the values' types become a schema.
+//!
+//! Types are those that forebay infers of the same text, so that a rule meets the same columns here and there. Where forebay
+//! would put a value aside (`_forebay_rescued`), since it is of another type than most, a test is refused instead: it shows
+//! what a rule does, and rules do not see such values.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -42,7 +46,7 @@ pub(super) fn csv(text: &str) -> Result<Rows, String> {
     let typed: Vec<fn(&str) -> Option<Value>> = (0..headers.len())
         .map(|column| {
             let cells = || records.iter().filter_map(|record| record.get(column)).filter(|cell| !cell.is_empty());
-            [integer as fn(&str) -> Option<Value>, float, boolean]
+            [number as fn(&str) -> Option<Value>, boolean]
                 .into_iter()
                 .find(|read| cells().all(|cell| read(cell).is_some()))
                 .unwrap_or(|cell| Some(Value::from(cell)))
@@ -50,17 +54,18 @@ pub(super) fn csv(text: &str) -> Result<Rows, String> {
         .collect();
     let row = |record: &csv::StringRecord| {
         let cells = headers.iter().zip(&typed).zip(record);
-        cells.map(|((name, read), cell)| (name.to_owned(), read(cell).unwrap_or(Value::Null))).collect()
+        let value = |read: &fn(&str) -> Option<Value>, cell: &str| match cell {
+            "" => Value::Null,
+            cell => read(cell).unwrap_or(Value::Null),
+        };
+        cells.map(|((name, read), cell)| (name.to_owned(), value(read, cell))).collect()
     };
     Ok(records.iter().map(row).collect())
 }
 
-fn integer(cell: &str) -> Option<Value> {
-    cell.parse::<i64>().ok().map(Value::from)
-}
-
-fn float(cell: &str) -> Option<Value> {
-    cell.parse::<f64>().ok().filter(|number| number.is_finite()).map(Value::from)
+/// Written as JSON writes numbers: `007`, `1.` and `+1` are text.
+fn number(cell: &str) -> Option<Value> {
+    cell.parse::<serde_json::Number>().ok().map(Value::Number)
 }
 
 fn boolean(cell: &str) -> Option<Value> {
@@ -78,7 +83,8 @@ pub(super) fn batch(rows: &Rows, declared: &BTreeMap<String, DataType>) -> Resul
     let mut fields = Vec::new();
     for (name, found) in inferred {
         let found = found.ok_or_else(|| conflict(&name))?;
-        fields.push(Field::new(name, found.data_type(), true));
+        // A column that only has nulls has no type yet, and forebay's schema not that column.
+        fields.extend(found.data_type().map(|data_type| Field::new(name, data_type, true)));
     }
     fields.extend(declared.iter().map(|(name, data_type)| Field::new(name, data_type.clone(), true)));
     let schema = Arc::new(Schema::new(fields));
@@ -117,6 +123,9 @@ impl Inferred {
             Value::Null => Self::Null,
             Value::Bool(_) => Self::Bool,
             Value::Number(number) if number.is_i64() => Self::Int,
+            Value::Number(number) if number.is_u64() => {
+                return Err(format!("{number} is an integer beyond 64 bits with a sign, which a test cannot hold"));
+            }
             Value::Number(_) => Self::Float,
             Value::String(text) if is_timestamp(text) => Self::Timestamp,
             Value::String(_) => Self::Text,
@@ -154,22 +163,27 @@ impl Inferred {
         }
     }
 
-    fn data_type(&self) -> DataType {
-        match self {
-            Self::Null => DataType::Null,
+    /// `None` for what has no type: nulls, lists and objects of nothing else.
+    fn data_type(&self) -> Option<DataType> {
+        Some(match self {
+            Self::Null => return None,
             Self::Bool => DataType::Boolean,
             Self::Int => DataType::Int64,
             Self::Float => DataType::Float64,
             Self::Timestamp => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
             Self::Text => DataType::Utf8,
-            Self::List(item) => DataType::List(Arc::new(Field::new("item", item.data_type(), true))),
+            Self::List(item) => DataType::List(Arc::new(Field::new("element", item.data_type()?, true))),
             Self::Struct(fields) => {
                 let field = |(name, found): &(String, Option<Self>)| {
-                    Field::new(name, found.as_ref().map_or(DataType::Null, Self::data_type), true)
+                    found.as_ref().and_then(Self::data_type).map(|data_type| Field::new(name, data_type, true))
                 };
-                DataType::Struct(fields.iter().map(field).collect::<Fields>())
+                let fields: Fields = fields.iter().filter_map(field).collect();
+                if fields.is_empty() {
+                    return None;
+                }
+                DataType::Struct(fields)
             }
-        }
+        })
     }
 }
 
@@ -184,13 +198,59 @@ fn merge_field(fields: &mut Vec<(String, Option<Inferred>)>, name: &str, found: 
     Ok(())
 }
 
-/// `2026-01-02T03:04:05`, a fraction or none, and a zone: without one it stays text.
+/// A date, `T` or a space, `hh:mm`, seconds with a fraction or none, and a zone: without one it stays text.
 fn is_timestamp(text: &str) -> bool {
-    let bytes = text.as_bytes();
-    let pattern = b"0000-00-00T00:00:00";
-    let fits = bytes.len() > pattern.len()
-        && pattern.iter().zip(bytes).all(|(p, b)| if *p == b'0' { b.is_ascii_digit() } else { p == b });
-    let zone = text.get(pattern.len()..).unwrap_or_default();
-    let zone = zone.strip_prefix('.').map_or(zone, |rest| rest.trim_start_matches(|c: char| c.is_ascii_digit()));
-    fits && (zone == "Z" || zone.starts_with(['+', '-']) && matches!(zone.len(), 5 | 6))
+    let Some((date, clock)) = text.split_at_checked(10) else { return false };
+    let Some(clock) = clock.strip_prefix(['T', 't', ' ']) else { return false };
+    let at = clock.find(['Z', 'z', '+', '-']).unwrap_or(clock.len());
+    let (clock, zone) = clock.split_at(at);
+    let (clock, fraction) = clock.split_once(['.', ',']).map_or((clock, None), |(clock, rest)| (clock, Some(rest)));
+    let parts: Option<Vec<u32>> = clock.split(':').map(two).collect();
+    let fits = match (parts.as_deref(), fraction) {
+        (Some([hour, minute]), None) => *hour < 24 && *minute < 60,
+        (Some([hour, minute, second]), fraction) => {
+            *hour < 24 && *minute < 60 && *second < 60 && fraction.is_none_or(is_micros)
+        }
+        _ => false,
+    };
+    fits && is_date(date) && is_zone(zone)
+}
+
+fn two(digits: &str) -> Option<u32> {
+    (digits.len() == 2 && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| digits.parse().ok())?
+}
+
+fn is_date(text: &str) -> bool {
+    let parts: Vec<&str> = text.split('-').collect();
+    let [year, month, day] = parts[..] else { return false };
+    let year = year.split_at_checked(2).and_then(|(century, year)| Some(two(century)? * 100 + two(year)?));
+    let (Some(year), Some(month), Some(day)) = (year, two(month), two(day)) else { return false };
+    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let days = match month {
+        2 => 28 + u32::from(leap),
+        4 | 6 | 9 | 11 => 30,
+        1..=12 => 31,
+        _ => 0,
+    };
+    (1..=days).contains(&day)
+}
+
+/// Digits; beyond the microsecond zeros.
+fn is_micros(digits: &str) -> bool {
+    let all = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    all && digits.bytes().skip(6).all(|digit| digit == b'0')
+}
+
+fn is_zone(zone: &str) -> bool {
+    if matches!(zone, "Z" | "z") {
+        return true;
+    }
+    let Some(rest) = zone.strip_prefix(['+', '-']) else { return false };
+    let (hour, minute) = match rest.len() {
+        2 => (two(rest), Some(0)),
+        4 => (rest.get(..2).and_then(two), rest.get(2..).and_then(two)),
+        5 if rest.get(2..3) == Some(":") => (rest.get(..2).and_then(two), rest.get(3..).and_then(two)),
+        _ => return false,
+    };
+    hour.is_some_and(|hour| hour < 24) && minute.is_some_and(|minute| minute < 60)
 }

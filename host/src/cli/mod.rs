@@ -1,11 +1,13 @@
 //! The command line: one file a verb. stdout is data, stderr is talk.
 
+mod build;
 mod exit;
 mod init;
 mod kept;
 mod listing;
 mod logging;
 mod maintain;
+mod new;
 mod plan;
 mod query;
 mod recover;
@@ -15,6 +17,7 @@ mod schema;
 mod segments;
 mod show;
 mod status;
+mod test;
 mod validate;
 mod why;
 
@@ -88,6 +91,9 @@ pub(crate) enum LogFormat {
 #[derive(Debug, Subcommand)]
 enum Command {
     Init(init::InitArgs),
+    New(new::NewArgs),
+    Build(build::BuildArgs),
+    Test(test::TestArgs),
     #[command(flatten)]
     Work(Work),
 }
@@ -117,6 +123,11 @@ impl Global {
     /// Whether answers are to be JSON.
     pub(crate) fn json(&self) -> bool {
         self.json
+    }
+
+    /// Whether only errors are to be told.
+    pub(crate) fn quiet(&self) -> bool {
+        self.quiet || self.json
     }
 
     /// Whether progress may be shown: stderr is a terminal, and nobody asked for quiet.
@@ -179,6 +190,9 @@ fn start(cli: Cli) -> anyhow::Result<Exit> {
     let Cli { global, command } = cli;
     let work = match command {
         Command::Init(args) => return init::init(&global, &args),
+        Command::New(args) => return new::new(&global, &args),
+        Command::Build(args) => return build::build(&global, &args),
+        Command::Test(args) => return test::test(&global, &args),
         Command::Work(work) => work,
     };
     // The config first: how loud a run logs stands in it.
