@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
-use arrow_schema::{DataType, Field, Fields, Schema, TimeUnit};
+use arrow_schema::{DataType, Field, Schema, TimeUnit};
 use serde_json::{Map, Value};
 
 /// Rows as they were written.
@@ -84,7 +84,8 @@ pub(super) fn batch(rows: &Rows, declared: &BTreeMap<String, DataType>) -> Resul
     for (name, found) in inferred {
         let found = found.ok_or_else(|| conflict(&name))?;
         // A column that only has nulls has no type yet, and forebay's schema not that column.
-        fields.extend(found.data_type().map(|data_type| Field::new(name, data_type, true)));
+        let data_type = found.data_type().ok_or_else(|| untyped(&name))?;
+        fields.extend(data_type.map(|data_type| Field::new(name, data_type, true)));
     }
     fields.extend(declared.iter().map(|(name, data_type)| Field::new(name, data_type.clone(), true)));
     let schema = Arc::new(Schema::new(fields));
@@ -102,6 +103,10 @@ pub(super) fn batch(rows: &Rows, declared: &BTreeMap<String, DataType>) -> Resul
 
 fn conflict(name: &str) -> String {
     format!("column {name:?} holds values of types that do not go together; declare its type")
+}
+
+fn untyped(name: &str) -> String {
+    format!("column {name:?} holds lists or objects that nothing is in, which have no type; leave them out")
 }
 
 /// What values were seen.
@@ -163,27 +168,29 @@ impl Inferred {
         }
     }
 
-    /// `None` for what has no type: nulls, lists and objects of nothing else.
-    fn data_type(&self) -> Option<DataType> {
-        Some(match self {
-            Self::Null => return None,
+    /// No type for nulls alone. `None` for lists and objects that nothing is in: forebay has no column for them, and puts them
+    /// aside.
+    fn data_type(&self) -> Option<Option<DataType>> {
+        Some(Some(match self {
+            Self::Null => return Some(None),
             Self::Bool => DataType::Boolean,
             Self::Int => DataType::Int64,
             Self::Float => DataType::Float64,
             Self::Timestamp => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
             Self::Text => DataType::Utf8,
-            Self::List(item) => DataType::List(Arc::new(Field::new("element", item.data_type()?, true))),
+            Self::List(item) => DataType::List(Arc::new(Field::new("element", item.data_type()??, true))),
             Self::Struct(fields) => {
-                let field = |(name, found): &(String, Option<Self>)| {
-                    found.as_ref().and_then(Self::data_type).map(|data_type| Field::new(name, data_type, true))
-                };
-                let fields: Fields = fields.iter().filter_map(field).collect();
-                if fields.is_empty() {
+                let mut typed = Vec::new();
+                for (name, found) in fields {
+                    let data_type = found.as_ref()?.data_type()?;
+                    typed.extend(data_type.map(|data_type| Field::new(name, data_type, true)));
+                }
+                if typed.is_empty() {
                     return None;
                 }
-                DataType::Struct(fields)
+                DataType::Struct(typed.into())
             }
-        })
+        }))
     }
 }
 

@@ -33,6 +33,7 @@ pub(crate) use exit::{Exit, Failure};
 pub(crate) use maintain::{MaintainRequest, Stores, maintain_all};
 pub(crate) use recover::lost;
 pub(crate) use run::{FailOn, RunArgs};
+pub(crate) use segments::find as find_segment;
 
 /// Lands data raw and untouched, then turns it into warehouse tables with sandboxed WebAssembly transforms.
 #[derive(Debug, Parser)]

@@ -8,9 +8,11 @@ use forebay_sdk::testing::splits::Dependence;
 use serde_json::{Value, json};
 
 use super::{Exit, Failure, Global, logging, show};
-use crate::rules::cases::{self, Ran};
+use crate::rules::cases::{self, Counts, Expect, Ran};
 use crate::rules::finished::Finished;
+use crate::rules::fuzz::{Found, Fuzzed, fuzz};
 use crate::rules::package::Package;
+use crate::rules::taken::{self, Taken, Wanted};
 
 /// Run a rule's cases in the sandbox, as a pipeline's step would run it.
 ///
@@ -22,6 +24,9 @@ use crate::rules::package::Package;
 Examples:
   forebay test                                   build the crate in this folder, run its cases
   forebay test --case first --update             what came out becomes what is expected
+  forebay test --fuzz 1000                       rows that nobody thinks of: what does the rule trap on?
+  forebay test -c ../forebay.toml --from-segment payments/3f9c --rows 50
+  forebay test -c ../forebay.toml --from-segment payments/3f9c --write-case late --mask card,country
   forebay test --module fx.wasm --cases cases    a finished module")]
 pub(super) struct TestArgs {
     /// The rule's folder.
@@ -39,43 +44,146 @@ pub(super) struct TestArgs {
     /// Write what came out as what is expected, then look at the difference before you commit it.
     #[arg(long)]
     update: bool,
+    /// Feed so many generated batches with the columns, config and assets of the cases, and tell what the rule traps on, with
+    /// the smallest row that shows it. The same number gives the same batches.
+    #[arg(long, value_name = "BATCHES", conflicts_with_all = ["update", "native"])]
+    fuzz: Option<u64>,
+    /// Take the input from this segment of production's raw data, whose config --config names, and the step's config and assets
+    /// from the pipeline that uses the rule. Nothing is written there.
+    #[arg(long, value_name = "SEGMENT", conflicts_with_all = ["update", "native", "fuzz", "only"])]
+    from_segment: Option<String>,
+    /// Its first records, at most so many.
+    #[arg(long, value_name = "RECORDS", requires = "from_segment", default_value_t = 100)]
+    rows: usize,
+    /// Write them as a new case of this name. It holds production's data.
+    #[arg(long, value_name = "NAME", requires = "from_segment")]
+    write_case: Option<String>,
+    /// Replace the values of these columns, the same value by the same word or number.
+    #[arg(long, value_name = "COLUMN,…", value_delimiter = ',', requires = "from_segment")]
+    mask: Vec<String>,
     /// Run the crate's own tests with `cargo test` instead, without a sandbox: the same cases, and its unit tests.
     #[arg(long, conflicts_with_all = ["cases", "only"])]
     native: bool,
 }
 
 pub(super) fn test(global: &Global, args: &TestArgs) -> anyhow::Result<Exit> {
-    let TestArgs { folder, module, cases, only, update, native } = args;
     logging::start(global, None)?;
-    if *native {
-        return run_native(global, folder, *update);
+    if args.native {
+        return run_native(global, &args.folder, args.update);
     }
-    let finished = match module {
+    let finished = match &args.module {
         Some(path) => Finished::load(path, None)?,
         None => {
-            let package = Package::find(folder)?;
+            let package = Package::find(&args.folder)?;
             Finished::load(&package.build(global.quiet())?, Some(package.cache()))?
         }
     };
-    let cases = chosen(cases.as_deref().unwrap_or(&folder.join("cases")), only)?;
     if !global.json() {
         show::line(&finished.title())?;
     }
-    let mut failed = 0_u64;
+    let folder = args.cases.clone().unwrap_or_else(|| args.folder.join("cases"));
+    if let Some(segment) = &args.from_segment {
+        return from_segment(global, args, &finished, segment, &folder);
+    }
+    let cases = chosen(&folder, &args.only)?;
+    if let Some(batches) = args.fuzz {
+        return fuzz_cases(global, &finished, &cases, batches);
+    }
+    let expect = if args.update { Expect::Update } else { Expect::Same };
+    let (mut failed, mut differs) = (0_u64, false);
     for case in &cases {
-        let ran = cases::run(finished.module.as_ref(), case, *update);
+        let ran = cases::run_folder(finished.module.as_ref(), case, expect);
         failed += u64::from(!ran.passed());
-        if global.json() {
-            show::object(&in_json(&ran))?;
-        } else {
-            show::line(&in_words(&ran))?;
-        }
+        differs |= ran.differs;
+        tell(global, &ran)?;
     }
     if !global.json() {
         let passed = cases.len() as u64 - failed;
         show::line(&format!("{} passed, {failed} failed", show::count(passed, "case")))?;
     }
+    if differs && !global.json() {
+        show::line("if the rule is right, --update writes what came out")?;
+    }
     Ok(if failed == 0 { Exit::Ok } else { Exit::Failed })
+}
+
+fn tell(global: &Global, ran: &Ran) -> std::io::Result<()> {
+    if global.json() { show::object(&in_json(ran)) } else { show::line(&in_words(ran)) }
+}
+
+/// Runs the rule over production's records, and makes a case of them where that is wanted.
+fn from_segment(
+    global: &Global,
+    args: &TestArgs,
+    finished: &Finished,
+    segment: &str,
+    cases: &Path,
+) -> anyhow::Result<Exit> {
+    let wanted = Wanted { segment, records: args.rows, mask: &args.mask };
+    let name = &finished.module.description().name;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let Taken { mut case, segment, step, malformed } = runtime.block_on(taken::take(global.config()?, wanted, name))?;
+    if !global.json() {
+        let left_out = if malformed == 0 { String::new() } else { format!("; {malformed} malformed left out") };
+        let config = step.unwrap_or_else(|| "nothing: no step of its pipelines uses this rule".to_owned());
+        show::line(&format!("segment {segment}{left_out}, config and assets of {config}"))?;
+    }
+    let mut expect = Expect::Nothing;
+    if let Some(name) = &args.write_case {
+        if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_') {
+            let failure = Failure::new(Exit::Usage, format!("{name:?} cannot be the name of a case"));
+            return Err(failure.with_hint("it is a folder's: use letters, digits, '_' and '-'").into());
+        }
+        case.name.clone_from(name);
+        case.folder = cases.join(name);
+        taken::write(&case, &case.folder)?;
+        expect = Expect::Update;
+        eprintln!(
+            "warning: {} holds production's data: look at it before it leaves this machine; --mask COLUMN replaces values",
+            case.folder.display()
+        );
+    }
+    let ran = cases::run(finished.module.as_ref(), &case, expect);
+    tell(global, &ran)?;
+    Ok(if ran.passed() { Exit::Ok } else { Exit::Failed })
+}
+
+fn fuzz_cases(global: &Global, finished: &Finished, cases: &[PathBuf], batches: u64) -> anyhow::Result<Exit> {
+    let mut exit = Exit::Ok;
+    for folder in cases {
+        let case = Case::read(folder)?;
+        let Fuzzed { refused, found } = fuzz(finished.module.as_ref(), &case, batches)?;
+        if !found.is_empty() {
+            exit = Exit::Failed;
+        }
+        if global.json() {
+            let found: Vec<_> = found.iter().map(found_json).collect();
+            let told = json!({ "case": case.name, "batches": batches, "refused": refused, "found": found });
+            show::object(&told)?;
+            continue;
+        }
+        let verdict = if found.is_empty() { "no trap" } else { "FAILED" };
+        let fed = format!("{} batches", show::thousands(batches));
+        show::line(&format!("case {}: {verdict}  {fed}, {refused} refused by bind", case.name))?;
+        for found in &found {
+            show::line(&found_words(found))?;
+        }
+    }
+    Ok(exit)
+}
+
+fn found_json(found: &Found) -> Value {
+    let Found { batch, columns, row, message } = found;
+    let columns: Vec<_> = columns.iter().map(|(name, kind)| json!({ "name": name, "type": kind })).collect();
+    json!({ "batch": batch, "columns": columns, "row": row, "message": message })
+}
+
+fn found_words(found: &Found) -> String {
+    let Found { batch, columns, row, message } = found;
+    let columns: Vec<_> = columns.iter().map(|(name, kind)| format!("{name} {kind}")).collect();
+    let shows = row.as_ref().map_or("binding shows it".to_owned(), Value::to_string);
+    let message = message.replace('\n', "\n    ");
+    format!("  batch {batch}: {message}\n    smallest row: {shows}\n    columns: {}", columns.join(", "))
 }
 
 fn run_native(global: &Global, folder: &Path, update: bool) -> anyhow::Result<Exit> {
@@ -105,25 +213,27 @@ fn chosen(folder: &Path, only: &[String]) -> Result<Vec<PathBuf>, Failure> {
 }
 
 fn in_json(ran: &Ran) -> Value {
-    let Ran { name, records, routes, rejected, filtered, wrong, dependence, updated } = ran;
+    let Ran { name, counts, wrong, differs: _, dependence, updated } = ran;
+    let counts = counts.as_ref().map(|Counts { records, routes, rejected, filtered }| {
+        json!({ "records": records, "routes": routes, "rejected": rejected, "filtered": filtered })
+    });
     let dependence = dependence.as_ref().map(|Dependence { record, place, way, whole, split }| {
         let (route, column) = place.as_ref().map(|(route, column)| (route, column)).unzip();
         json!({ "record": record, "route": route, "column": column, "way": way, "whole": whole, "split": split })
     });
     json!({
-        "case": name, "passed": ran.passed(), "records": records, "routes": routes, "rejected": rejected,
-        "filtered": filtered, "wrong": wrong, "depends_on_batch": dependence, "updated": updated,
+        "case": name, "passed": ran.passed(), "counts": counts, "wrong": wrong, "depends_on_batch": dependence,
+        "updated": updated,
     })
 }
 
 fn in_words(ran: &Ran) -> String {
-    let Ran { name, records, routes, rejected, filtered, wrong, dependence, updated } = ran;
-    let routes: String = routes.iter().map(|(route, rows)| format!("{route} {rows}, ")).collect();
-    let verdict = if ran.passed() { "ok" } else { "FAILED" };
-    let mut lines = vec![format!(
-        "case {name}: {verdict}  {} ▶ {routes}rejected {rejected}, filtered {filtered}",
-        show::count(*records, "record")
-    )];
+    let Ran { name, counts, wrong, differs: _, dependence, updated } = ran;
+    let counts = counts.as_ref().map_or(String::new(), |Counts { records, routes, rejected, filtered }| {
+        let routes: String = routes.iter().map(|(route, rows)| format!("{route} {rows}, ")).collect();
+        format!("  {} ▶ {routes}rejected {rejected}, filtered {filtered}", show::count(*records, "record"))
+    });
+    let mut lines = vec![format!("case {name}: {}{counts}", if ran.passed() { "ok" } else { "FAILED" })];
     lines.extend(wrong.iter().map(|wrong| indented(wrong)));
     lines.extend(dependence.iter().map(|dependence| indented(&dependence.to_string())));
     lines.extend(updated.iter().map(|path| format!("  wrote {}", path.display())));

@@ -29,17 +29,26 @@ const SHOWN: usize = 3;
 #[derive(Debug)]
 pub(crate) struct Ran {
     pub(crate) name: String,
+    /// What became of its records; `None` where the rule did not come to an answer.
+    pub(crate) counts: Option<Counts>,
+    /// What is wrong, each a paragraph; nothing where the case passes.
+    pub(crate) wrong: Vec<String>,
+    /// Whether it is only that something else was expected.
+    pub(crate) differs: bool,
+    /// Where its answer depends on the batch.
+    pub(crate) dependence: Option<Dependence>,
+    /// Files that were written.
+    pub(crate) updated: Vec<PathBuf>,
+}
+
+/// What became of a case's records.
+#[derive(Debug)]
+pub(crate) struct Counts {
     pub(crate) records: u64,
     /// Rows by route.
     pub(crate) routes: BTreeMap<String, u64>,
     pub(crate) rejected: u64,
     pub(crate) filtered: u64,
-    /// What is wrong, each a paragraph; nothing where the case passes.
-    pub(crate) wrong: Vec<String>,
-    /// Where its answer depends on the batch.
-    pub(crate) dependence: Option<Dependence>,
-    /// Files that were written.
-    pub(crate) updated: Vec<PathBuf>,
 }
 
 impl Ran {
@@ -48,16 +57,35 @@ impl Ran {
     }
 
     fn broken(name: String, why: String) -> Self {
-        let (routes, updated) = (BTreeMap::new(), Vec::new());
-        Self { name, records: 0, routes, rejected: 0, filtered: 0, wrong: vec![why], dependence: None, updated }
+        Self { name, counts: None, wrong: vec![why], differs: false, dependence: None, updated: Vec::new() }
     }
 }
 
-/// Runs the case in a folder; with `update`, what came out becomes what is expected.
-pub(crate) fn run(module: &dyn Module, folder: &std::path::Path, update: bool) -> Ran {
-    let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let ran = Case::read(folder).map_err(|error| error.to_string()).and_then(|case| try_case(module, &case, update));
-    ran.unwrap_or_else(|why| Ran::broken(name, why))
+/// What is done with what came out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Expect {
+    /// It is compared with what the case expects.
+    Same,
+    /// It becomes what the case expects.
+    Update,
+    /// Nothing: the case has no folder.
+    Nothing,
+}
+
+/// Runs the case in a folder.
+pub(crate) fn run_folder(module: &dyn Module, folder: &std::path::Path, expect: Expect) -> Ran {
+    match Case::read(folder) {
+        Ok(case) => run(module, &case, expect),
+        Err(error) => {
+            let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            Ran::broken(name, error.to_string())
+        }
+    }
+}
+
+/// Runs a case.
+pub(crate) fn run(module: &dyn Module, case: &Case, expect: Expect) -> Ran {
+    try_case(module, case, expect).unwrap_or_else(|why| Ran::broken(case.name.clone(), why))
 }
 
 /// The rule, bound to a case's schema, config and assets.
@@ -66,23 +94,33 @@ pub(crate) fn run(module: &dyn Module, folder: &std::path::Path, update: bool) -
 /// Where the input cannot be decoded, or the rule does not bind to it.
 pub(crate) fn bind(module: &dyn Module, case: &Case) -> Result<(Trial, Rows)> {
     let input = decode(case)?;
+    Ok((Trial::bind(module, &input.batch.schema(), &case.config, &assets(case))?, input))
+}
+
+/// The assets of a case.
+pub(crate) fn assets(case: &Case) -> Assets {
     let assets = case.assets.iter().map(|(name, content)| {
         let asset = Asset { digest: Digest::of(content), bytes: content.clone().into() };
         (name.clone(), asset)
     });
-    let assets: Assets = Arc::new(assets.collect());
-    Ok((Trial::bind(module, &input.batch.schema(), &case.config, &assets)?, input))
+    Arc::new(assets.collect())
 }
 
-fn try_case(module: &dyn Module, case: &Case, update: bool) -> Result<Ran, String> {
+fn try_case(module: &dyn Module, case: &Case, expect: Expect) -> Result<Ran, String> {
     let (trial, input) = bind(module, case).map_err(|error| told(&error))?;
     let context = context();
     let records = input.len();
     let whole = batches(&input, &(0..records).collect::<Vec<_>>())?;
-    let tried = trial.run(&context, whole).map_err(|error| told(&error))?;
-    let mut ran = summary(case, records, &tried);
+    let tried = trial.run(&context, whole).map_err(|error| at_fault(&error))?;
     let (answer, fates) = answer(&tried)?;
-    ran.wrong.extend(failures(&tried));
+    let mut ran = Ran {
+        name: case.name.clone(),
+        counts: Some(counts(records, &tried)),
+        wrong: failures(&tried),
+        differs: false,
+        dependence: None,
+        updated: Vec::new(),
+    };
     if !ran.wrong.is_empty() {
         return Ok(ran);
     }
@@ -91,17 +129,21 @@ fn try_case(module: &dyn Module, case: &Case, update: bool) -> Result<Ran, Strin
         for call in calls {
             split.extend(batches(&input, &call)?);
         }
-        let tried = trial.run(&context, split).map_err(|error| format!("{way}: {}", told(&error)))?;
+        let tried = trial.run(&context, split).map_err(|error| format!("{way}: {}", at_fault(&error)))?;
         let (_, found) = self::answer(&tried)?;
         ran.dependence = dependence(&fates, way, &found);
         if ran.dependence.is_some() {
             return Ok(ran);
         }
     }
-    if update {
-        ran.updated = case.update(&answer).map_err(|error| error.to_string())?;
-    } else if let Err(differs) = case.compare(&answer) {
-        ran.wrong.push(differs.to_string().trim_end().to_owned());
+    match expect {
+        Expect::Update => ran.updated = case.update(&answer).map_err(|error| error.to_string())?,
+        Expect::Same => {
+            let differs = case.compare(&answer).err();
+            ran.differs = differs.is_some();
+            ran.wrong.extend(differs.map(|differs| differs.to_string().trim_end().to_owned()));
+        }
+        Expect::Nothing => {}
     }
     Ok(ran)
 }
@@ -109,6 +151,14 @@ fn try_case(module: &dyn Module, case: &Case, update: bool) -> Result<Ran, Strin
 fn told(error: &Error) -> String {
     let hint = error.hint().map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
     format!("{}{hint}", error.chain())
+}
+
+/// What would fail a whole segment.
+fn at_fault(error: &Error) -> String {
+    format!(
+        "{}\nhint: a pipeline would load nothing of such a segment, which waits for a rule that is repaired",
+        error.chain()
+    )
 }
 
 /// The rows of these records, in batches as large as a pipeline's.
@@ -121,7 +171,8 @@ fn batches(input: &Rows, records: &[usize]) -> Result<Vec<Rows>, String> {
     records.chunks(batch).map(|records| taken(records).map_err(|error| told(&error))).collect()
 }
 
-fn context() -> SegmentContext {
+/// The segment that a case's rows are of.
+pub(crate) fn context() -> SegmentContext {
     SegmentContext {
         stream: CaseSegment::STREAM.to_owned(),
         segment: CaseSegment::ID.to_owned(),
@@ -180,22 +231,18 @@ fn well_formed(decoded: DecodedBatch) -> Result<Rows> {
     Ok(Rows { batch, numbers, rescued, record_columns: record_columns.as_deref().cloned() })
 }
 
-fn summary(case: &Case, records: usize, tried: &Tried) -> Ran {
+fn counts(records: usize, tried: &Tried) -> Counts {
     let Tried { routes, refused, said: _ } = tried;
     let some = routes.iter().filter_map(|(_, rows)| rows.as_ref());
     let mut went: Vec<u64> =
         some.flat_map(|rows| rows.numbers.iter().copied()).chain(refused.keys().copied()).collect();
     went.sort_unstable();
     went.dedup();
-    Ran {
-        name: case.name.clone(),
+    Counts {
         records: records as u64,
         routes: routes.iter().map(|(name, rows)| (name.clone(), rows.as_ref().map_or(0, Rows::len) as u64)).collect(),
         rejected: refused.len() as u64,
         filtered: (records - went.len()) as u64,
-        wrong: Vec::new(),
-        dependence: None,
-        updated: Vec::new(),
     }
 }
 
@@ -236,7 +283,7 @@ fn answer(tried: &Tried) -> Result<(Answer, Fates), String> {
 }
 
 /// Each row as an object with all its columns, nulls too.
-fn json_rows(batch: &RecordBatch) -> Result<Vec<Value>, String> {
+pub(crate) fn json_rows(batch: &RecordBatch) -> Result<Vec<Value>, String> {
     if batch.num_columns() == 0 {
         return Ok(vec![Value::Object(serde_json::Map::new()); batch.num_rows()]);
     }

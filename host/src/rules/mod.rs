@@ -7,5 +7,7 @@
 mod carried;
 pub(crate) mod cases;
 pub(crate) mod finished;
+pub(crate) mod fuzz;
 pub(crate) mod package;
 pub(crate) mod scaffold;
+pub(crate) mod taken;

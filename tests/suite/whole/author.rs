@@ -1,6 +1,7 @@
 //! The rule author's loop with the real binary and the real cargo: a crate that builds at once, what its module is, and cases that
 //! run in the sandbox as they run natively.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -8,7 +9,7 @@ use tempfile::TempDir;
 
 use super::seen::{check, steady};
 use super::strange_modules::guest;
-use super::support::{forebay, fraud_wasm, keep_wasm, normalize_wasm, target_folder, texts};
+use super::support::{Place, forebay, fraud_wasm, keep_wasm, normalize_wasm, payments, target_folder, texts};
 
 /// A folder of an author's.
 struct Desk(TempDir);
@@ -75,6 +76,18 @@ fn a_new_rule_builds_at_once_and_passes_its_case() {
     let after = fs::read_to_string(desk.path(rule).join("Cargo.lock")).unwrap();
     assert_eq!(lock, after, "cargo found nothing to change in the lock file");
 
+    // A value that nobody thought of, and the smallest row that has it.
+    let source = desk.path(rule).join("src/lib.rs");
+    let sound = fs::read_to_string(&source).unwrap();
+    check("author-fuzz", &sizes(&desk.sees(rule, &["test", "--fuzz", "100"])));
+    let fragile = sound
+        .replace("if payment.amount < 0.0 {", "assert!(payment.amount.abs() < 1e300);\n if payment.amount < 0.0 {");
+    assert_ne!(fragile, sound);
+    fs::write(&source, fragile).unwrap();
+    let found = desk.sees(rule, &["test", "--fuzz", "100"]);
+    let found: Vec<_> = found.lines().filter(|line| !line.trim_start().starts_with("at ")).collect();
+    check("author-fuzz-traps", &sizes(&found.join("\n")));
+
     // What is wrong in the crate is cargo's to say, and it is told that it was said.
     desk.write(&format!("{rule}/src/lib.rs"), "fn broken( {}\n");
     let broken = desk.sees(rule, &["test"]);
@@ -113,6 +126,67 @@ fn what_a_crate_lacks_is_said_with_what_to_type() {
     desk.write("a/Cargo.toml", &format!("{manifest}{profile}"));
     seen += &desk.sees("", &["build", "a"]);
     check("author-lacks", &seen);
+}
+
+#[test]
+fn native_tests_are_cargos() {
+    let desk = Desk::new();
+    desk.write(
+        "a/Cargo.toml",
+        "[package]\nname = \"plain\"\nversion = \"0.1.0\"\nedition = \"2024\"\n[lib]\ncrate-type = [\"cdylib\", \"rlib\"]\n\
+         [profile.guest]\ninherits = \"release\"\n[workspace]\n",
+    );
+    desk.write("a/src/lib.rs", "#[test]\nfn updates() { assert!(std::env::var_os(\"UPDATE_CASES\").is_some()) }\n");
+    let native = |more: &[&str]| desk.sees("", &[&["test", "a", "--native"], more].concat());
+    assert!(native(&["--update"]).starts_with("exit 0\nplain: native tests passed\n"), "{}", native(&["--update"]));
+    assert!(native(&[]).starts_with("exit 1\nplain: native tests failed\n"), "{}", native(&[]));
+    let told = native(&["--json"]);
+    assert!(told.starts_with("exit 1\n{\"crate\":\"plain\",\"native\":true,\"passed\":false}\n"), "{told}");
+}
+
+/// `docs/rules.md` shows commands that work, one after the other.
+#[test]
+fn the_commands_of_the_docs_work() {
+    let desk = Desk::new();
+    let docs = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/rules.md")).unwrap();
+    let mut folder = String::new();
+    let mut ran = 0;
+    let blocks = docs.split("```console\n").skip(1).map(|block| block.split("```").next().unwrap());
+    for line in blocks.flat_map(str::lines).filter_map(|line| line.strip_prefix("$ ")) {
+        let words: Vec<_> = line.split(" #").next().unwrap().split_whitespace().collect();
+        match words[..] {
+            ["cd", to] => to.clone_into(&mut folder),
+            ["forebay", ref arguments @ ..] => {
+                let seen = desk.sees(&folder, arguments);
+                assert!(seen.starts_with("exit 0"), "{line}: {seen}");
+                ran += 1;
+            }
+            _ => panic!("{line:?} is not tried"),
+        }
+    }
+    assert!(ran > 4, "{ran} commands");
+}
+
+#[test]
+fn productions_records_become_a_case_with_masked_columns() {
+    let place = Place::new();
+    place.write("inbox/a.jsonl", &(payments(0..12) + "no json\n"));
+    place.run(&["run", "--once"]);
+    let segment = place.query("SELECT segment FROM ledger.segments")[0]["segment"].as_str().unwrap().to_owned();
+    let module = fraud_wasm().display().to_string();
+    let base = ["test", "--module", &module, "--cases", "cases"];
+    let test = |more: &[&str]| sizes(&place.sees(&[&base, more].concat()));
+    let mut seen = test(&["--from-segment", &segment]);
+    seen += &test(&["--from-segment", &segment, "--rows", "3", "--write-case", "taken", "--mask", "id,Amount"]);
+    let read = |name: &str| fs::read_to_string(place.path("cases/taken").join(name)).unwrap();
+    write!(seen, "\n--- input.jsonl\n{}--- config.json\n{}", read("input.jsonl"), read("config.json")).unwrap();
+    seen += &test(&[]);
+    seen += &test(&["--from-segment", &segment, "--write-case", "taken"]);
+    seen += &test(&["--from-segment", &segment, "--write-case", "../taken"]);
+    seen += &test(&["--from-segment", &segment, "--mask", "amount"]);
+    seen += &test(&["--from-segment", "zzz"]);
+    check("author-from-segment", &seen.replace("exit ", "\nexit "));
+    assert_eq!(read("input.jsonl").lines().count(), 3);
 }
 
 /// The rules of this repository: `cargo test` runs the same folders natively.
