@@ -81,8 +81,10 @@ pub(super) fn batch(rows: &Rows, declared: &BTreeMap<String, DataType>) -> Resul
         }
     }
     let mut fields = Vec::new();
+    let mut rows = rows.clone();
     for (name, found) in inferred {
         let found = found.ok_or_else(|| conflict(&name))?;
+        rows.iter_mut().filter_map(|row| row.get_mut(&name)).for_each(|value| found.write_alike(value));
         // A column that only has nulls has no type yet, and forebay's schema not that column.
         let data_type = found.data_type().ok_or_else(|| untyped(&name))?;
         fields.extend(data_type.map(|data_type| Field::new(name, data_type, true)));
@@ -96,7 +98,7 @@ pub(super) fn batch(rows: &Rows, declared: &BTreeMap<String, DataType>) -> Resul
         .with_batch_size(rows.len().max(1))
         .build_decoder()
         .map_err(|error| format!("the input: {error}"))?;
-    decoder.serialize(rows).map_err(|error| format!("the input: {error}"))?;
+    decoder.serialize(&rows).map_err(|error| format!("the input: {error}"))?;
     let batch = decoder.flush().map_err(|error| format!("the input: {error}"))?;
     Ok(batch.unwrap_or_else(|| RecordBatch::new_empty(schema)))
 }
@@ -132,7 +134,7 @@ impl Inferred {
                 return Err(format!("{number} is an integer beyond 64 bits with a sign, which a test cannot hold"));
             }
             Value::Number(_) => Self::Float,
-            Value::String(text) if is_timestamp(text) => Self::Timestamp,
+            Value::String(text) if timestamp(text).is_some() => Self::Timestamp,
             Value::String(_) => Self::Text,
             Value::Array(items) => {
                 let mut item = Self::Null;
@@ -165,6 +167,26 @@ impl Inferred {
                 Some(Self::Struct(a))
             }
             (a, b) => (a == b).then_some(a),
+        }
+    }
+
+    /// Timestamps in the one spelling that Arrow reads.
+    fn write_alike(&self, value: &mut Value) {
+        match (self, value) {
+            (Self::Timestamp, Value::String(text)) => {
+                if let Some(alike) = timestamp(text) {
+                    *text = alike;
+                }
+            }
+            (Self::List(item), Value::Array(items)) => items.iter_mut().for_each(|value| item.write_alike(value)),
+            (Self::Struct(fields), Value::Object(values)) => {
+                for (name, found) in fields {
+                    if let (Some(found), Some(value)) = (found, values.get_mut(name)) {
+                        found.write_alike(value);
+                    }
+                }
+            }
+            _ => {}
         }
     }
 
@@ -205,22 +227,22 @@ fn merge_field(fields: &mut Vec<(String, Option<Inferred>)>, name: &str, found: 
     Ok(())
 }
 
-/// A date, `T` or a space, `hh:mm`, seconds with a fraction or none, and a zone: without one it stays text.
-fn is_timestamp(text: &str) -> bool {
-    let Some((date, clock)) = text.split_at_checked(10) else { return false };
-    let Some(clock) = clock.strip_prefix(['T', 't', ' ']) else { return false };
-    let at = clock.find(['Z', 'z', '+', '-']).unwrap_or(clock.len());
-    let (clock, zone) = clock.split_at(at);
+/// A date, `T` or a space, `hh:mm`, seconds with a fraction or none, and a zone: without one it stays text. Spelt as RFC 3339.
+fn timestamp(text: &str) -> Option<String> {
+    let (date, clock) = text.split_at_checked(10)?;
+    let clock = clock.strip_prefix(['T', 't', ' '])?;
+    let (clock, zone) = clock.split_at(clock.find(['Z', 'z', '+', '-'])?);
     let (clock, fraction) = clock.split_once(['.', ',']).map_or((clock, None), |(clock, rest)| (clock, Some(rest)));
-    let parts: Option<Vec<u32>> = clock.split(':').map(two).collect();
-    let fits = match (parts.as_deref(), fraction) {
-        (Some([hour, minute]), None) => *hour < 24 && *minute < 60,
-        (Some([hour, minute, second]), fraction) => {
-            *hour < 24 && *minute < 60 && *second < 60 && fraction.is_none_or(is_micros)
-        }
-        _ => false,
+    let parts: Vec<u32> = clock.split(':').map(two).collect::<Option<_>>()?;
+    let (hour, minute, second) = match (parts.as_slice(), fraction) {
+        ([hour, minute], None) => (*hour, *minute, 0),
+        ([hour, minute, second], _) => (*hour, *minute, *second),
+        _ => return None,
     };
-    fits && is_date(date) && is_zone(zone)
+    let fits = hour < 24 && minute < 60 && second < 60 && fraction.is_none_or(is_micros) && is_date(date);
+    let zone = self::zone(zone).filter(|_| fits)?;
+    let micros: String = fraction.unwrap_or("0").chars().take(6).collect();
+    Some(format!("{date}T{hour:02}:{minute:02}:{second:02}.{micros}{zone}"))
 }
 
 fn two(digits: &str) -> Option<u32> {
@@ -248,16 +270,18 @@ fn is_micros(digits: &str) -> bool {
     all && digits.bytes().skip(6).all(|digit| digit == b'0')
 }
 
-fn is_zone(zone: &str) -> bool {
+/// `Z`, or an offset with hours and minutes.
+fn zone(zone: &str) -> Option<String> {
     if matches!(zone, "Z" | "z") {
-        return true;
+        return Some("Z".to_owned());
     }
-    let Some(rest) = zone.strip_prefix(['+', '-']) else { return false };
+    let sign = zone.get(..1)?;
+    let rest = zone.strip_prefix(['+', '-'])?;
     let (hour, minute) = match rest.len() {
-        2 => (two(rest), Some(0)),
-        4 => (rest.get(..2).and_then(two), rest.get(2..).and_then(two)),
-        5 if rest.get(2..3) == Some(":") => (rest.get(..2).and_then(two), rest.get(3..).and_then(two)),
-        _ => return false,
+        2 => (two(rest)?, 0),
+        4 => (two(rest.get(..2)?)?, two(rest.get(2..)?)?),
+        5 if rest.get(2..3) == Some(":") => (two(rest.get(..2)?)?, two(rest.get(3..)?)?),
+        _ => return None,
     };
-    hour.is_some_and(|hour| hour < 24) && minute.is_some_and(|minute| minute < 60)
+    (hour < 24 && minute < 60).then(|| format!("{sign}{hour:02}:{minute:02}"))
 }

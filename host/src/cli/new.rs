@@ -47,7 +47,7 @@ struct RuleArgs {
 
 pub(super) fn new(global: &Global, args: &NewArgs) -> anyhow::Result<Exit> {
     let NewArgs { what: What::Rule(RuleArgs { name: folder, template, sdk_path }) } = args;
-    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    let name = folder.file_name().unwrap_or(folder.as_os_str()).to_string_lossy();
     scaffold::check_name(&name).map_err(|(wrong, hint)| Failure::new(Exit::Usage, wrong).with_hint(hint))?;
     let sdk = sdk_path.as_deref().map(sdk_at).transpose()?.unwrap_or(Sdk::Carried);
     let files = scaffold::files(&name, *template, &sdk).map_err(|broken| Failure::new(Exit::Bug, broken))?;

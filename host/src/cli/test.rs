@@ -24,7 +24,7 @@ use crate::rules::taken::{self, Taken, Wanted};
 Examples:
   forebay test                                   build the crate in this folder, run its cases
   forebay test --case first --update             what came out becomes what is expected
-  forebay test --fuzz 1000                       rows that nobody thinks of: what does the rule trap on?
+  forebay test --fuzz 1000                       rows that nobody thinks of
   forebay test -c ../forebay.toml --from-segment payments/3f9c --rows 50
   forebay test -c ../forebay.toml --from-segment payments/3f9c --write-case late --mask card,country
   forebay test --module fx.wasm --cases cases    a finished module")]
@@ -125,7 +125,7 @@ fn from_segment(
     let Taken { mut case, segment, step, malformed } = runtime.block_on(taken::take(global.config()?, wanted, name))?;
     if !global.json() {
         let left_out = if malformed == 0 { String::new() } else { format!("; {malformed} malformed left out") };
-        let config = step.unwrap_or_else(|| "nothing: no step of its pipelines uses this rule".to_owned());
+        let config = step.clone().unwrap_or_else(|| "nothing: no step of its pipelines uses this rule".to_owned());
         show::line(&format!("segment {segment}{left_out}, config and assets of {config}"))?;
     }
     let mut expect = Expect::Nothing;
@@ -144,7 +144,15 @@ fn from_segment(
         );
     }
     let ran = cases::run(finished.module.as_ref(), &case, expect);
-    tell(global, &ran)?;
+    if global.json() {
+        let mut told = in_json(&ran);
+        told["segment"] = json!(segment);
+        told["config_of"] = json!(step);
+        told["malformed"] = json!(malformed);
+        show::object(&told)?;
+    } else {
+        show::line(&in_words(&ran))?;
+    }
     Ok(if ran.passed() { Exit::Ok } else { Exit::Failed })
 }
 

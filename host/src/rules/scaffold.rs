@@ -231,7 +231,8 @@ In the pipeline: `module = \"{name}\"`, `{step}`. How to write rules: `cargo doc
 /// [`ErrorKind::AlreadyExists`] where there is something of this name; or why a file cannot be written.
 pub(crate) fn write(folder: &Path, files: &[(String, String)]) -> io::Result<()> {
     if let Some(parent) = folder.parent() {
-        fs::create_dir_all(parent)?;
+        // Where a file stands in the way, the folder is not there already.
+        fs::create_dir_all(parent).map_err(|error| io::Error::other(format!("{}: {error}", parent.display())))?;
     }
     fs::create_dir(folder)?;
     let written = files.iter().try_for_each(|(path, text)| {

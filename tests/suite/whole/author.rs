@@ -52,13 +52,10 @@ impl Desk {
 
 /// How long a module is depends on where it was built.
 fn sizes(text: &str) -> String {
-    let mut parts = text.split(" KiB");
-    let mut steady = parts.next().unwrap_or_default().trim_end_matches(|c: char| c.is_ascii_digit()).to_owned();
-    for part in parts {
-        steady += "[size] KiB";
-        steady += part.trim_end_matches(|c: char| c.is_ascii_digit());
-    }
-    steady
+    let parts: Vec<_> = text.split(" KiB").collect();
+    let (last, before) = parts.split_last().unwrap();
+    let sized = before.iter().map(|part| part.trim_end_matches(|c: char| c.is_ascii_digit()).to_owned() + "[size] KiB");
+    sized.collect::<String>() + last
 }
 
 fn transforms() -> PathBuf {
@@ -177,6 +174,7 @@ fn productions_records_become_a_case_with_masked_columns() {
     let base = ["test", "--module", &module, "--cases", "cases"];
     let test = |more: &[&str]| sizes(&place.sees(&[&base, more].concat()));
     let mut seen = test(&["--from-segment", &segment]);
+    seen += &test(&["--from-segment", &segment, "--json"]);
     seen += &test(&["--from-segment", &segment, "--rows", "3", "--write-case", "taken", "--mask", "id,Amount"]);
     let read = |name: &str| fs::read_to_string(place.path("cases/taken").join(name)).unwrap();
     write!(seen, "\n--- input.jsonl\n{}--- config.json\n{}", read("input.jsonl"), read("config.json")).unwrap();
