@@ -52,11 +52,13 @@ pub(super) fn new(global: &Global, args: &NewArgs) -> anyhow::Result<Exit> {
     let sdk = sdk_path.as_deref().map(sdk_at).transpose()?.unwrap_or(Sdk::Carried);
     let files = scaffold::files(&name, *template, &sdk).map_err(|broken| Failure::new(Exit::Bug, broken))?;
     let shown = folder.display();
-    scaffold::write(folder, &files).map_err(|error| match error.kind() {
-        ErrorKind::AlreadyExists => Failure::new(Exit::Usage, format!("{shown} is there already, and stays as it is"))
-            .with_hint("choose another name, or move it away"),
-        _ => Failure::new(Exit::Failed, format!("{shown} cannot be written: {error}"))
-            .with_hint("give a path that this user may write to"),
+    scaffold::write(folder, &files).map_err(|error| {
+        if error.kind() == ErrorKind::AlreadyExists {
+            return Failure::new(Exit::Usage, format!("{shown} is there already, and stays as it is"))
+                .with_hint("choose another name, or move it away");
+        }
+        Failure::new(Exit::Failed, format!("{shown} cannot be written: {error}"))
+            .with_hint("give a path that this user may write to")
     })?;
     if global.json() {
         let files: Vec<_> = files.iter().map(|(path, _)| path).collect();

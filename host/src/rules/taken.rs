@@ -127,13 +127,13 @@ fn mask(rows: &mut [Value], column: &str, data_type: &DataType) {
 /// Where there is something of this name already, or it cannot be written.
 pub(crate) fn write(case: &Case, folder: &Path) -> Result<(), Failure> {
     let shown = folder.display();
-    let failed = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::AlreadyExists => {
-            Failure::new(Exit::Usage, format!("{shown} is there already, and stays as it is"))
-                .with_hint("choose another name for the case")
+    let failed = |error: std::io::Error| {
+        if error.kind() == std::io::ErrorKind::AlreadyExists {
+            return Failure::new(Exit::Usage, format!("{shown} is there already, and stays as it is"))
+                .with_hint("choose another name for the case");
         }
-        _ => Failure::new(Exit::Failed, format!("{shown} cannot be written: {error}"))
-            .with_hint("give a folder that this user may write to"),
+        Failure::new(Exit::Failed, format!("{shown} cannot be written: {error}"))
+            .with_hint("give a folder that this user may write to")
     };
     let Case { name: _, folder: _, format: _, input, config, assets } = case;
     if let Some(parent) = folder.parent() {
