@@ -9,14 +9,15 @@ include!(concat!(env!("OUT_DIR"), "/carried.rs"));
 
 /// The workspace's manifest, which those of the SDK inherit from.
 const WORKSPACE: &str = include_str!("../../../Cargo.toml");
-/// The packages that a new rule is built with, as `cargo` locked them.
+/// The packages that a new rule is built with, as `cargo` locked them. To make it anew: `forebay new rule x`, put the workspace's
+/// Cargo.lock in the place of x's own, let `cargo metadata` take away what x does not need, and remove the entry of x.
 const LOCK: &str = include_str!("../../templates/rule/lock.toml");
 /// The toolchain that everything here is built with.
 pub(super) const TOOLCHAIN: &str = include_str!("../../../rust-toolchain.toml");
 /// Flags for the target.
 pub(super) const TARGET: &str = include_str!("../../../.cargo/config.toml");
 
-/// Why the binary's own cargo would not do: a bug, found by a test.
+/// An error says what is wrong with what the binary carries: a bug, which the tests below find first.
 type Carried<T> = Result<T, String>;
 
 /// The SDK's files, with manifests that need no workspace.
