@@ -286,6 +286,15 @@ pub(crate) fn open_decoding(stream: &StreamConfig) -> Result<Arc<dyn Decoding>> 
     Ok(Arc::new(StreamFormats(Formats::from_config(stream.format.value())?)))
 }
 
+/// The formats of what a rule is tried with: types are inferred from all records of a text.
+///
+/// # Errors
+/// None, as long as the formats have these settings.
+pub(crate) fn open_trial_decoding(kind: &str) -> Result<Arc<dyn Decoding>> {
+    let settings = serde_json::json!({ "type": kind, "sample_records": 10_000_000 });
+    Ok(Arc::new(StreamFormats(Formats::from_config(&settings)?)))
+}
+
 /// Starts to decode a segment, to a schema.
 ///
 /// # Errors
@@ -316,7 +325,14 @@ pub(crate) const COMPILE_VERB: &str = "compile-module";
 /// Where the engine cannot be set up.
 pub(crate) fn open_sandbox(config: &Config) -> Result<Sandbox> {
     let LedgerConfig::Sqlite(ledger) = &config.ledger;
-    let cache_dir = ledger.parent().map(|folder| folder.join(".forebay-cache"));
+    sandbox_with(ledger.parent().map(|folder| folder.join(".forebay-cache")))
+}
+
+/// The sandbox of somebody who tries rules, and has no ledger; compiled modules are kept in the folder, if there is one.
+///
+/// # Errors
+/// Where the engine cannot be set up.
+pub(crate) fn sandbox_with(cache_dir: Option<PathBuf>) -> Result<Sandbox> {
     let compile_command = std::env::current_exe().ok().map(|exe| vec![exe.into_os_string(), COMPILE_VERB.into()]);
     let options = SandboxOptions { cache_dir, log: Arc::new(TracingLog), compile_command, ..SandboxOptions::default() };
     Sandbox::new(options)

@@ -32,9 +32,13 @@ out = "lake.payments"
 #[test]
 fn every_verb_has_help_with_an_example() {
     let folder = folder();
-    let verbs: [&[&str]; 20] = [
+    let verbs: [&[&str]; 24] = [
         &[],
         &["init"],
+        &["new"],
+        &["new", "rule"],
+        &["build"],
+        &["test"],
         &["validate"],
         &["plan"],
         &["run"],
@@ -96,6 +100,37 @@ fn init_writes_a_config_that_is_valid_and_overwrites_none() {
     std::fs::write(folder.path().join("new/blocked.txt"), "").unwrap();
     let shown = forebay(folder.path(), &["validate", "-c", "new"]);
     assert!(shown.starts_with("exit 0"), "{shown}");
+}
+
+#[test]
+fn a_new_rule_is_written_whole_or_not_at_all() {
+    let folder = folder();
+    let new = |arguments: &[&str]| forebay(folder.path(), &[&["new", "rule"], arguments].concat());
+    insta::assert_snapshot!("new-rule", new(&["rules/large"]));
+    insta::assert_snapshot!("new-rule-json", new(&["fx", "--template", "fraud", "--json"]));
+    insta::assert_snapshot!("new-rule-again", new(&["rules/large"]));
+    let wrong = ["1a", "a b", "test", "serde", ".."];
+    insta::assert_snapshot!("new-rule-names", wrong.map(|name| new(&[name])).join("\n"));
+    std::fs::write(folder.path().join("file"), "").unwrap();
+    std::fs::create_dir(folder.path().join("other")).unwrap();
+    std::fs::write(folder.path().join("other/Cargo.toml"), "[package]\nname = \"serde\"\n").unwrap();
+    let places: [&[&str]; 5] = [
+        &["file/large"],
+        &["file"],
+        &["a", "--sdk-path", "nowhere"],
+        &["a", "--sdk-path", "rules"],
+        &["a", "--sdk-path", "other"],
+    ];
+    insta::assert_snapshot!("new-rule-places", places.map(new).join("\n"));
+    assert!(!folder.path().join("a").exists());
+    let written = |name: &str| std::fs::read_to_string(folder.path().join("rules/large").join(name)).unwrap();
+    insta::assert_snapshot!("new-rule-manifest", written("Cargo.toml"));
+    insta::assert_snapshot!("new-rule-readme", written("README.md"));
+    // Nothing of Rust is within reach.
+    insta::assert_snapshot!("build-no-cargo", forebay(folder.path(), &["build", "rules/large"]));
+    insta::assert_snapshot!("build-no-crate", forebay(folder.path(), &["build", "--json"]));
+    insta::assert_snapshot!("test-no-module", forebay(folder.path(), &["test", "--module", "x.wasm", "--cases", "."]));
+    insta::assert_snapshot!("test-no-cases", forebay(folder.path(), &["test", "--module", "x.wasm"]));
 }
 
 #[test]

@@ -8,6 +8,7 @@ use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_schema::{DataType, Field, Schema};
 use serde_json::Value;
 
+use super::case::CaseSegment;
 use super::input;
 use super::outcome::Outcome;
 use super::run::Run;
@@ -19,7 +20,7 @@ use crate::schema;
 use crate::transform::Module;
 
 /// Rows of the largest batch, as the host has it.
-const BATCH: usize = 8192;
+pub(super) const BATCH: usize = 8192;
 
 /// Why a test came to no outcome.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,8 +105,8 @@ impl<T: Module> Harness<T> {
             rows: Ok(vec![]),
             columns: vec![],
             record: vec![],
-            landed_at: 1_767_225_600_000_000,
-            seed: 7,
+            landed_at: CaseSegment::LANDED_AT,
+            seed: CaseSegment::SEED,
             rule: PhantomData,
         }
     }

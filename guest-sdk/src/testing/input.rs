@@ -1,10 +1,14 @@
 //! Rows from text: JSON lines, a JSON array or CSV become values, and the values' types become a schema.
+//!
+//! Types are those that forebay infers of the same text, so that a rule meets the same columns here and there. Where forebay
+//! would put a value aside (`_forebay_rescued`), since it is of another type than most, a test is refused instead: it shows
+//! what a rule does, and rules do not see such values.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
-use arrow_schema::{DataType, Field, Fields, Schema, TimeUnit};
+use arrow_schema::{DataType, Field, Schema, TimeUnit};
 use serde_json::{Map, Value};
 
 /// Rows as they were written.
@@ -42,7 +46,7 @@ pub(super) fn csv(text: &str) -> Result<Rows, String> {
     let typed: Vec<fn(&str) -> Option<Value>> = (0..headers.len())
         .map(|column| {
             let cells = || records.iter().filter_map(|record| record.get(column)).filter(|cell| !cell.is_empty());
-            [integer as fn(&str) -> Option<Value>, float, boolean]
+            [number as fn(&str) -> Option<Value>, boolean]
                 .into_iter()
                 .find(|read| cells().all(|cell| read(cell).is_some()))
                 .unwrap_or(|cell| Some(Value::from(cell)))
@@ -50,17 +54,18 @@ pub(super) fn csv(text: &str) -> Result<Rows, String> {
         .collect();
     let row = |record: &csv::StringRecord| {
         let cells = headers.iter().zip(&typed).zip(record);
-        cells.map(|((name, read), cell)| (name.to_owned(), read(cell).unwrap_or(Value::Null))).collect()
+        let value = |read: &fn(&str) -> Option<Value>, cell: &str| match cell {
+            "" => Value::Null,
+            cell => read(cell).unwrap_or(Value::Null),
+        };
+        cells.map(|((name, read), cell)| (name.to_owned(), value(read, cell))).collect()
     };
     Ok(records.iter().map(row).collect())
 }
 
-fn integer(cell: &str) -> Option<Value> {
-    cell.parse::<i64>().ok().map(Value::from)
-}
-
-fn float(cell: &str) -> Option<Value> {
-    cell.parse::<f64>().ok().filter(|number| number.is_finite()).map(Value::from)
+/// Written as JSON writes numbers: `007`, `1.` and `+1` are text.
+fn number(cell: &str) -> Option<Value> {
+    cell.parse::<serde_json::Number>().ok().map(Value::Number)
 }
 
 fn boolean(cell: &str) -> Option<Value> {
@@ -76,9 +81,13 @@ pub(super) fn batch(rows: &Rows, declared: &BTreeMap<String, DataType>) -> Resul
         }
     }
     let mut fields = Vec::new();
+    let mut rows = rows.clone();
     for (name, found) in inferred {
         let found = found.ok_or_else(|| conflict(&name))?;
-        fields.push(Field::new(name, found.data_type(), true));
+        rows.iter_mut().filter_map(|row| row.get_mut(&name)).for_each(|value| found.write_alike(value));
+        // A column that only has nulls has no type yet, and forebay's schema not that column.
+        let data_type = found.data_type().ok_or_else(|| untyped(&name))?;
+        fields.extend(data_type.map(|data_type| Field::new(name, data_type, true)));
     }
     fields.extend(declared.iter().map(|(name, data_type)| Field::new(name, data_type.clone(), true)));
     let schema = Arc::new(Schema::new(fields));
@@ -89,13 +98,17 @@ pub(super) fn batch(rows: &Rows, declared: &BTreeMap<String, DataType>) -> Resul
         .with_batch_size(rows.len().max(1))
         .build_decoder()
         .map_err(|error| format!("the input: {error}"))?;
-    decoder.serialize(rows).map_err(|error| format!("the input: {error}"))?;
+    decoder.serialize(&rows).map_err(|error| format!("the input: {error}"))?;
     let batch = decoder.flush().map_err(|error| format!("the input: {error}"))?;
     Ok(batch.unwrap_or_else(|| RecordBatch::new_empty(schema)))
 }
 
 fn conflict(name: &str) -> String {
     format!("column {name:?} holds values of types that do not go together; declare its type")
+}
+
+fn untyped(name: &str) -> String {
+    format!("column {name:?} holds lists or objects that nothing is in, which have no type; leave them out")
 }
 
 /// What values were seen.
@@ -117,8 +130,11 @@ impl Inferred {
             Value::Null => Self::Null,
             Value::Bool(_) => Self::Bool,
             Value::Number(number) if number.is_i64() => Self::Int,
+            Value::Number(number) if number.is_u64() => {
+                return Err(format!("{number} is an integer beyond 64 bits with a sign, which a test cannot hold"));
+            }
             Value::Number(_) => Self::Float,
-            Value::String(text) if is_timestamp(text) => Self::Timestamp,
+            Value::String(text) if timestamp(text).is_some() => Self::Timestamp,
             Value::String(_) => Self::Text,
             Value::Array(items) => {
                 let mut item = Self::Null;
@@ -154,22 +170,49 @@ impl Inferred {
         }
     }
 
-    fn data_type(&self) -> DataType {
-        match self {
-            Self::Null => DataType::Null,
+    /// Timestamps in the one spelling that Arrow reads.
+    fn write_alike(&self, value: &mut Value) {
+        match (self, value) {
+            (Self::Timestamp, Value::String(text)) => {
+                if let Some(alike) = timestamp(text) {
+                    *text = alike;
+                }
+            }
+            (Self::List(item), Value::Array(items)) => items.iter_mut().for_each(|value| item.write_alike(value)),
+            (Self::Struct(fields), Value::Object(values)) => {
+                for (name, found) in fields {
+                    if let (Some(found), Some(value)) = (found, values.get_mut(name)) {
+                        found.write_alike(value);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// No type for nulls alone. `None` for lists and objects that nothing is in: forebay has no column for them, and puts them
+    /// aside.
+    fn data_type(&self) -> Option<Option<DataType>> {
+        Some(Some(match self {
+            Self::Null => return Some(None),
             Self::Bool => DataType::Boolean,
             Self::Int => DataType::Int64,
             Self::Float => DataType::Float64,
             Self::Timestamp => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
             Self::Text => DataType::Utf8,
-            Self::List(item) => DataType::List(Arc::new(Field::new("item", item.data_type(), true))),
+            Self::List(item) => DataType::List(Arc::new(Field::new("element", item.data_type()??, true))),
             Self::Struct(fields) => {
-                let field = |(name, found): &(String, Option<Self>)| {
-                    Field::new(name, found.as_ref().map_or(DataType::Null, Self::data_type), true)
-                };
-                DataType::Struct(fields.iter().map(field).collect::<Fields>())
+                let mut typed = Vec::new();
+                for (name, found) in fields {
+                    let data_type = found.as_ref()?.data_type()?;
+                    typed.extend(data_type.map(|data_type| Field::new(name, data_type, true)));
+                }
+                if typed.is_empty() {
+                    return None;
+                }
+                DataType::Struct(typed.into())
             }
-        }
+        }))
     }
 }
 
@@ -184,13 +227,61 @@ fn merge_field(fields: &mut Vec<(String, Option<Inferred>)>, name: &str, found: 
     Ok(())
 }
 
-/// `2026-01-02T03:04:05`, a fraction or none, and a zone: without one it stays text.
-fn is_timestamp(text: &str) -> bool {
-    let bytes = text.as_bytes();
-    let pattern = b"0000-00-00T00:00:00";
-    let fits = bytes.len() > pattern.len()
-        && pattern.iter().zip(bytes).all(|(p, b)| if *p == b'0' { b.is_ascii_digit() } else { p == b });
-    let zone = text.get(pattern.len()..).unwrap_or_default();
-    let zone = zone.strip_prefix('.').map_or(zone, |rest| rest.trim_start_matches(|c: char| c.is_ascii_digit()));
-    fits && (zone == "Z" || zone.starts_with(['+', '-']) && matches!(zone.len(), 5 | 6))
+/// A date, `T` or a space, `hh:mm`, seconds with a fraction or none, and a zone: without one it stays text. Spelt as RFC 3339.
+fn timestamp(text: &str) -> Option<String> {
+    let (date, clock) = text.split_at_checked(10)?;
+    let clock = clock.strip_prefix(['T', 't', ' '])?;
+    let (clock, zone) = clock.split_at(clock.find(['Z', 'z', '+', '-'])?);
+    let (clock, fraction) = clock.split_once(['.', ',']).map_or((clock, None), |(clock, rest)| (clock, Some(rest)));
+    let parts: Vec<u32> = clock.split(':').map(two).collect::<Option<_>>()?;
+    let (hour, minute, second) = match (parts.as_slice(), fraction) {
+        ([hour, minute], None) => (*hour, *minute, 0),
+        ([hour, minute, second], _) => (*hour, *minute, *second),
+        _ => return None,
+    };
+    let fits = hour < 24 && minute < 60 && second < 60 && fraction.is_none_or(is_micros) && is_date(date);
+    let zone = self::zone(zone).filter(|_| fits)?;
+    let micros: String = fraction.unwrap_or("0").chars().take(6).collect();
+    Some(format!("{date}T{hour:02}:{minute:02}:{second:02}.{micros}{zone}"))
+}
+
+fn two(digits: &str) -> Option<u32> {
+    (digits.len() == 2 && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| digits.parse().ok())?
+}
+
+fn is_date(text: &str) -> bool {
+    let parts: Vec<&str> = text.split('-').collect();
+    let [year, month, day] = parts[..] else { return false };
+    let year = year.split_at_checked(2).and_then(|(century, year)| Some(two(century)? * 100 + two(year)?));
+    let (Some(year), Some(month), Some(day)) = (year, two(month), two(day)) else { return false };
+    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let days = match month {
+        2 => 28 + u32::from(leap),
+        4 | 6 | 9 | 11 => 30,
+        1..=12 => 31,
+        _ => 0,
+    };
+    (1..=days).contains(&day)
+}
+
+/// Digits; beyond the microsecond zeros.
+fn is_micros(digits: &str) -> bool {
+    let all = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    all && digits.bytes().skip(6).all(|digit| digit == b'0')
+}
+
+/// `Z`, or an offset with hours and minutes.
+fn zone(zone: &str) -> Option<String> {
+    if matches!(zone, "Z" | "z") {
+        return Some("Z".to_owned());
+    }
+    let sign = zone.get(..1)?;
+    let rest = zone.strip_prefix(['+', '-'])?;
+    let (hour, minute) = match rest.len() {
+        2 => (two(rest)?, 0),
+        4 => (two(rest.get(..2)?)?, two(rest.get(2..)?)?),
+        5 if rest.get(2..3) == Some(":") => (two(rest.get(..2)?)?, two(rest.get(3..)?)?),
+        _ => return None,
+    };
+    (hour < 24 && minute < 60).then(|| format!("{sign}{hour:02}:{minute:02}"))
 }

@@ -14,13 +14,14 @@
 //! What the harness cannot show is a trap: a panic in a rule fails the test, where the host would find the guilty rows and reject
 //! them alone.
 
+pub mod case;
 mod cases;
 mod flat;
 mod harness;
 mod input;
 mod outcome;
 mod run;
-mod splits;
+pub mod splits;
 
 pub use arrow_array;
 pub use cases::{CasesError, run_cases};

@@ -8,6 +8,7 @@ use arrow_buffer::NullBuffer;
 use arrow_schema::{Schema, SchemaRef};
 use serde_json::Value;
 
+use super::case::CaseSegment;
 use super::flat::{self, Lift};
 use super::harness::{Harness, HarnessError};
 use super::outcome::{Outcome, Rejected, Row};
@@ -141,10 +142,10 @@ impl<'h, T: Module> Run<'h, T> {
             RowNumbers::Each(numbers.to_vec())
         };
         Context {
-            stream: "test".to_owned(),
-            segment: "test/000000000000000000000000".to_owned(),
-            partition: "test".to_owned(),
-            first_position: "0".to_owned(),
+            stream: CaseSegment::STREAM.to_owned(),
+            segment: CaseSegment::ID.to_owned(),
+            partition: CaseSegment::STREAM.to_owned(),
+            first_position: CaseSegment::POSITION.to_owned(),
             landed_at: self.harness.landed_at,
             seed: self.harness.seed,
             rows,
@@ -200,6 +201,8 @@ impl<'h, T: Module> Run<'h, T> {
 
     pub(super) fn finish(mut self) -> Outcome {
         self.outcome.rejects.sort_by_key(|rejected| rejected.row);
+        // As tables have them: in the order of their records, those of one record as they were emitted.
+        self.outcome.rows.values_mut().for_each(|rows| rows.sort_by_key(|row| row.record));
         self.outcome.filtered = (self.input.num_rows() - self.seen.len()) as u64;
         self.outcome
     }

@@ -59,6 +59,7 @@ Exit codes:
 Examples:
   forebay init payments                 begin: a config, and a folder for data
   forebay run --once                    land and load what is there
+  forebay new rule fx                   a rule to begin with; `forebay test` in its folder runs it
   forebay query \"SELECT count(*) FROM lake.events\"
   forebay status                        how far everything is
 

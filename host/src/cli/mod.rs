@@ -1,5 +1,6 @@
 //! The command line: one file a verb. stdout is data, stderr is talk.
 
+mod build;
 mod exit;
 mod init;
 mod kept;
@@ -7,6 +8,7 @@ mod listing;
 mod logging;
 mod maintain;
 mod modules;
+mod new;
 mod plan;
 mod query;
 mod recover;
@@ -17,6 +19,7 @@ mod schema;
 mod segments;
 mod show;
 mod status;
+mod test;
 mod validate;
 mod why;
 
@@ -32,6 +35,7 @@ pub(crate) use exit::{Exit, Failure};
 pub(crate) use maintain::{MaintainRequest, Stores, maintain_all};
 pub(crate) use recover::lost;
 pub(crate) use run::{FailOn, RunArgs};
+pub(crate) use segments::find as find_segment;
 
 /// Lands data raw and untouched, then turns it into warehouse tables with sandboxed WebAssembly transforms.
 #[derive(Debug, Parser)]
@@ -90,6 +94,9 @@ pub(crate) enum LogFormat {
 #[derive(Debug, Subcommand)]
 enum Command {
     Init(init::InitArgs),
+    New(new::NewArgs),
+    Build(build::BuildArgs),
+    Test(test::TestArgs),
     #[command(flatten)]
     Work(Work),
 }
@@ -123,9 +130,9 @@ impl Global {
         self.json
     }
 
-    /// Whether nobody wants to be talked to.
+    /// Whether only errors are to be told.
     pub(crate) fn quiet(&self) -> bool {
-        self.quiet
+        self.quiet || self.json
     }
 
     /// Whether progress may be shown: stderr is a terminal, and nobody asked for quiet.
@@ -190,6 +197,9 @@ fn start(cli: Cli) -> anyhow::Result<Exit> {
     let Cli { global, command } = cli;
     let work = match command {
         Command::Init(args) => return init::init(&global, &args),
+        Command::New(args) => return new::new(&global, &args),
+        Command::Build(args) => return build::build(&global, &args),
+        Command::Test(args) => return test::test(&global, &args),
         Command::Work(work) => work,
     };
     // The config first: how loud a run logs stands in it.

@@ -110,7 +110,7 @@ async fn list(global: &Global, lake: &Lake, work: &str, args: &ListArgs) -> anyh
 }
 
 /// The one segment whose id begins with `id`.
-pub(super) async fn find(lake: &Lake, id: &str) -> anyhow::Result<String> {
+pub(crate) async fn find(lake: &Lake, id: &str) -> anyhow::Result<String> {
     let found = listing::objects(
         lake,
         "SELECT segment FROM ledger.segments

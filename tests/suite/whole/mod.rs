@@ -1,5 +1,7 @@
 //! The real binary, with real files, SQLite, Delta Lake and the fraud rule in Wasm: what a person starts, kills and asks.
 
+mod author;
+mod author_types;
 mod evil;
 mod expr;
 mod files;

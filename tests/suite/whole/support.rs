@@ -14,9 +14,14 @@ fn profile_folder() -> PathBuf {
     exe.parent().and_then(Path::parent).unwrap().to_owned()
 }
 
+/// Where cargo builds.
+pub(crate) fn target_folder() -> PathBuf {
+    profile_folder().parent().unwrap().to_owned()
+}
+
 /// Cargo at the workspace's root, into the folder that this was built in.
 pub(crate) fn cargo(arguments: &[&str]) {
-    let target = profile_folder().parent().unwrap().to_owned();
+    let target = target_folder();
     let mut command = Command::new(env!("CARGO"));
     // What `cargo test` tells its tests would make build scripts that read it run again, and all that hangs on them.
     for (name, _) in std::env::vars_os() {
@@ -50,7 +55,7 @@ pub(crate) fn forebay() -> &'static Path {
 
 fn guest(name: &str) -> PathBuf {
     cargo(&["build", "--quiet", "--profile", "guest", "--target", "wasm32-wasip2", "-p", name]);
-    profile_folder().parent().unwrap().join(format!("wasm32-wasip2/guest/{name}.wasm"))
+    target_folder().join(format!("wasm32-wasip2/guest/{name}.wasm"))
 }
 
 /// The fraud rule in Wasm.
@@ -69,6 +74,12 @@ pub(crate) fn keep_wasm() -> &'static Path {
 pub(crate) fn expr_wasm() -> &'static Path {
     static MODULE: OnceLock<PathBuf> = OnceLock::new();
     MODULE.get_or_init(|| guest("expr"))
+}
+
+/// The orders in Wasm.
+pub(crate) fn normalize_wasm() -> &'static Path {
+    static MODULE: OnceLock<PathBuf> = OnceLock::new();
+    MODULE.get_or_init(|| guest("normalize"))
 }
 
 pub(crate) const CONFIG: &str = r#"

@@ -60,3 +60,8 @@ pub(crate) fn check_component(digest: ShortDigest, component: &Component, engine
         None => Ok(()),
     }
 }
+
+/// The names of what a component imports.
+pub(crate) fn imports(component: &Component, engine: &Engine) -> Vec<String> {
+    component.component_type().imports(engine).map(|(name, _)| name.to_owned()).collect()
+}

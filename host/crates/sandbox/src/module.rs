@@ -129,6 +129,16 @@ impl Sandbox {
         &self.limits
     }
 
+    /// The interfaces that a module imports, by their names; for one that [`ModuleLoader::load`] takes.
+    ///
+    /// # Errors
+    /// Of class operator, where it does not compile.
+    pub fn imports(&self, wasm: &[u8]) -> Result<Vec<String>> {
+        let engine = self.shared.engines.get(&self.limits)?;
+        let component = self.component(Digest::of(wasm), wasm, &engine)?;
+        Ok(inspect::imports(&component, &engine))
+    }
+
     fn load_module(&self, wasm: &[u8]) -> Result<LoadedModule, SandboxError> {
         let digest = Digest::of(wasm);
         let short = ShortDigest(digest);

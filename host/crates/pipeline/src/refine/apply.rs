@@ -45,11 +45,23 @@ pub(super) struct Stepped {
 
 /// A reject before its raw text is looked up.
 pub(super) struct Refusal {
-    record: u64,
-    stage: RejectStage,
+    pub(super) record: u64,
+    pub(super) stage: RejectStage,
+    pub(super) by: RefusedBy,
     pub(super) code: String,
     pub(super) message: String,
-    retryable: bool,
+    pub(super) retryable: bool,
+}
+
+/// Who refused a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefusedBy {
+    /// The host, before the rule saw it: it lacks what the rule requires.
+    Host,
+    /// The rule, with a code of its own.
+    Rule,
+    /// Nobody: the call failed on this record alone.
+    Failure,
 }
 
 impl<'a> Chain<'a> {
@@ -96,7 +108,7 @@ impl<'a> Chain<'a> {
             if decode_rejected.contains(&refusal.record) || !rejected.insert(refusal.record) {
                 continue;
             }
-            let Refusal { record, stage, code, message, retryable } = refusal;
+            let Refusal { record, stage, by: _, code, message, retryable } = refusal;
             let index = usize::try_from(record.saturating_sub(first_record)).unwrap_or(usize::MAX);
             rejects.push(Reject { record, stage, code, message, retryable, raw: raw.get(index) });
         }
@@ -188,6 +200,7 @@ pub(super) fn apply_step(
         refusals.push(Refusal {
             record: rows.numbers[row],
             stage: stage.clone(),
+            by: RefusedBy::Failure,
             code: failure_code(error.failure).to_owned(),
             message: with_backtrace(&error),
             retryable: true,
@@ -203,6 +216,7 @@ pub(super) fn apply_step(
             refusals.push(Refusal {
                 record: *record,
                 stage: stage.clone(),
+                by: RefusedBy::Rule,
                 code: refusal.code.to_string(),
                 message: refusal.message.to_string(),
                 retryable: refusal.retryable,
@@ -271,7 +285,8 @@ fn required(column: &str, rows: &Rows, row: usize, stage: &RejectStage) -> Refus
     } else {
         (code::REQUIRED_MISSING, format!("column {column:?}, which the rule requires, is missing or null"))
     };
-    Refusal { record: rows.numbers[row], stage: stage.clone(), code: code.to_owned(), message, retryable: true }
+    let (record, stage) = (rows.numbers[row], stage.clone());
+    Refusal { record, stage, by: RefusedBy::Host, code: code.to_owned(), message, retryable: true }
 }
 
 fn input_columns(step: &BoundStep, rows: &Rows, object: &str) -> Result<Vec<ArrayRef>> {

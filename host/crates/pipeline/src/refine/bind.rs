@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use forebay_model::ids::{TableName, WarehouseName};
-use forebay_model::plan::{InputSource, ResolvedColumn};
+use forebay_model::plan::{InputColumn, InputSource, Plan, ResolvedColumn};
 use forebay_model::ports::{Assets, BoundTransform, HeldChange, Module, TableOwner, Warehouse};
 use forebay_model::revision::RouteTarget;
 use forebay_model::schema::SchemaChanges;
@@ -225,7 +225,20 @@ fn out_of(step: &Agreed<'_>, revision: &Revision) -> Result<SchemaRef> {
     plan.resolve(out, &step.input).map(|(schema, _)| schema).map_err(|why| misfit(step.name, &why))
 }
 
-fn misfit(step: &str, why: &str) -> Error {
+/// Where each column that a plan reads comes from.
+pub(super) fn inputs(plan: &Plan, input: &Schema) -> Vec<BoundInput> {
+    let from = |column: &InputColumn| match column.source {
+        InputSource::Column => input.index_of(&column.name).map_or(BoundInput::Missing, BoundInput::Column),
+        InputSource::RecordKey
+        | InputSource::RecordHeaders
+        | InputSource::RecordTimestamp
+        | InputSource::RecordPosition
+        | InputSource::RecordObject => BoundInput::Record(column.source),
+    };
+    plan.inputs.iter().map(from).collect()
+}
+
+pub(super) fn misfit(step: &str, why: &str) -> Error {
     Error::operator(format!("step {step} does not fit its input: {why}"))
 }
 
@@ -241,18 +254,6 @@ impl Binder<'_> {
     fn step(&mut self, step: &Agreed<'_>, last: bool, names: &BTreeMap<&str, u32>) -> Result<BoundStep> {
         let Agreed { name, transform, input } = step;
         let plan = transform.plan();
-        let inputs = plan
-            .inputs
-            .iter()
-            .map(|column| match column.source {
-                InputSource::Column => input.index_of(&column.name).map_or(BoundInput::Missing, BoundInput::Column),
-                InputSource::RecordKey
-                | InputSource::RecordHeaders
-                | InputSource::RecordTimestamp
-                | InputSource::RecordPosition
-                | InputSource::RecordObject => BoundInput::Record(column.source),
-            })
-            .collect();
         let mut routes = Vec::new();
         for (index, route) in plan.routes.iter().enumerate() {
             let (schema, columns) = plan.resolve(index, input).map_err(|why| misfit(name, &why))?;
@@ -265,6 +266,7 @@ impl Binder<'_> {
             };
             routes.push(BoundRoute { schema, columns, leads });
         }
+        let inputs = inputs(plan, input);
         Ok(BoundStep { name: (*name).to_owned(), transform: Arc::clone(transform), inputs, routes })
     }
 

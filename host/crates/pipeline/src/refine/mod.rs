@@ -15,3 +15,4 @@ pub mod rows;
 pub mod segment;
 pub mod state;
 pub mod trace;
+pub mod trial;
