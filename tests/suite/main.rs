@@ -9,5 +9,6 @@
 
 mod contract;
 mod flow;
+mod promises;
 mod simulation;
 mod whole;

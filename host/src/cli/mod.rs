@@ -28,6 +28,7 @@ use std::process::ExitCode;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use forebay_model::ports::HostHolder;
+use forebay_pipeline::panics::caught;
 
 use crate::config::{self, Config};
 
@@ -207,7 +208,9 @@ fn start(cli: Cli) -> anyhow::Result<Exit> {
     let running = matches!(work, Work::Run(_));
     logging::start(&global, running.then_some(config.host.log.as_str()))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("forebay").build()?;
-    let exit = runtime.block_on(dispatch(global, work, config));
+    // What is read at the start (logs of tables, checkpoints, modules) may be damaged, and its readers are not all ours: a
+    // panic is told as an error like any other.
+    let exit = runtime.block_on(caught(Box::pin(dispatch(global, work, config))));
     // Reads that were cut short by a limit may still sit in a blocking thread.
     runtime.shutdown_background();
     exit

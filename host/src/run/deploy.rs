@@ -249,6 +249,14 @@ impl Deployer {
         reason: &str,
     ) -> Result<()> {
         let revision = materials.number;
+        if !handle.is_running() {
+            // It is submitted again, and told as active, when the pipeline is started again.
+            tracing::warn!(
+                pipeline = %name, revision, revision_id = id.short(), reason,
+                "revision waits: the pipeline does not run, and takes it when it is started again"
+            );
+            return Ok(());
+        }
         let limits = config.pipelines.get(name).map(|pipeline| pipeline.limits.clone()).unwrap_or_default();
         if !active {
             self.shelf.ledger.deploy(name, id, DeploymentState::Active, reason, self.shelf.clock.now()).await?;
@@ -313,8 +321,8 @@ impl Deployer {
         let Some(pipeline) = config.pipelines.get(name) else { return Ok(()) };
         let Some(active) = self.shelf.ledger.active(name).await? else { return Ok(()) };
         let RevisionRecord { number, id, revision, created_at: _ } = active.revision;
-        // It runs already, or it is one of another stream's records.
-        if handle.is_deployed(id) || revision.stream != pipeline.from {
+        // It runs already, nothing runs, or it is one of another stream's records.
+        if handle.is_deployed(id) || !handle.is_running() || revision.stream != pipeline.from {
             return Ok(());
         }
         match self.shelf.materials(revision, number, &pipeline.limits).await {

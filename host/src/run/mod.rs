@@ -6,6 +6,7 @@ pub(crate) mod modules;
 mod parts;
 mod progress;
 mod reload;
+mod restart;
 mod service;
 mod watch;
 
@@ -17,9 +18,10 @@ use arrow::array::AsArray as _;
 use arrow::datatypes::UInt64Type;
 use forebay_model::ids::WarehouseName;
 use forebay_model::ports::{LandingZone, Ledger, Warehouse};
-use forebay_model::{Error, Result, Timestamp};
+use forebay_model::{Error, ErrorClass, Result, TableName, Timestamp};
 use forebay_pipeline::budget::Budget;
 use forebay_pipeline::intake::driver::claim_zone;
+use forebay_pipeline::panics::caught;
 use forebay_pipeline::refine::bind::Warehouses;
 use forebay_pipeline::workers::Workers;
 use tokio::sync::mpsc;
@@ -34,6 +36,7 @@ use modules::Shelf;
 use parts::{Begun, Part, Parts};
 use progress::Progress;
 use reload::Reloader;
+use restart::Restarts;
 use watch::Watch;
 
 /// A table above this is not rewritten to widen a column from `Int64` to `Float64`: the change is held and shown.
@@ -126,7 +129,8 @@ async fn check_tables(
     let done = last_done(ledger).await?;
     for (table, pipeline) in config.tables() {
         let Some(warehouse) = warehouses.get(&table.warehouse) else { continue };
-        let committed = warehouse.committed(&table.table, ledger.id(), pipeline.as_str()).await?;
+        let committed = caught(warehouse.committed(&table.table, ledger.id(), pipeline.as_str())).await;
+        let committed = committed.map_err(|error| of_table(&table, error))?;
         let loaded = done.get(&(pipeline.to_string(), table.to_string())).copied();
         if let Some(loaded) = loaded.filter(|loaded| committed.as_ref().is_none_or(|has| has.number < *loaded)) {
             let has =
@@ -180,6 +184,17 @@ async fn last_done(ledger: &dyn Ledger) -> Result<BTreeMap<(String, String), u64
     Ok(last)
 }
 
+/// Names the table that could not be looked at. (A panic, in a reader that met what it did not expect, names nothing.)
+fn of_table(table: &TableName, error: Error) -> Error {
+    if error.class() != ErrorClass::Bug {
+        return error;
+    }
+    Error::bug(format!("table {table} cannot be read")).with_source(error).with_hint(format!(
+        "a file of its log may be damaged: put the table's folder back from a copy, or move it away and write another table's \
+         name in place of {table}; raw data is as it landed. And please report it with the log: this is a bug of forebay"
+    ))
+}
+
 impl Host {
     fn warehouses(&self) -> Warehouses {
         Arc::clone(&self.warehouses.lock().unwrap_or_else(PoisonError::into_inner))
@@ -200,7 +215,8 @@ impl Host {
             self.parts.start_pipeline(self, &self.config, name, &progress);
         }
         let mut deployer = self.deployer()?;
-        let started = deployer.reload(&self.config, &self.parts.handles(), "start").await?;
+        let handles = self.parts.handles();
+        let started = caught(deployer.reload(&self.config, &handles, "start")).await?;
         if let Some((pipeline, error)) = started.refused.into_iter().next().filter(|_| self.args.once) {
             return Err(anyhow::Error::from(error).context(format!("pipeline {pipeline}")));
         }
@@ -209,8 +225,9 @@ impl Host {
         }
         progress.watch(&self.parts.stream_metrics(), &self.parts.pipeline_metrics());
         let stopped = if self.args.once {
-            self.until_ended(tasks).await
+            self.until_ended(tasks, None).await
         } else {
+            let (restarts, due) = Restarts::new(assemble::clock());
             let (runs, config) = tokio::sync::watch::channel(self.config.clone());
             let reloader = Reloader {
                 host: Arc::clone(self),
@@ -219,13 +236,14 @@ impl Host {
                 watch,
                 runs,
                 told: Vec::new(),
+                due,
             };
             // Tasks of their own, which end with the host: none waits for another.
             let mut services = JoinSet::new();
             services.spawn(reloader.run(started.again));
             services.spawn(service::approve(Arc::clone(self)));
             services.spawn(service::answer(Arc::clone(self), config));
-            self.until_ended(tasks).await
+            self.until_ended(tasks, Some(restarts)).await
         };
         let seconds = progress.finish();
         self.summary(seconds).print(global, self.args.once)?;
@@ -248,15 +266,18 @@ impl Host {
         Ok(Deployer { shelf, limits: BTreeMap::new(), noted: BTreeMap::new() })
     }
 
-    /// Until every part has ended. True where a signal cut it short.
-    async fn until_ended(&self, tasks: &mut Tasks) -> bool {
+    /// Until every part has ended for good; true where a signal cut it short. With `restarts` ends are told as they come.
+    async fn until_ended(&self, tasks: &mut Tasks, mut restarts: Option<Restarts>) -> bool {
         let mut signals = service::Signals::new();
         loop {
             tokio::select! {
                 ended = tasks.next() => match ended {
                     Some((part, result)) => {
-                        if !self.args.once {
+                        if let Some(restarts) = &mut restarts {
                             tell_end(&part, result);
+                            if let Err(error) = result {
+                                restarts.note(&self.parts, &part, error);
+                            }
                         }
                     }
                     None => return false,

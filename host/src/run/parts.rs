@@ -56,6 +56,10 @@ struct Running {
     pipelines: BTreeMap<PipelineName, PipelinePart>,
     stream_metrics: BTreeMap<StreamName, Arc<StreamMetrics>>,
     pipeline_metrics: BTreeMap<PipelineName, Arc<PipelineMetrics>>,
+    /// Parts that ended with an error and are started again, each with what keeps the host from ending meanwhile.
+    ended: BTreeMap<Part, mpsc::Sender<()>>,
+    /// The host is ending.
+    ending: bool,
 }
 
 /// The parts; each that begins is handed to whoever waits for ends.
@@ -95,7 +99,9 @@ impl Parts {
 
     /// Tells all of them to finish what is in flight and end.
     pub(super) fn shut_down(&self) {
-        let running = self.running();
+        let mut running = self.running();
+        running.ending = true;
+        running.ended.clear();
         for stream in running.streams.values() {
             // A stream that has ended does not listen.
             stream.stop.send_replace(true);
@@ -113,7 +119,9 @@ impl Parts {
         });
         let ended = has_ended(stopping, patience).await;
         if ended {
-            self.running().streams.remove(name);
+            let mut running = self.running();
+            running.streams.remove(name);
+            running.ended.remove(&Part::Stream(name.clone()));
         }
         ended
     }
@@ -126,7 +134,9 @@ impl Parts {
         });
         let ended = has_ended(stopping, patience).await;
         if ended {
-            self.running().pipelines.remove(name);
+            let mut running = self.running();
+            running.pipelines.remove(name);
+            running.ended.remove(&Part::Pipeline(name.clone()));
         }
         ended
     }
@@ -140,6 +150,37 @@ impl Parts {
         });
         self.begin(Part::Change, future);
         guard
+    }
+
+    /// Keeps the host from ending until a part that ended with an error is started again; the future ends when nothing of its
+    /// former life is under way any more.
+    pub(super) fn await_restart(&self, part: &Part) -> impl Future<Output = ()> + Send + use<> {
+        let guard = self.change();
+        let mut running = self.running();
+        if !running.ending {
+            running.ended.insert(part.clone(), guard);
+        }
+        let handle = match part {
+            // What a stream does, it does one after the other, and ends with it.
+            Part::Stream(_) | Part::Change => None,
+            Part::Pipeline(name) => running.pipelines.get(name).map(|part| part.handle.clone()),
+        };
+        async move {
+            if let Some(handle) = handle {
+                handle.quiet().await;
+            }
+        }
+    }
+
+    /// Starts a part again that ended with an error, unless the config has started or removed it since.
+    pub(super) fn start_again(&self, host: &Arc<Host>, config: &Config, part: &Part, progress: &Arc<Progress>) {
+        // The host goes on until the part has begun.
+        let Some(_guard) = self.running().ended.remove(part) else { return };
+        match part {
+            Part::Stream(name) => self.start_stream(host, config, name, progress),
+            Part::Pipeline(name) => self.start_pipeline(host, config, name, progress),
+            Part::Change => {}
+        }
     }
 
     fn begin(&self, part: Part, future: Pin<Box<dyn Future<Output = Result<()>> + Send>>) {
@@ -161,6 +202,9 @@ impl Parts {
         let (end, ended) = watch::channel(false);
         let metrics = {
             let mut running = self.running();
+            if running.ending {
+                return;
+            }
             running.streams.insert(name.clone(), StreamPart { stop, ended });
             Arc::clone(running.stream_metrics.entry(name.clone()).or_default())
         };
@@ -200,7 +244,13 @@ impl Parts {
             Ok(decoding) => decoding,
             Err(error) => return self.begin(part, Box::pin(async move { Err::<(), Error>(error) })),
         };
-        let metrics = Arc::clone(self.running().pipeline_metrics.entry(name.clone()).or_default());
+        let metrics = {
+            let mut running = self.running();
+            if running.ending {
+                return;
+            }
+            Arc::clone(running.pipeline_metrics.entry(name.clone()).or_default())
+        };
         let context = PipelineContext {
             pipeline: name.clone(),
             stream: pipeline.from.clone(),

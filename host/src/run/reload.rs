@@ -1,17 +1,19 @@
 //! Hot reload: the config, the module folder and the assets are watched; what changed takes effect, what is wrong changes nothing.
 //!
 //! A changed config is checked as a whole first. Then parts stop and start as far as [`Difference`] says, and each pipeline's
-//! revision is submitted (`deploy`). What fails and may go away by itself is tried again after a pause.
+//! revision is submitted (`deploy`). What fails and may go away by itself is tried again after a pause. A part that ended with an
+//! error is started again here too, once its pause is over (`restart`): its revision is submitted like any other.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use forebay_model::{ErrorClass, Result};
+use forebay_model::{Error, ErrorClass, Result};
 use forebay_pipeline::panics::caught;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use super::deploy::Deployer;
 use super::difference::Difference;
+use super::parts::Part;
 use super::progress::Progress;
 use super::watch::Watch;
 use super::{Host, check_tables};
@@ -32,19 +34,26 @@ pub(super) struct Reloader {
     pub(super) runs: watch::Sender<Config>,
     /// The keys that were told last to need a restart.
     pub(super) told: Vec<String>,
+    /// Parts that ended with an error and are to be started again now.
+    pub(super) due: mpsc::UnboundedReceiver<Part>,
 }
 
 impl Reloader {
     /// Reloads whenever something changes, for ever.
     pub(super) async fn run(mut self, mut again: bool) {
         loop {
-            if again {
-                // Whatever changes during the pause is read then, and told once more.
-                drop(tokio::time::timeout(AGAIN, self.watch.changed()).await);
-            } else {
-                self.watch.changed().await;
-            }
-            again = match caught(async { Ok(self.reload().await) }).await {
+            let (due, reason) = tokio::select! {
+                Some(part) = self.due.recv() => (Some(part), "restart"),
+                () = change(&mut self.watch, again) => (None, "config"),
+            };
+            let reload = async {
+                if let Some(part) = due {
+                    let config = self.runs.borrow().clone();
+                    self.host.parts.start_again(&self.host, &config, &part, &self.progress);
+                }
+                Ok::<_, Error>(self.reload(reason).await)
+            };
+            again = match caught(reload).await {
                 Ok(again) => again,
                 Err(error) => {
                     tracing::error!(error = error.chain(), "reload failed; what was active goes on");
@@ -55,7 +64,7 @@ impl Reloader {
     }
 
     /// True where something failed that may go away by itself.
-    async fn reload(&mut self) -> bool {
+    async fn reload(&mut self, reason: &str) -> bool {
         failpoint("in_reload");
         let mut again = false;
         let path = self.runs.borrow().path.clone();
@@ -76,7 +85,7 @@ impl Reloader {
             }
         }
         let config = self.runs.borrow().clone();
-        match self.deployer.reload(&config, &self.host.parts.handles(), "config").await {
+        match self.deployer.reload(&config, &self.host.parts.handles(), reason).await {
             Ok(reloaded) => again || reloaded.again,
             Err(error) => {
                 tracing::error!(error = error.chain(), hint = error.hint(), "reload failed; what was active goes on");
@@ -157,6 +166,16 @@ impl Reloader {
             self.host.add_warehouse(name.clone(), warehouse);
         }
         check_tables(meant, self.host.ledger.as_ref(), &self.host.warehouses()).await
+    }
+}
+
+/// Returns when something has changed; after a pause all the same where something is to be tried again: whatever changes
+/// during the pause is read then, and told once more.
+async fn change(watch: &mut Watch, again: bool) {
+    if again {
+        drop(tokio::time::timeout(AGAIN, watch.changed()).await);
+    } else {
+        watch.changed().await;
     }
 }
 

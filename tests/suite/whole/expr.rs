@@ -76,11 +76,15 @@ fn a_filter_columns_a_route_and_a_reject_load_what_they_say() {
     let place = place();
     place.write("inbox/a.jsonl", PAYMENTS);
     let seen = place.sees(&["run", "--once"]);
-    let tables = format!("{}\n{}\n{}", rows(&place, "lake.payments"), rows(&place, "lake.flagged"), place.rejects("fraud"));
+    let tables =
+        format!("{}\n{}\n{}", rows(&place, "lake.payments"), rows(&place, "lake.flagged"), place.rejects("fraud"));
     check("expr", &format!("{seen}\n{tables}"));
     place.adds_up();
     // A column whose input has had no value comes with the first one.
-    place.write("inbox/b.jsonl", &PAYMENTS.replace("\"nothing\":null", "\"nothing\":\"YES\"").replace("\"id\":", "\"id\":1"));
+    place.write(
+        "inbox/b.jsonl",
+        &PAYMENTS.replace("\"nothing\":null", "\"nothing\":\"YES\"").replace("\"id\":", "\"id\":1"),
+    );
     place.run_well(&["run", "--once"]);
     check("expr-grown", &rows(&place, "lake.payments"));
     place.adds_up();
@@ -99,7 +103,10 @@ fn an_expression_that_changes_takes_the_next_segments_and_a_wrong_one_is_refused
     assert_eq!(place.rows("lake.flagged"), 3, "two before, one after");
     place.write("forebay.toml", &CONFIG.replace("country in blocked", "contry in blocked"));
     let refused = place.until_told("revision refused", 1);
-    check("expr-refused", &format!("{}\nhint: {}", refused["error"].as_str().unwrap(), refused["hint"].as_str().unwrap()));
+    check(
+        "expr-refused",
+        &format!("{}\nhint: {}", refused["error"].as_str().unwrap(), refused["hint"].as_str().unwrap()),
+    );
     place.write("inbox/c.jsonl", PAYMENTS);
     place.until("the former one goes on", || place.rows("lake.payments") == 9);
     assert!(running.stop().success());

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::support::{CONFIG, Place, payments, texts};
+use super::support::{CONFIG, Place, payments};
 
 /// The named points of `run`, in the order of a record's way.
 pub(super) const POINTS: [&str; 16] = [
@@ -45,11 +45,7 @@ fn whole(place: &Place, records: i64) {
     assert_eq!(count("SELECT count(*) FROM lake.payments"), records);
     assert_eq!(count("SELECT count(DISTINCT id) FROM lake.payments"), records);
     assert_eq!(count("SELECT count(*) FROM lake.flagged_payments"), records / 10);
-    assert_eq!(
-        count("SELECT sum(records - loaded - filtered - rejected) FROM ledger.refinements WHERE state = 'loaded'"),
-        0
-    );
-    assert_eq!(count("SELECT count(*) FROM ledger.loads WHERE state <> 'done'"), 0);
+    place.adds_up();
 }
 
 #[test]
@@ -58,8 +54,7 @@ fn a_death_between_any_two_steps_loses_and_doubles_nothing() {
         let place = Place::new();
         place.write("inbox/a.jsonl", &payments(0..500));
         place.write("inbox/b.jsonl", &payments(500..1_000));
-        let output = place.command(&["run", "--once"]).env("FOREBAY_FAILPOINT", point).output().unwrap();
-        assert!(!output.status.success(), "{point} was not reached:\n{}", texts(&output).1);
+        place.dies_at(point, &["run", "--once"]);
         place.write("inbox/c.jsonl", &payments(1_000..1_200));
         place.run_well(&["run", "--once"]);
         whole(&place, 1_200);
@@ -79,8 +74,7 @@ fn a_replaced_file_is_replaced_once_whenever_the_process_dies() {
         place.write("inbox/a.jsonl", &payments(0..500));
         place.run_well(&["run", "--once"]);
         place.write("inbox/a.jsonl", &payments(200..1_200));
-        let output = place.command(&["run", "--once"]).env("FOREBAY_FAILPOINT", point).output().unwrap();
-        assert!(!output.status.success(), "{point} was not reached");
+        place.dies_at(point, &["run", "--once"]);
         place.run_well(&["run", "--once"]);
         whole(&place, 1_000);
         assert_eq!(place.number("SELECT min(id) FROM lake.payments"), 200);
@@ -94,8 +88,7 @@ fn a_schema_that_grows_grows_once_whenever_the_process_dies() {
         place.write("inbox/a.jsonl", &payments(0..100));
         place.run_well(&["run", "--once"]);
         place.write("inbox/b.jsonl", &payments(100..200).replace("\"Class\"", "\"more\":7,\"Class\""));
-        let output = place.command(&["run", "--once"]).env("FOREBAY_FAILPOINT", point).output().unwrap();
-        assert!(!output.status.success(), "{point} was not reached:\n{}", texts(&output).1);
+        place.dies_at(point, &["run", "--once"]);
         place.run_well(&["run", "--once"]);
         whole(&place, 200);
         assert_eq!(place.number("SELECT sum(more) FROM lake.payments"), 700, "{point}");
@@ -114,14 +107,13 @@ fn a_death_in_the_middle_of_maintenance_changes_no_row() {
         }
         // Staged files that nobody will commit, and that are old enough to go.
         place.write("inbox/3.jsonl", &payments(300..400));
-        drop(place.command(&["run", "--once"]).env("FOREBAY_FAILPOINT", "before_open_group").output().unwrap());
+        place.dies_at("before_open_group", &["run", "--once"]);
         let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(7_200);
         for entry in std::fs::read_dir(place.path("warehouse/payments/_forebay")).unwrap() {
             let file = std::fs::File::options().write(true).open(entry.unwrap().path()).unwrap();
             file.set_modified(long_ago).unwrap();
         }
-        let output = place.command(&["maintain"]).env("FOREBAY_FAILPOINT", point).output().unwrap();
-        assert!(!output.status.success(), "{point} was not reached:\n{}", texts(&output).1);
+        place.dies_at(point, &["maintain"]);
         assert_eq!(place.number("SELECT count(DISTINCT id) FROM lake.payments"), 300, "{point}");
         assert_eq!(place.rows("lake.payments"), 300, "{point}");
         place.run_well(&["run", "--once"]);

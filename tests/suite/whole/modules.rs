@@ -54,6 +54,7 @@ fn a_file_that_is_no_module_is_refused_and_a_new_module_is_taken() {
     place.until("it works", || flagged(&place) == 10);
     assert!(running.stop().success());
     assert_eq!(place.number("SELECT max(revision) FROM ledger.loads"), 2);
+    place.adds_up();
 }
 
 #[test]
@@ -71,6 +72,7 @@ fn a_restart_does_not_deploy_again_what_it_has_seen() {
     place.run_well(&["run", "--once"]);
     assert_eq!(flagged(&place), 20);
     assert_eq!(place.number(deployments), 1);
+    place.adds_up();
 }
 
 #[test]
@@ -98,6 +100,7 @@ fn a_module_that_a_wrong_config_kept_out_is_taken_when_the_config_is_right() {
     assert!(running.stop().success());
     let (module, revisions) = active(&place);
     assert_eq!(revisions, [module]);
+    place.adds_up();
 }
 
 #[test]
@@ -128,6 +131,7 @@ fn a_module_that_one_pipeline_refuses_is_taken_by_none_until_all_take_it() {
     assert_eq!(revisions, [newest.clone(), newest.clone()]);
     place.run_well(&["run", "--once"]);
     assert_eq!(active(&place), (newest.clone(), vec![newest.clone(), newest]));
+    place.adds_up();
 }
 
 #[test]
@@ -157,6 +161,7 @@ fn a_wrong_module_in_the_folder_keeps_no_other_back() {
     place.write("forebay.toml", &kept("column = \"Time\", above = 199"));
     assert_eq!(place.until_told("module is active", 4)["digest"], refused["digest"]);
     assert!(running.stop().success());
+    place.adds_up();
 }
 
 #[test]
@@ -193,4 +198,5 @@ fn a_run_once_goes_on_with_the_former_module_and_says_by_its_exit_that_one_was_r
     let output = place.run(&["run", "--once"]);
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(flagged(&place), 20);
+    place.adds_up();
 }

@@ -53,6 +53,7 @@ fn a_pipeline_that_is_added_refines_what_has_landed_and_one_that_is_removed_stop
     assert_eq!(place.number("SELECT count(DISTINCT id) FROM lake.copies"), 300);
     assert!(running.stop().success());
     assert!(place.told("panicked").is_empty() && place.told("these keys").is_empty(), "{}", place.log());
+    place.adds_up();
 }
 
 #[test]
@@ -70,6 +71,7 @@ fn a_stream_whose_source_changes_reads_from_there_and_its_pipelines_go_on() {
     place.until("and the first again", || rows(&place, "lake.payments") == 300);
     assert_eq!(place.number("SELECT count(DISTINCT id) FROM lake.payments"), 300);
     assert!(running.stop().success());
+    place.adds_up();
 }
 
 #[test]
@@ -84,4 +86,5 @@ fn a_warehouse_that_cannot_be_opened_stops_nothing() {
     place.write("inbox/a.jsonl", &payments(0..100));
     place.until("the rest goes on", || rows(&place, "lake.payments") == 100);
     assert!(running.stop().success());
+    place.adds_up();
 }

@@ -58,7 +58,7 @@ fn same_as(place: &Place, ids: impl IntoIterator<Item = i64>, rejects: i64) {
     let flagged: Vec<i64> = expected.iter().copied().filter(|id| id % 10 == 0).collect();
     assert_eq!(column("SELECT id FROM lake.flagged_payments ORDER BY id"), flagged);
     assert_eq!(place.rows("lake.fraud_rejects"), rejects);
-    assert_eq!(place.number("SELECT count(*) FROM ledger.loads WHERE state <> 'done'"), 0);
+    place.adds_up();
     let waiting = "SELECT count(*) FROM ledger.refinements WHERE state NOT IN ('loaded', 'superseded')";
     assert_eq!(place.number(waiting), 0);
 }
@@ -124,8 +124,7 @@ fn a_ledger_that_is_older_than_the_journal_alone_is_refused_and_rebuilt() {
     let copy = place.copy_ledger();
     // It lands, is acknowledged, and never loads: the tables are as the copy knows them.
     place.write("inbox/d.jsonl", &payments(700..720));
-    let output = place.command(&["run", "--once"]).env("FOREBAY_FAILPOINT", "before_open_group").output().unwrap();
-    assert!(!output.status.success());
+    place.dies_at("before_open_group", &["run", "--once"]);
     assert_eq!(journal(&place).len(), 5);
     // The source does not have it any more.
     std::fs::remove_file(place.path("inbox/d.jsonl")).unwrap();
@@ -140,8 +139,7 @@ fn a_ledger_that_is_older_than_the_journal_alone_is_refused_and_rebuilt() {
 fn a_ledger_that_is_older_than_the_tables_alone_is_refused_and_rebuilt() {
     let (place, _) = with_history();
     place.write("inbox/d.jsonl", &payments(700..720));
-    let output = place.command(&["run", "--once"]).env("FOREBAY_FAILPOINT", "before_open_group").output().unwrap();
-    assert!(!output.status.success());
+    place.dies_at("before_open_group", &["run", "--once"]);
     let landed = place.copy_ledger();
     place.run_well(&["run", "--once"]);
     place.put_back(&landed);
@@ -225,8 +223,7 @@ fn a_process_that_dies_between_any_two_steps_and_loses_its_ledger_loses_and_doub
         place.run_well(&["run", "--once"]);
         place.write("inbox/a.jsonl", &payments(100..400));
         place.write("inbox/b.jsonl", &payments(400..600));
-        let output = place.command(&["run", "--once"]).env("FOREBAY_FAILPOINT", point).output().unwrap();
-        assert!(!output.status.success(), "{point} was not reached:\n{}", texts(&output).1);
+        place.dies_at(point, &["run", "--once"]);
         place.remove_ledger();
         place.run_well(&["recover"]);
         place.run_well(&["run", "--once"]);

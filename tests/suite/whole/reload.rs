@@ -19,6 +19,7 @@ fn a_new_threshold_takes_the_next_segments_and_rows_lead_to_its_revision() {
          ON l.number = p._forebay_load AND l.table_name = 'lake.payments' GROUP BY 1 ORDER BY 1",
     );
     assert_eq!(serde_json::to_string(&revisions).unwrap(), r#"[{"revision":1,"rows":100},{"revision":2,"rows":100}]"#);
+    place.adds_up();
 }
 
 #[test]
@@ -37,6 +38,7 @@ fn a_config_that_is_wrong_leaves_the_running_revision_in_place_and_says_why() {
     place.until("the old one still works", || flagged(&place) == 20);
     assert!(running.stop().success());
     assert_eq!(place.number("SELECT count(*) FROM ledger.deployments WHERE state = 'refused'"), 1);
+    place.adds_up();
 }
 
 #[test]
@@ -60,6 +62,7 @@ fn limits_that_change_hold_at_once_and_heal_what_failed_for_them() {
     place.until("what failed is loaded", || place.rows("lake.payments") == 1_000);
     assert!(running.stop().success());
     assert_eq!(place.number("SELECT count(*) FROM ledger.deployments"), 1, "limits are no part of a revision");
+    place.adds_up();
 }
 
 #[test]
@@ -106,6 +109,7 @@ fn an_asset_that_changes_is_a_new_revision_wherever_it_lies() {
     list("DE\nFR\n");
     place.until_told("revision is active", 3);
     assert!(running.stop().success());
+    place.adds_up();
 }
 
 #[test]

@@ -7,13 +7,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use forebay_model::Digest;
 
 use super::kills::{MAINTENANCE, POINTS};
-use super::support::{CONFIG, Place, fraud_wasm};
+use super::support::{ABORTED, CONFIG, KILLED, Place, fraud_wasm};
 
 /// Draws by lot: splitmix64.
 struct Lot(u64);
@@ -79,6 +80,15 @@ impl Inbox {
         self.0.insert(file, content);
     }
 
+    /// What is refused of it, as [`rejects`] tells it.
+    fn torn(&self) -> Vec<String> {
+        let torn = self.0.iter().filter(|(_, content)| content.is_torn());
+        let mut lines: Vec<_> =
+            torn.map(|(file, content)| format!("{file}.jsonl {} malformed {{\"id\":", content.records)).collect();
+        lines.sort();
+        lines
+    }
+
     fn rows(&self) -> BTreeSet<(i64, i64, bool)> {
         let rows =
             self.0.iter().flat_map(|(file, content)| content.ids(*file).map(|(id, flag)| (id, content.version, flag)));
@@ -106,9 +116,11 @@ fn swap_module(place: &Place, lot: &mut Lot) {
 /// One life: a host, and what happens to it until it ends.
 fn live(place: &Place, lot: &mut Lot, inbox: &mut Inbox, number: u32, deaths: &mut Deaths) {
     let mut command = place.command(&["run"]);
-    let log = std::fs::File::create(place.path(&format!("log-{number}"))).unwrap();
-    command.stdout(Stdio::null()).stderr(log);
-    if lot.below(2) == 0 {
+    let log = place.path(&format!("log-{number}"));
+    command.stdout(Stdio::null()).stderr(std::fs::File::create(&log).unwrap());
+    let said = || std::fs::read_to_string(&log).unwrap();
+    let has_point = lot.below(2) == 0;
+    if has_point {
         let points = [&POINTS[..], &MAINTENANCE[..], &["after_growth"]].concat();
         let point = lot.of(&points);
         let time = 1 + lot.below(3);
@@ -118,9 +130,11 @@ fn live(place: &Place, lot: &mut Lot, inbox: &mut Inbox, number: u32, deaths: &m
     let mut host = command.spawn().unwrap();
     // Most lives get as far as their first segments; some end while they start.
     if lot.below(4) > 0 {
-        let runs = || std::fs::read_to_string(place.path(&format!("log-{number}"))).unwrap().contains("next segments");
         let began = std::time::Instant::now();
-        while !runs() && host.try_wait().unwrap().is_none() && began.elapsed() < Duration::from_secs(10) {
+        while !said().contains("next segments")
+            && host.try_wait().unwrap().is_none()
+            && began.elapsed() < Duration::from_secs(10)
+        {
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -153,14 +167,16 @@ fn live(place: &Place, lot: &mut Lot, inbox: &mut Inbox, number: u32, deaths: &m
         }
         std::thread::sleep(Duration::from_millis(u64::from(lot.below(150))));
     }
-    match host.try_wait().unwrap() {
-        Some(_) => deaths.at_points += 1,
-        None => {
-            host.kill().unwrap();
-            deaths.by_sigkill += 1;
-        }
+    // It lives on unless it has come to its point.
+    if host.try_wait().unwrap().is_none() {
+        host.kill().unwrap();
     }
-    host.wait().unwrap();
+    match host.wait().unwrap().signal() {
+        Some(KILLED) => deaths.by_sigkill += 1,
+        Some(ABORTED) if has_point => deaths.at_points += 1,
+        signal => panic!("life {number} ended by itself: {signal:?}"),
+    }
+    assert!(!said().contains("panicked"), "life {number}");
     if let Some(mut maintenance) = maintenance {
         // It may hold the lease now, or wait for an answer that will not come.
         maintenance.kill().unwrap();
@@ -184,11 +200,12 @@ fn compare(place: &Place, inbox: &Inbox) {
     };
     assert_eq!(rows("lake.payments"), of(false));
     assert_eq!(rows("lake.flagged_payments"), of(true));
-    let torn = inbox.0.values().filter(|content| content.is_torn()).count();
+    let torn = inbox.torn();
     let rejected = "SELECT count(*) FROM ledger.refinements WHERE state = 'loaded' AND rejected = 1";
-    assert_eq!(place.number(rejected), i64::try_from(torn).unwrap());
-    if torn > 0 {
-        assert_eq!(place.number("SELECT count(*) FROM rejects.fraud"), i64::try_from(torn).unwrap());
+    assert_eq!(place.number(rejected), i64::try_from(torn.len()).unwrap());
+    // There is a table of rejects from the first one on.
+    if !torn.is_empty() || place.rows("rejects.fraud") > 0 {
+        assert_eq!(rejects(place), torn);
     }
     let loaded = "SELECT sum(loaded) FROM ledger.refinements WHERE state = 'loaded'";
     assert_eq!(place.number(loaded), i64::try_from(wanted.len()).unwrap());
@@ -197,6 +214,21 @@ fn compare(place: &Place, inbox: &Inbox) {
         let bytes = std::fs::read(place.path("landing").join(object["object"].as_str().unwrap())).unwrap();
         assert_eq!(Digest::of(&bytes).to_string(), object["sha256"].as_str().unwrap(), "{object} is not as it landed");
     }
+}
+
+/// The rejects, each as `object row code raw`, sorted.
+fn rejects(place: &Place) -> Vec<String> {
+    let rows = place.query(
+        "SELECT s.key AS object, r._forebay_row AS row, r.code AS code, r.raw AS raw FROM rejects.fraud r \
+         LEFT JOIN ledger.segments s ON s.segment = r._forebay_segment",
+    );
+    let text = |row: &serde_json::Value, key: &str| row[key].as_str().unwrap_or("-").to_owned();
+    let mut rejects: Vec<_> = rows
+        .iter()
+        .map(|row| format!("{} {} {} {}", text(row, "object"), row["row"], text(row, "code"), text(row, "raw")))
+        .collect();
+    rejects.sort();
+    rejects
 }
 
 /// Tells what the lives said, where the round fails.

@@ -1,5 +1,6 @@
 //! What other processes may do beside a host, and what is refused.
 
+use super::seen::check;
 use super::support::{Place, forebay, payments, texts};
 
 #[test]
@@ -26,6 +27,7 @@ fn the_summary_says_what_was_done() {
     place.write("inbox/c.jsonl", "{\"oops\n");
     let failed = place.run(&["run", "--once", "--fail-on", "rejects"]);
     assert_eq!(failed.status.code(), Some(1), "a record was rejected");
+    place.adds_up();
 }
 
 #[test]
@@ -36,6 +38,7 @@ fn what_a_rule_counts_is_told() {
     let flagged = place.rows("lake.flagged_payments");
     assert!(flagged > 0);
     assert_eq!(told["pipelines"]["fraud"]["rules"]["counters"]["payments_flagged"], flagged);
+    place.adds_up();
 }
 
 #[test]
@@ -51,6 +54,32 @@ fn one_host_a_ledger_and_others_may_read_and_ask() {
     assert!(maintained.starts_with("lake.payments: "), "{maintained}");
     assert_eq!(place.number("SELECT count(*) FROM lake.payments"), 200);
     assert!(running.stop().success());
+    place.adds_up();
+}
+
+/// A ledger that is whole, and another zone's: of another project, or of the same one in another place.
+#[test]
+fn a_ledger_that_is_not_the_zones_is_refused_with_a_way_out() {
+    let [place, other] = [Place::new(), Place::new()];
+    for (place, ids) in [(&place, 0..100), (&other, 500..700)] {
+        place.write("inbox/a.jsonl", &payments(ids));
+        place.run_well(&["run", "--once"]);
+    }
+    let own = place.copy_ledger();
+    place.put_back(&other.copy_ledger());
+    place.write("inbox/b.jsonl", &payments(100..200));
+    check("another-ledger", &place.sees(&["run", "--once"]));
+    assert_eq!(place.rows("lake.payments"), 100);
+    // Each way out that is told: its own ledger, or a new one made of zone and tables.
+    place.put_back(&own);
+    place.run_well(&["run", "--once"]);
+    place.put_back(&other.copy_ledger());
+    place.run_well(&["recover", "--replace"]);
+    place.write("inbox/c.jsonl", &payments(200..300));
+    place.run_well(&["run", "--once"]);
+    assert_eq!(place.rows("lake.payments"), 300);
+    assert_eq!(place.number("SELECT count(DISTINCT id) FROM lake.payments"), 300);
+    place.adds_up();
 }
 
 #[test]
@@ -68,6 +97,7 @@ fn a_file_of_an_unknown_format_lands_and_waits_visible() {
             .unwrap()
             .contains("neither the object's name nor its first bytes tell its format")
     );
+    place.adds_up();
 }
 
 #[test]
@@ -94,6 +124,7 @@ fn a_record_stream_lands_as_envelopes_and_goes_on_where_it_stood() {
     }
     let first = place.query("SELECT * FROM raw.auctions LIMIT 1");
     assert!(first[0].as_object().is_some_and(|row| !row.is_empty()));
+    place.adds_up();
 }
 
 #[test]

@@ -125,11 +125,15 @@ impl Place {
         rows.iter().map(|row| std::fs::read(self.path("landing").join(name(row))).unwrap()).collect()
     }
 
-    /// What holds whatever came in: all records have one fate.
+    /// What holds whatever came in and whatever became of it: all records that were counted have one fate, and nothing is half
+    /// done.
     pub(crate) fn adds_up(&self) {
-        let odd = "SELECT count(*) FROM ledger.refinements WHERE state = 'loaded' AND records <> loaded + filtered + rejected";
+        let odd = "SELECT count(*) FROM ledger.refinements WHERE records <> loaded + filtered + rejected";
         assert_eq!(self.number(odd), 0);
-        assert_eq!(self.number("SELECT count(*) FROM ledger.loads WHERE state <> 'done'"), 0);
+        let uncounted = "SELECT count(*) FROM ledger.refinements WHERE state = 'loaded' AND records IS NULL";
+        assert_eq!(self.number(uncounted), 0);
+        assert_eq!(self.number("SELECT count(*) FROM ledger.refinements WHERE state = 'loading'"), 0);
+        assert_eq!(self.number("SELECT count(*) FROM ledger.loads WHERE state = 'open'"), 0);
     }
 }
 

@@ -42,6 +42,7 @@ fn files_that_are_no_modules_are_refused_one_by_one_and_the_pipeline_runs() {
     let seen: Vec<_> = seen.lines().map(|line| line.split(" (at offset").next().unwrap()).collect();
     check("modules-refused", &seen.join("\n"));
     assert_eq!(place.rows("lake.payments"), 100);
+    place.adds_up();
 }
 
 /// The plain stream with one step.
@@ -62,6 +63,7 @@ fn a_module_that_traps_in_bind_fails_what_would_use_it_and_nothing_is_lost() {
     place.write("questions.toml", &well);
     place.run_well(&["run", "--once"]);
     assert_eq!(place.rows("lake.events"), 100);
+    place.adds_up();
 }
 
 #[test]
@@ -78,6 +80,7 @@ fn a_module_or_an_asset_that_is_missing_is_named() {
     place.write("notes.txt", "here now");
     place.run_well(&["run", "--once"]);
     assert_eq!(place.rows("lake.events"), 10);
+    place.adds_up();
     let place = Place::with(&with_step(
         "module = \"evil\"\nassets = { nots = \"notes.txt\" }\nconfig = { behaviour = \"passes\" }",
     ));
@@ -110,6 +113,7 @@ fn a_damaged_file_in_the_module_cache_is_made_again() {
     let again: Vec<_> = cached().iter().map(|path| std::fs::read(path).unwrap()).collect();
     assert!(again == whole, "it is whole again");
     assert_eq!(place.rows("lake.payments"), 20);
+    place.adds_up();
 }
 
 #[test]
@@ -128,4 +132,5 @@ fn what_a_config_says_wrongly_is_named_with_the_nearest_right_word() {
     place.write("inbox/b.jsonl", &payments(10..20));
     place.run_well(&["run", "--once"]);
     assert_eq!(place.rows("lake.events"), 20);
+    place.adds_up();
 }

@@ -1,5 +1,6 @@
 //! A folder with a config, and the binary to run in it.
 
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
@@ -135,6 +136,11 @@ fn share_compiled(into: &Path) {
     }
 }
 
+/// SIGABRT: how a process dies at a named point.
+pub(crate) const ABORTED: i32 = 6;
+/// SIGKILL.
+pub(crate) const KILLED: i32 = 9;
+
 /// A ledger's files.
 const LEDGER: [&str; 3] = ["forebay.db", "forebay.db-wal", "forebay.db-shm"];
 
@@ -187,6 +193,15 @@ impl Place {
         let (out, err) = texts(&output);
         assert!(output.status.success(), "forebay {arguments:?} ended with {}:\n{out}\n{err}", output.status);
         out
+    }
+
+    /// Runs with a named point at which the process ends: it dies there, and of nothing else.
+    pub(crate) fn dies_at(&self, point: &str, arguments: &[&str]) {
+        let output = self.command(arguments).env("FOREBAY_FAILPOINT", point).output().unwrap();
+        let (out, err) = texts(&output);
+        let status = output.status;
+        assert_eq!(status.signal(), Some(ABORTED), "{point} was not reached, it ended with {status}:\n{out}\n{err}");
+        assert!(!err.contains("panicked"), "{point}: {err}");
     }
 
     /// The answer to a query, row by row.
@@ -310,10 +325,11 @@ impl Running {
         self.0.wait().unwrap()
     }
 
-    /// SIGKILL.
+    /// SIGKILL, of which it dies: it has not ended before.
     pub(crate) fn kill(mut self) {
+        assert_eq!(self.0.try_wait().unwrap(), None, "it had ended");
         self.0.kill().unwrap();
-        self.0.wait().unwrap();
+        assert_eq!(self.0.wait().unwrap().signal(), Some(KILLED));
     }
 }
 

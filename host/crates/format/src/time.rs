@@ -2,11 +2,15 @@
 //!
 //! A time is `YYYY-MM-DD`, then `T` or a space, `hh:mm`, optionally `:ss` and a fraction, then `Z` or `±hh[[:]mm]`. A time
 //! without a zone is one only where a zone is configured. Digits beyond the microsecond must be zeros, a leap second
-//! is not a time: what the column cannot hold stays text.
+//! is not a time, and in UTC it is within the years 0 to 9999: what the column cannot hold stays text.
+
+use std::ops::Range;
 
 use chrono::{Datelike, NaiveDate};
 
 const SECONDS_A_DAY: i64 = 86_400;
+/// The years 0 to 9999 as seconds since the epoch.
+const SECONDS: Range<i64> = -719_528 * SECONDS_A_DAY..2_932_897 * SECONDS_A_DAY;
 
 /// Microseconds since the epoch; `None` where the text is no time, or has no zone and none is given (seconds east of UTC).
 pub(crate) fn timestamp(text: &[u8], zone: Option<i32>) -> Option<i64> {
@@ -36,7 +40,7 @@ pub(crate) fn timestamp(text: &[u8], zone: Option<i32>) -> Option<i64> {
     }
     let east = offset(rest, zone)?;
     let seconds = days * SECONDS_A_DAY + hour * 3600 + minute * 60 + second - east;
-    Some(seconds * 1_000_000 + micros)
+    SECONDS.contains(&seconds).then_some(seconds * 1_000_000 + micros)
 }
 
 /// Days since the epoch of `YYYY-MM-DD`.
@@ -138,6 +142,8 @@ mod tests {
             "+024-01-01T00:00:00Z",
             "2024-01-01_00:00:00Z",
             "2024-01-01T00:00:00Zx",
+            "9999-12-31T23:59:59-00:01",
+            "0000-01-01T00:00:00+00:01",
         ] {
             assert_eq!(utc(text), None, "{text}");
         }

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use forebay_landing::DiskZone;
+use forebay_model::flow::{RawRecord, RawRecords, RecordSpan};
 use forebay_model::ports::{LandingZone, Random, SplitRule};
-use forebay_model::segment::Compression;
-use forebay_model::{ErrorClass, Timestamp};
+use forebay_model::segment::{Compression, Partition};
+use forebay_model::{ErrorClass, OrderedPosition, StreamName, Timestamp};
 use futures::StreamExt;
 use uuid::Uuid;
 
@@ -145,4 +146,56 @@ async fn throughput_of_one_object() {
         let rate = object.bytes as f64 / 1e6 / took.as_secs_f64();
         println!("{name}: {rate:.0} MB/s, {} cuts", object.cuts.len());
     }
+}
+
+/// The seed of the fuzz target `envelope`: a byte that says how many rows are asked for, then an envelope.
+const SEED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../fuzz/seeds/envelope/records");
+
+/// What an envelope holds that is as small as one can be and has a value, and none, of everything.
+fn tiny() -> RawRecords {
+    let record = |position: &str, some: bool| RawRecord {
+        position: position.parse().unwrap(),
+        key: some.then(|| Bytes::from_static(b"key")),
+        value: some.then(|| Bytes::from_static(b"{\"id\":1}")),
+        headers: if some {
+            vec![("a".to_owned(), Some(Bytes::from_static(b"1"))), ("a".to_owned(), None)]
+        } else {
+            vec![]
+        },
+        timestamp: some.then_some(Timestamp::EPOCH),
+    };
+    let span = |partition: &str, records: Vec<RawRecord>| RecordSpan {
+        partition: Partition::new(partition),
+        first: records[0].position,
+        next: OrderedPosition::new(100),
+        records,
+    };
+    RawRecords {
+        spans: vec![span("p/0", vec![record("7", true), record("17.3", false)]), span("p/1", vec![record("8", true)])],
+    }
+}
+
+#[tokio::test]
+#[ignore = "writes the seed anew"]
+async fn the_seed_of_the_fuzz_target_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let zone = open(folder.path());
+    zone.put_records("s/a.parquet", &StreamName::new("s").unwrap(), &tiny()).await.unwrap();
+    let mut seed = vec![3];
+    seed.extend(std::fs::read(folder.path().join("s/a.parquet")).unwrap());
+    std::fs::create_dir_all(Path::new(SEED).parent().unwrap()).unwrap();
+    std::fs::write(SEED, seed).unwrap();
+}
+
+#[test]
+fn the_seed_of_the_fuzz_target_is_an_envelope_that_can_be_read() {
+    let seed = std::fs::read(SEED).unwrap();
+    assert!(seed.len() < 4096, "{} bytes", seed.len());
+    let (rows, file) = seed.split_first().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let zone = open(folder.path());
+    std::fs::create_dir(folder.path().join("s")).unwrap();
+    std::fs::write(folder.path().join("s/a.parquet"), file).unwrap();
+    let batches = zone.open_records("s/a.parquet", 0..u64::from(*rows)).unwrap();
+    assert_eq!(batches.map(|batch| batch.unwrap().num_rows()).sum::<usize>(), 3);
 }

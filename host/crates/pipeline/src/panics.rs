@@ -22,11 +22,13 @@ pub fn caught_in<T>(job: impl FnOnce() -> Result<T>) -> Result<T> {
 ///
 /// # Errors
 /// Those of the work, and its panic.
-pub async fn caught<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+pub async fn caught<T, E: From<Error>>(
+    work: impl Future<Output = std::result::Result<T, E>>,
+) -> std::result::Result<T, E> {
     let mut work = pin!(work);
     std::future::poll_fn(|context| {
         catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context)))
-            .unwrap_or_else(|panic| Poll::Ready(Err(panicked(panic.as_ref()))))
+            .unwrap_or_else(|panic| Poll::Ready(Err(panicked(panic.as_ref()).into())))
     })
     .await
 }
@@ -54,9 +56,9 @@ mod tests {
             if number == 7 {
                 panic!("at row {number}");
             }
-            Ok(())
+            Ok::<_, Error>(())
         });
         assert_eq!(error.await.expect_err("panics").to_string(), "forebay panicked: at row 7");
-        assert_eq!(caught(async { Ok(3) }).await.expect("works"), 3);
+        assert_eq!(caught(async { Ok::<_, Error>(3) }).await.expect("works"), 3);
     }
 }

@@ -9,7 +9,9 @@
 //! | bug | stops the stream | waits for a change | stops the pipeline |
 //!
 //! *A change* is a new revision, or a person's word. A stream that stops does not touch the others; its pipelines go on
-//! with what has landed. With `run --once` nothing is tried more than [`ONCE_ATTEMPTS`] times.
+//! with what has landed. A stream or pipeline that stopped is started again after a pause that doubles, unless it was fenced:
+//! then its place is another's ([`restart`]). With `run --once` nothing is tried more than [`ONCE_ATTEMPTS`] times, and nothing
+//! is started again.
 
 use std::time::Duration;
 
@@ -60,6 +62,16 @@ pub fn decide(scope: Scope, class: ErrorClass, attempts: u32) -> Action {
     }
 }
 
+/// The pause before a stream or pipeline is started again that stopped with an error of this class, the `times`-th time in a
+/// row (from 1); `None` where it stays stopped.
+#[must_use]
+pub fn restart(class: ErrorClass, times: u32) -> Option<Duration> {
+    match class {
+        ErrorClass::Fenced => None,
+        ErrorClass::Retry | ErrorClass::RejectRows | ErrorClass::Operator | ErrorClass::Bug => Some(pause(times)),
+    }
+}
+
 /// 200 ms, doubling, at most a minute.
 fn pause(attempts: u32) -> Duration {
     let factor = 1_u32.checked_shl(attempts.saturating_sub(1).min(16)).unwrap_or(u32::MAX);
@@ -82,5 +94,8 @@ mod tests {
         for scope in [Scope::Landing, Scope::Segment, Scope::Load] {
             assert_eq!(decide(scope, ErrorClass::Fenced, 1), Action::Stop);
         }
+        assert_eq!(restart(ErrorClass::Fenced, 1), None);
+        assert_eq!(restart(ErrorClass::Bug, 2), Some(Duration::from_millis(400)));
+        assert_eq!(restart(ErrorClass::Bug, u32::MAX), Some(Duration::from_secs(60)));
     }
 }

@@ -162,21 +162,44 @@ impl Reader<'_> {
         let wanted = length.checked_mul(width).ok_or("is too long")?;
         let values = self.exactly(wanted, "values")?;
         let array = build(data_type, length, nulls, vec![values.clone()])?;
-        if let DataType::Decimal128(precision, _) = data_type {
-            let most = 10_i128.checked_pow(u32::from(*precision)).unwrap_or(i128::MAX);
-            let values = ScalarBuffer::<i128>::new(values, 0, length);
-            let fits = |value: &i128| -most < *value && *value < most;
-            check(&array, &values, fits, || format!("a decimal has more than {precision} digits"))?;
-        } else if let DataType::Time32(unit) = data_type {
-            let day = 0..i32::try_from(day(*unit)).unwrap_or(i32::MAX);
-            let values = ScalarBuffer::<i32>::new(values, 0, length);
-            check(&array, &values, |value| day.contains(value), not_a_time)?;
-        } else if let DataType::Time64(unit) = data_type {
-            let day = 0..day(*unit);
-            let values = ScalarBuffer::<i64>::new(values, 0, length);
-            check(&array, &values, |value| day.contains(value), not_a_time)?;
-        }
+        check_range(&array, data_type, values)?;
         Ok(array)
+    }
+}
+
+/// Days since the epoch of the years 0 to 9999: what tables, their logs and whoever reads them have a text for. They are also
+/// what every unit of time can be brought to microseconds in.
+const DAYS: Range<i32> = -719_528..2_932_897;
+
+/// Checks that values are in the range of their type, where it is less than their bytes can say.
+fn check_range(array: &ArrayRef, data_type: &DataType, values: Buffer) -> Result<(), String> {
+    let length = array.len();
+    if let DataType::Decimal128(precision, _) = data_type {
+        let most = 10_i128.checked_pow(u32::from(*precision)).unwrap_or(i128::MAX);
+        let fits = |value: &i128| -most < *value && *value < most;
+        let values = ScalarBuffer::<i128>::new(values, 0, length);
+        check(array, &values, fits, || format!("a decimal has more than {precision} digits"))
+    } else if let DataType::Time32(unit) = data_type {
+        let day = 0..i32::try_from(day(*unit)).unwrap_or(i32::MAX);
+        let values = ScalarBuffer::<i32>::new(values, 0, length);
+        check(array, &values, |value| day.contains(value), not_a_time)
+    } else if let DataType::Time64(unit) = data_type {
+        let day = 0..day(*unit);
+        let values = ScalarBuffer::<i64>::new(values, 0, length);
+        check(array, &values, |value| day.contains(value), not_a_time)
+    } else if *data_type == DataType::Date32 {
+        let values = ScalarBuffer::<i32>::new(values, 0, length);
+        check(array, &values, |value| DAYS.contains(value), || "a date is not within the years 0 to 9999".into())
+    } else if let DataType::Timestamp(unit, _) = data_type
+        // 64 bits of nanoseconds are three centuries on either side of the epoch.
+        && *unit != TimeUnit::Nanosecond
+    {
+        let span = i64::from(DAYS.start) * day(*unit)..i64::from(DAYS.end) * day(*unit);
+        let values = ScalarBuffer::<i64>::new(values, 0, length);
+        let what = || "a timestamp is not within the years 0 to 9999".into();
+        check(array, &values, |value| span.contains(value), what)
+    } else {
+        Ok(())
     }
 }
 
@@ -272,6 +295,40 @@ mod tests {
         assert_eq!(refused(&one(DataType::Time32(TimeUnit::Second), true), &[node(2, 0)], &[&[], &seconds]), text);
         let nanos = [86_400_000_000_000_i64 - 1, -1].map(i64::to_le_bytes).concat();
         assert_eq!(refused(&one(DataType::Time64(TimeUnit::Nanosecond), true), &[node(2, 0)], &[&[], &nanos]), text);
+    }
+
+    /// What a table could not store, or nobody could read there, does not come in.
+    #[test]
+    fn dates_and_timestamps_are_within_the_years_0_to_9999() {
+        let day = |text| forebay_model::Timestamp::parse(text).unwrap().as_micros() / 86_400_000_000;
+        let (first, end) = (day("0000-01-01T00:00:00Z"), day("9999-12-31T00:00:00Z") + 1);
+        let days = |values: [i64; 2]| values.map(|day| i32::try_from(day).unwrap().to_le_bytes()).concat();
+        let dates = one(DataType::Date32, true);
+        lift(&dates, 2, &[node(2, 0)], &[&[], &days([first, end - 1])]).unwrap();
+        for (values, at) in [([first - 1, 0], 0), ([0, end], 1)] {
+            let text = format!("computed column 0 (c): a date is not within the years 0 to 9999 at {at}");
+            assert_eq!(refused(&dates, &[node(2, 0)], &[&[], &days(values)]), text);
+        }
+        for (unit, per_second) in
+            [(TimeUnit::Second, 1), (TimeUnit::Millisecond, 1_000), (TimeUnit::Microsecond, 1_000_000)]
+        {
+            for zone in [None, Some("UTC".into()), Some("+02:00".into())] {
+                let fields = one(DataType::Timestamp(unit, zone), true);
+                let span = [first * 86_400 * per_second, end * 86_400 * per_second - 1];
+                let bytes = |values: [i64; 2]| values.map(i64::to_le_bytes).concat();
+                lift(&fields, 2, &[node(2, 0)], &[&[], &bytes(span)]).unwrap();
+                let beyond = [([span[0] - 1, 0], 0), ([0, span[1] + 1], 1), ([i64::MIN, 0], 0), ([0, i64::MAX], 1)];
+                for (values, at) in beyond {
+                    let text = format!("computed column 0 (c): a timestamp is not within the years 0 to 9999 at {at}");
+                    assert_eq!(refused(&fields, &[node(2, 0)], &[&[], &bytes(values)]), text);
+                    // A null is whatever it likes.
+                    lift(&fields, 2, &[node(2, 1)], &[&[if at == 0 { 0b10 } else { 0b01 }], &bytes(values)]).unwrap();
+                }
+            }
+        }
+        let nanos = one(DataType::Timestamp(TimeUnit::Nanosecond, None), true);
+        let all = [i64::MIN, i64::MAX].map(i64::to_le_bytes).concat();
+        lift(&nanos, 2, &[node(2, 0)], &[&[], &all]).unwrap();
     }
 
     #[test]

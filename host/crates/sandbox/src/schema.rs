@@ -255,6 +255,33 @@ mod tests {
         types
     }
 
+    /// The seed of the fuzz target `guest_schema`.
+    const SEED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../fuzz/seeds/guest_schema/types");
+
+    #[test]
+    #[ignore = "writes the seed anew"]
+    fn the_seed_of_the_fuzz_target_is_written() {
+        let pair =
+            Fields::from(vec![Field::new("keys", DataType::Utf8, false), Field::new("values", DataType::Binary, true)]);
+        let entries = Arc::new(Field::new("entries", DataType::Struct(pair), false));
+        let schema = Schema::new(vec![
+            Field::new("id", DataType::Int64, false),
+            Field::new("amount", DataType::Decimal128(10, 2), true),
+            Field::new("at", DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), true),
+            Field::new("hash", DataType::FixedSizeBinary(16), true),
+            Field::new("tags", DataType::List(Arc::new(Field::new("item", DataType::Utf8, true))), true),
+            Field::new("headers", DataType::Map(entries, false), true),
+        ]);
+        std::fs::create_dir_all(std::path::Path::new(SEED).parent().unwrap()).unwrap();
+        std::fs::write(SEED, encode(&schema).unwrap()).unwrap();
+    }
+
+    #[test]
+    fn the_seed_of_the_fuzz_target_is_a_schema() {
+        let schema = decode(&std::fs::read(SEED).unwrap(), &Limits::default()).unwrap();
+        assert_eq!(schema.fields().len(), 6);
+    }
+
     #[test]
     fn every_type_of_the_table_comes_back() {
         for data_type in every_type() {

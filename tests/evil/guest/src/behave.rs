@@ -39,7 +39,12 @@ fn numbers(context: &Context, rows: u32) -> Vec<u64> {
 
 /// One Int64 column, the same value for all rows.
 fn emit_i64(rows: u32, value: i64) {
-    let values = (0..rows).flat_map(|_| value.to_le_bytes()).collect();
+    emit_each(rows, (0..rows).map(|_| value));
+}
+
+/// One column of 64-bit values.
+fn emit_each(rows: u32, values: impl Iterator<Item = i64>) {
+    let values = values.flat_map(i64::to_le_bytes).collect();
     let computed =
         RecordBatch { rows, nodes: vec![Node { length: rows, null_count: 0 }], buffers: vec![vec![], values] };
     host::emit(0, &Selection::All, &computed);
@@ -54,12 +59,16 @@ fn mangle(behaviour: &str, batch: &mut RecordBatch) -> bool {
     let offset = |batch: &mut RecordBatch, at: usize, value: i32| {
         batch.buffers[3][at * 4..at * 4 + 4].copy_from_slice(&value.to_le_bytes());
     };
+    // The second offset, or the last of a batch of one row.
+    let second = 2.min(batch.rows as usize);
     match behaviour {
-        "short_buffer" => batch.buffers[1].truncate(9),
+        "short_buffer" => drop(batch.buffers[1].pop()),
+        // Of one row's values nothing is missing.
+        "short_together" => batch.buffers[1].truncate(9),
         "long_buffer" => batch.buffers[1].push(0),
-        "short_offsets" => batch.buffers[3].truncate(8),
-        "offsets_descend" => offset(batch, 2, 0),
-        "offsets_negative" => offset(batch, 2, -5),
+        "short_offsets" => drop(batch.buffers[3].pop()),
+        "offsets_descend" => offset(batch, second, if second == 2 { 0 } else { -1 }),
+        "offsets_negative" => offset(batch, second, -5),
         "offsets_beyond" => {
             let last = batch.rows as usize;
             offset(batch, last, 1_000_000);
@@ -77,8 +86,8 @@ fn mangle(behaviour: &str, batch: &mut RecordBatch) -> bool {
             batch.buffers[0] = vec![0; (batch.rows as usize).div_ceil(8)];
         }
         "nulls_where_none" => {
-            batch.nodes[0].null_count = 8;
-            batch.buffers[0] = vec![0];
+            batch.nodes[0].null_count = batch.rows;
+            batch.buffers[0] = vec![0; (batch.rows as usize).div_ceil(8)];
         }
         "short_validity" => {
             batch.nodes[0].null_count = 1;
@@ -195,6 +204,11 @@ pub fn process(behaviour: &str, context: &Context, mut batch: RecordBatch) -> Re
             black_box(random::get_random_bytes(u64::MAX));
         }
         "hash_order" => emit_i64(rows, RandomState::new().hash_one(17).cast_signed()),
+        // A column of `config.schema`: the rows' numbers, and the greatest value there is for one of a thousand.
+        "timestamp_huge" => {
+            let value = |row: u64| if row % 1000 == 7 { i64::MAX } else { row.cast_signed() };
+            emit_each(rows, numbers(context, rows).into_iter().map(value));
+        }
         "first_number" => {
             emit_i64(rows, numbers(context, rows).first().copied().unwrap_or_default().cast_signed());
         }

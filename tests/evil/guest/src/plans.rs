@@ -1,5 +1,5 @@
 //! Plans, good and bad. The honest one computes, on route `out`, the columns that `config.columns` names, which are the
-//! whole input schema: so the schema that came is also the computed one.
+//! whole input schema: so the schema that came is also the computed one, where `config.schema` has none (an IPC message, in hex).
 
 use serde_json::Value;
 
@@ -7,6 +7,7 @@ use crate::bindings::Plan;
 use crate::bindings::forebay::transform::types::{InputColumn, InputSource, OutputColumn, PassColumn, Route};
 
 pub fn plan(behaviour: &str, config: &Value, schema: Vec<u8>) -> Plan {
+    let schema = config["schema"].as_str().map_or(schema, from_hex);
     let columns: Vec<&str> =
         config["columns"].as_array().map(|names| names.iter().filter_map(Value::as_str).collect()).unwrap_or_default();
     let inputs = columns
@@ -63,4 +64,9 @@ pub fn plan(behaviour: &str, config: &Value, schema: Vec<u8>) -> Plan {
         _ => {}
     }
     plan
+}
+
+fn from_hex(text: &str) -> Vec<u8> {
+    let digits = text.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).expect("hex digits"));
+    digits.map(|pair| u8::from_str_radix(pair, 16).expect("hex digits")).collect()
 }

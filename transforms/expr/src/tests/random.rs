@@ -123,7 +123,8 @@ fn float_tree(draw: &mut Draw, depth: u32) -> Tree {
         0 => draw.leaf(2),
         1..=3 => {
             let operator = draw.one(&["+", "-", "*", "/", "%"]);
-            let sides: [Make; 2] = if draw.below(2) == 0 { [float_tree, number_tree] } else { [number_tree, float_tree] };
+            let sides: [Make; 2] =
+                if draw.below(2) == 0 { [float_tree, number_tree] } else { [number_tree, float_tree] };
             draw.node(operator, depth, &sides)
         }
         4 => draw.node("/", depth, &[int_tree, int_tree]),

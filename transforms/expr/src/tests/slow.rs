@@ -102,7 +102,13 @@ impl Tree {
                 let arms = (0..parts.len() - 1).step_by(2);
                 arms.into_iter().find(|at| x(*at).is(true)).map_or_else(|| x(parts.len() - 1), |at| x(at + 1))
             }
-            "if(" => if x(0).is(true) { x(1) } else { x(2) },
+            "if(" => {
+                if x(0).is(true) {
+                    x(1)
+                } else {
+                    x(2)
+                }
+            }
             "coalesce(" => (0..parts.len()).map(x).find(|value| *value != Null).unwrap_or(Null),
             "nullif(" => match (x(0), x(1)) {
                 (a, b) if a != Null && b != Null && equal(&a, &b) => Null,
@@ -118,7 +124,12 @@ impl Tree {
                 }
                 best
             }
-            "concat(" => Text((0..parts.len()).map(x).map(|value| if let Text(text) = value { text } else { String::new() }).collect()),
+            "concat(" => Text(
+                (0..parts.len())
+                    .map(x)
+                    .map(|value| if let Text(text) = value { text } else { String::new() })
+                    .collect(),
+            ),
             "in" => {
                 let value = x(0);
                 let list: Vec<_> = (1..parts.len()).map(x).collect();

@@ -10,7 +10,7 @@ use forebay_model::kept::{KeptSchema, KeptWithdrawal};
 use forebay_model::ports::{Clock, Ledger, Random, SegmentFailure, WorkItem};
 use forebay_model::schema::Evolution;
 use forebay_model::{Error, ErrorClass, Load, PipelineName, Result, RevisionId, StreamName, StreamSchema, TableName};
-use tokio::sync::mpsc;
+use tokio::sync::{RwLock, mpsc};
 
 use super::bind::{BoundPipeline, Materials, Surroundings, Warehouses, bind};
 use super::fit::TableState;
@@ -62,6 +62,8 @@ pub trait Listener: Send + Sync {
 pub struct PipelineHandle {
     events: mpsc::UnboundedSender<Event>,
     driver: Arc<Driver>,
+    /// Read by each effect that is under way.
+    effects: Arc<RwLock<()>>,
 }
 
 #[derive(Debug)]
@@ -94,7 +96,7 @@ impl PipelineHandle {
             bindings: Mutex::default(),
             tables: Mutex::default(),
         });
-        let handle = Self { events, driver };
+        let handle = Self { events, driver, effects: Arc::default() };
         let running = handle.clone().run(state, queue, listener);
         (handle, running)
     }
@@ -122,6 +124,18 @@ impl PipelineHandle {
     #[must_use]
     pub fn is_deployed(&self, revision: RevisionId) -> bool {
         *lock(&self.driver.deployed) == Some(revision)
+    }
+
+    /// Whether it has not finished. One that has takes no revision.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        !self.events.is_closed()
+    }
+
+    /// Of one that has finished: returns when no effect of it is under way any more. What it had begun when it ended with an
+    /// error must not come between what its next life does.
+    pub async fn quiet(&self) {
+        drop(self.effects.write().await);
     }
 
     /// Brings an event: `Landed`, `CaughtUp`, `Approved`, `Shutdown`.
@@ -159,7 +173,11 @@ impl PipelineHandle {
         let driver = Arc::clone(&self.driver);
         let events = self.events.clone();
         let on_panic = effect.on_panic();
+        // Nothing is waited for that only waits. Nobody writes as long as it runs, so there is no other reason to fail.
+        let waits = matches!(effect, Effect::WakeAfter(_, _));
+        let held = if waits { None } else { Arc::clone(&self.effects).try_read_owned().ok() };
         tokio::spawn(async move {
+            let _held = held;
             let done = caught(async { Ok(driver.perform(effect).await) }).await;
             if let Some(event) = done.unwrap_or_else(on_panic) {
                 drop(events.send(event));

@@ -1,9 +1,12 @@
 //! Every way to misbehave in `process` costs the call, says why, and leaves the host as it was.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrow_array::cast::AsArray;
+use arrow_array::new_null_array;
 use arrow_array::types::Int64Type;
+use arrow_schema::{DataType, Field, Schema, TimeUnit};
 use forebay_model::ports::{BatchInput, Selection, TransformFailure};
 use forebay_sandbox::Limits;
 use insta::assert_snapshot;
@@ -62,9 +65,9 @@ fn memory_and_stack() {
 
 #[test]
 fn buffers_that_lie() {
-    assert_snapshot!(outcome("short_buffer"), @"InvalidOutput: emit to route 0 (out): computed column 0 (id): its values have 9 bytes where 64 are due");
+    assert_snapshot!(outcome("short_buffer"), @"InvalidOutput: emit to route 0 (out): computed column 0 (id): its values have 63 bytes where 64 are due");
     assert_snapshot!(outcome("long_buffer"), @"InvalidOutput: emit to route 0 (out): computed column 0 (id): its values have 65 bytes where 64 are due");
-    assert_snapshot!(outcome("short_offsets"), @"InvalidOutput: emit to route 0 (out): computed column 1 (reason): its offsets have 8 bytes where 36 are due");
+    assert_snapshot!(outcome("short_offsets"), @"InvalidOutput: emit to route 0 (out): computed column 1 (reason): its offsets have 35 bytes where 36 are due");
     assert_snapshot!(outcome("offsets_descend"), @"InvalidOutput: emit to route 0 (out): computed column 1 (reason): offsets descend at 2");
     assert_snapshot!(outcome("offsets_negative"), @"InvalidOutput: emit to route 0 (out): computed column 1 (reason): offsets descend at 2");
     assert_snapshot!(outcome("offsets_beyond"), @"InvalidOutput: emit to route 0 (out): computed column 1 (reason): its bytes (by its last offset) have 64 bytes where 1000000 are due");
@@ -83,6 +86,33 @@ fn buffers_that_lie() {
     assert_snapshot!(outcome("many_nodes"), @"InvalidOutput: emit to route 0 (out): has 3 nodes and 5 buffers, and its computed columns have 2 and 5");
     assert_snapshot!(outcome("few_buffers"), @"InvalidOutput: emit to route 0 (out): has 2 nodes and 4 buffers, and its computed columns have 2 and 5");
     assert_snapshot!(outcome("many_buffers"), @"InvalidOutput: emit to route 0 (out): has 2 nodes and 6 buffers, and its computed columns have 2 and 5");
+}
+
+#[test]
+fn timestamps_that_no_table_can_hold() {
+    let said = |data_type: &DataType| {
+        let schema = Arc::new(Schema::new(vec![Field::new("at", data_type.clone(), true)]));
+        let config = serde_json::json!({ "behaviour": "timestamp_huge", "columns": ["at"] });
+        let bound = evil().bind(&schema, &config, &Default::default()).unwrap();
+        let columns = vec![new_null_array(data_type, 8)];
+        let input = BatchInput { columns, ..rows(8) };
+        let error = instance(&bound).process(&input).unwrap_err();
+        format!("{data_type} {:?}: {error}", error.failure)
+    };
+    let zones = [None, Some("UTC".into()), Some("+02:00".into())];
+    let units = [TimeUnit::Second, TimeUnit::Millisecond, TimeUnit::Microsecond];
+    let types = units.iter().flat_map(|unit| zones.iter().map(|zone| DataType::Timestamp(*unit, zone.clone())));
+    assert_snapshot!(types.map(|of| said(&of)).collect::<Vec<_>>().join("\n"), @r#"
+    Timestamp(s) InvalidOutput: emit to route 0 (out): computed column 0 (at): a timestamp is not within the years 0 to 9999 at 7
+    Timestamp(s, "UTC") InvalidOutput: emit to route 0 (out): computed column 0 (at): a timestamp is not within the years 0 to 9999 at 7
+    Timestamp(s, "+02:00") InvalidOutput: emit to route 0 (out): computed column 0 (at): a timestamp is not within the years 0 to 9999 at 7
+    Timestamp(ms) InvalidOutput: emit to route 0 (out): computed column 0 (at): a timestamp is not within the years 0 to 9999 at 7
+    Timestamp(ms, "UTC") InvalidOutput: emit to route 0 (out): computed column 0 (at): a timestamp is not within the years 0 to 9999 at 7
+    Timestamp(ms, "+02:00") InvalidOutput: emit to route 0 (out): computed column 0 (at): a timestamp is not within the years 0 to 9999 at 7
+    Timestamp(µs) InvalidOutput: emit to route 0 (out): computed column 0 (at): a timestamp is not within the years 0 to 9999 at 7
+    Timestamp(µs, "UTC") InvalidOutput: emit to route 0 (out): computed column 0 (at): a timestamp is not within the years 0 to 9999 at 7
+    Timestamp(µs, "+02:00") InvalidOutput: emit to route 0 (out): computed column 0 (at): a timestamp is not within the years 0 to 9999 at 7
+    "#);
 }
 
 #[test]
@@ -154,7 +184,7 @@ fn rows_keep_their_numbers() {
 fn instances_are_fresh_unless_the_plan_is_reusable() {
     let calls = |reusable: bool| {
         let config = serde_json::json!({ "behaviour": "calls", "columns": ["id"], "reusable": reusable });
-        let schema = std::sync::Arc::new(crate::support::schema().project(&[0]).unwrap());
+        let schema = Arc::new(crate::support::schema().project(&[0]).unwrap());
         let bound = evil().bind(&schema, &config, &Default::default()).unwrap();
         let mut input = rows(2);
         input.columns.truncate(1);
@@ -175,7 +205,7 @@ fn instances_are_fresh_unless_the_plan_is_reusable() {
 #[test]
 fn state_across_rows_makes_the_answer_depend_on_the_batch() {
     let config = serde_json::json!({ "behaviour": "state", "columns": ["id"] });
-    let schema = std::sync::Arc::new(crate::support::schema().project(&[0]).unwrap());
+    let schema = Arc::new(crate::support::schema().project(&[0]).unwrap());
     let bound = evil().bind(&schema, &config, &Default::default()).unwrap();
     let answers = |batches: &[usize]| {
         let mut guest = bound.instance(&segment()).unwrap();
