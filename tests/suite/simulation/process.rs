@@ -287,12 +287,7 @@ impl Process {
         let now = self.clock.now();
         let record = ledger.record_revision(&revision, now).await?;
         let materials = materials(revision, record.number);
-        let checked = match handle.check(Arc::clone(&materials)).await {
-            // Before the first schema nothing can be bound, so the host would take it, and load under the empty schema: every
-            // row would be rejected (seed 4023 found it). Until the host has an answer to that, nobody does it here.
-            Ok(None) if config.refused => Err(Error::operator("there is no schema yet to refuse")),
-            checked => checked,
-        };
+        let checked = handle.check(Arc::clone(&materials)).await;
         match checked {
             Ok(_) => {
                 if !active {
