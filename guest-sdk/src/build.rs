@@ -403,7 +403,8 @@ mod tests {
                 bools.push_option(valid.keeps(row).then_some(set.keeps(row)));
             }
             let values = (0..rows).map(|row| if valid.keeps(row) { row as u64 } else { 0 }).collect();
-            let (whole, told) = (NumberBuilder::from_parts(values, &valid), BoolBuilder::from_parts(&(set & valid.clone()), &valid));
+            let (whole, told) =
+                (NumberBuilder::from_parts(values, &valid), BoolBuilder::from_parts(&(set & valid.clone()), &valid));
             let flat = |column: &dyn AsColumn| {
                 let mut flat = Flat::default();
                 column.lower(&mut flat);

@@ -102,9 +102,12 @@ fn check_names(config: &Config) -> Result<(), BindError> {
     for (index, reject) in reject.iter().enumerate() {
         let code = &reject.code;
         if code.is_empty() || code.len() > CODE || code.chars().any(char::is_control) {
-            return Err(BindError::new(format!("the code has {} bytes, and none or more than {CODE} are no code", code.len()))
-                .place(format!("config.reject[{index}].code"))
-                .hint("a code is a short word for counting: `no_amount`"));
+            return Err(BindError::new(format!(
+                "the code has {} bytes, and none or more than {CODE} are no code",
+                code.len()
+            ))
+            .place(format!("config.reject[{index}].code"))
+            .hint("a code is a short word for counting: `no_amount`"));
         }
     }
     Ok(())
@@ -124,12 +127,7 @@ impl Bound<'_> {
         Scope { input: self.input, computed: &self.computed, own, required: self.required }
     }
 
-    fn check<T>(
-        &mut self,
-        own: Option<usize>,
-        text: &str,
-        check: impl FnOnce(&mut Checker<'_, '_>) -> T,
-    ) -> T {
+    fn check<T>(&mut self, own: Option<usize>, text: &str, check: impl FnOnce(&mut Checker<'_, '_>) -> T) -> T {
         let Self { input, required, computed, reads, slots } = self;
         let scope = Scope { input, computed, own, required };
         check(&mut Checker { text, scope: &scope, reads, slots })
@@ -151,10 +149,8 @@ impl Bound<'_> {
 fn needed(text: &str, uses: &[Vec<usize>], scope: &Scope<'_>) -> Vec<bool> {
     let mut needed = vec![false; uses.len()];
     // It was parsed before.
-    let mut left: Vec<usize> = parse(text).map_or_else(
-        |_| vec![],
-        |expr| expr.names().into_iter().filter_map(|name| scope.computed(name)).collect(),
-    );
+    let mut left: Vec<usize> = parse(text)
+        .map_or_else(|_| vec![], |expr| expr.names().into_iter().filter_map(|name| scope.computed(name)).collect());
     while let Some(column) = left.pop() {
         if !std::mem::replace(&mut needed[column], true) {
             left.extend_from_slice(&uses[column]);
@@ -183,9 +179,11 @@ impl<'r> Shape<'r> {
                 return Ok(());
             }
             let names: Vec<_> = bound.computed.iter().map(|computed| computed.name.as_str()).collect();
-            Err(BindError::new(format!("there is no column `{name}`"))
-                .place(format!("{at}.{key}"))
-                .hint(format!("the input has {}; computed are {}", bound.input.names(), names.join(", "))))
+            Err(BindError::new(format!("there is no column `{name}`")).place(format!("{at}.{key}")).hint(format!(
+                "the input has {}; computed are {}",
+                bound.input.names(),
+                names.join(", ")
+            )))
         };
         let Some(columns) = columns else {
             except.iter().try_for_each(|name| exists(name, "except"))?;

@@ -19,7 +19,10 @@ pub(crate) struct Like {
 
 #[derive(Debug)]
 enum Piece {
-    Plain { finder: Box<Finder>, length: usize },
+    Plain {
+        finder: Box<Finder>,
+        length: usize,
+    },
     /// With a `_`: `None` is any character.
     Bits(Vec<Option<char>>),
 }
@@ -38,7 +41,9 @@ impl Like {
                     continue;
                 }
                 '_' => None,
-                '\\' => Some(characters.next().ok_or("the pattern ends with `\\`, which takes the next character as it is")?),
+                '\\' => Some(
+                    characters.next().ok_or("the pattern ends with `\\`, which takes the next character as it is")?,
+                ),
                 other => Some(other),
             };
             if let Some(piece) = pieces.last_mut() {
@@ -93,9 +98,10 @@ impl Piece {
         let last = 1_u64 << (characters.len() - 1);
         let mut state = 0_u64;
         for (at, character) in text.char_indices() {
-            let fits = characters.iter().rev().fold(0, |bits, wanted| {
-                bits << 1 | u64::from(wanted.is_none_or(|wanted| wanted == character))
-            });
+            let fits = characters
+                .iter()
+                .rev()
+                .fold(0, |bits, wanted| bits << 1 | u64::from(wanted.is_none_or(|wanted| wanted == character)));
             state = (state << 1 | 1) & fits;
             if state & last != 0 {
                 return Some(at + character.len_utf8());

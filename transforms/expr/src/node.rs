@@ -18,45 +18,96 @@ pub(crate) enum Node {
     /// What was computed before: a computed column, or a [`Node::Let`].
     Slot(usize),
     /// Computes a value that is used more than once.
-    Let { slot: usize, value: Box<Node>, body: Box<Node> },
+    Let {
+        slot: usize,
+        value: Box<Node>,
+        body: Box<Node>,
+    },
     All(Vec<Node>),
     Any(Vec<Node>),
     Not(Box<Node>),
     /// Whether a Boolean is true, or false; never null.
-    IsBool { value: Box<Node>, wanted: bool },
+    IsBool {
+        value: Box<Node>,
+        wanted: bool,
+    },
     IsNull(Box<Node>),
-    Compare { compare: Compare, left: Box<Node>, right: Box<Node> },
+    Compare {
+        compare: Compare,
+        left: Box<Node>,
+        right: Box<Node>,
+    },
     /// Decimals with their scales.
-    CompareDecimal { compare: Compare, left: (Box<Node>, u8), right: (Box<Node>, u8) },
+    CompareDecimal {
+        compare: Compare,
+        left: (Box<Node>, u8),
+        right: (Box<Node>, u8),
+    },
     /// Whether the value is one of a list; `null` where it is not, and the list has a null.
-    Among { value: Box<Node>, set: Rc<Set>, null: bool },
-    Search { how: Search, text: Box<Node>, part: Box<Node> },
-    Like { text: Box<Node>, like: Rc<Like> },
+    Among {
+        value: Box<Node>,
+        set: Rc<Set>,
+        null: bool,
+    },
+    Search {
+        how: Search,
+        text: Box<Node>,
+        part: Box<Node>,
+    },
+    Like {
+        text: Box<Node>,
+        like: Rc<Like>,
+    },
     Float(Float),
-    Int { math: Math, left: Box<Node>, right: Box<Node> },
+    Int {
+        math: Math,
+        left: Box<Node>,
+        right: Box<Node>,
+    },
     Decimal(Decimal),
     Negative(Box<Node>),
     Absolute(Box<Node>),
-    Case { arms: Vec<(Node, Node)>, otherwise: Box<Node> },
+    Case {
+        arms: Vec<(Node, Node)>,
+        otherwise: Box<Node>,
+    },
     Coalesce(Vec<Node>),
     /// The largest or the smallest that is not null.
-    Extreme { largest: bool, of: Vec<Node> },
+    Extreme {
+        largest: bool,
+        of: Vec<Node>,
+    },
     Text(Text),
     Length(Box<Node>),
     Time(Time),
     /// The landing time of the segment.
     Now,
-    Cast { value: Box<Node>, from: Type, to: Type, strict: Option<Rc<str>> },
+    Cast {
+        value: Box<Node>,
+        from: Type,
+        to: Type,
+        strict: Option<Rc<str>>,
+    },
 }
 
 /// Floats. What is not finite becomes null where a [`Float::Finite`] stands around it.
 #[derive(Debug)]
 pub(crate) enum Float {
-    Math { math: Math, left: Box<Node>, right: Box<Node> },
+    Math {
+        math: Math,
+        left: Box<Node>,
+        right: Box<Node>,
+    },
     /// Null where it is infinite or no number.
     Finite(Box<Node>),
-    Call { call: Call, value: Box<Node> },
-    Power { base: Box<Node>, exponent: Box<Node> },
+    Call {
+        call: Call,
+        value: Box<Node>,
+    },
+    Power {
+        base: Box<Node>,
+        exponent: Box<Node>,
+    },
 }
 
 /// A function of one float.
@@ -76,9 +127,18 @@ pub(crate) enum Call {
 /// Decimals; a result of more digits than it may have is null.
 #[derive(Debug)]
 pub(crate) enum Decimal {
-    Math { math: Math, left: (Box<Node>, u8), right: (Box<Node>, u8), digits: u8 },
+    Math {
+        math: Math,
+        left: (Box<Node>, u8),
+        right: (Box<Node>, u8),
+        digits: u8,
+    },
     /// With fewer digits behind the point.
-    Shorten { value: Box<Node>, by: u8, how: Shorten },
+    Shorten {
+        value: Box<Node>,
+        by: u8,
+        how: Shorten,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,24 +160,59 @@ pub(crate) enum Search {
 pub(crate) enum Text {
     Lower(Box<Node>),
     Upper(Box<Node>),
-    Trim { text: Box<Node>, left: bool, right: bool },
+    Trim {
+        text: Box<Node>,
+        left: bool,
+        right: bool,
+    },
     /// From a character, the first being 1, and how many.
-    Part { text: Box<Node>, from: Box<Node>, count: Option<Box<Node>> },
-    Replace { text: Box<Node>, part: Box<Node>, with: Box<Node> },
+    Part {
+        text: Box<Node>,
+        from: Box<Node>,
+        count: Option<Box<Node>>,
+    },
+    Replace {
+        text: Box<Node>,
+        part: Box<Node>,
+        with: Box<Node>,
+    },
     /// One behind the other; a null makes all null, or is left out.
-    Join { parts: Vec<Node>, skip_nulls: bool },
+    Join {
+        parts: Vec<Node>,
+        skip_nulls: bool,
+    },
 }
 
 /// Dates and timestamps; `date` says which.
 #[derive(Debug)]
 pub(crate) enum Time {
-    Part { unit: Unit, value: Box<Node>, date: bool },
-    Truncate { unit: Unit, value: Box<Node>, date: bool },
-    Add { unit: Unit, amount: Box<Node>, value: Box<Node>, date: bool },
+    Part {
+        unit: Unit,
+        value: Box<Node>,
+        date: bool,
+    },
+    Truncate {
+        unit: Unit,
+        value: Box<Node>,
+        date: bool,
+    },
+    Add {
+        unit: Unit,
+        amount: Box<Node>,
+        value: Box<Node>,
+        date: bool,
+    },
     /// Whole units from the first to the second.
-    Between { unit: Unit, from: Box<Node>, to: Box<Node> },
+    Between {
+        unit: Unit,
+        from: Box<Node>,
+        to: Box<Node>,
+    },
     /// Microseconds for each of a number.
-    FromNumber { value: Box<Node>, micros: i64 },
+    FromNumber {
+        value: Box<Node>,
+        micros: i64,
+    },
 }
 
 /// The values of a list.

@@ -127,7 +127,8 @@ impl Parser {
     }
 
     fn unexpected(&self, wanted: &str) -> Problem {
-        let problem = Problem::new(self.span(), format!("{wanted} was expected, and {} stands here", self.peek().told()));
+        let problem =
+            Problem::new(self.span(), format!("{wanted} was expected, and {} stands here", self.peek().told()));
         match self.peek() {
             Token::Word(word) if wanted.starts_with("a value") && is_keyword(word) => {
                 problem.hint(format!("`{word}` is a keyword; a column of that name stands in backticks"))
@@ -175,7 +176,9 @@ impl Parser {
                 "and" => Some(AND),
                 "is" => Some(IS),
                 "between" | "in" | "like" | "ilike" => Some(RANGE),
-                "not" => ["between", "in", "like", "ilike"].iter().any(|word| self.is_word_at(1, word)).then_some(RANGE),
+                "not" => {
+                    ["between", "in", "like", "ilike"].iter().any(|word| self.is_word_at(1, word)).then_some(RANGE)
+                }
                 _ => None,
             },
             Token::Name(_) | Token::Text { .. } | Token::Whole(_) | Token::Fraction(_) | Token::End => None,
@@ -303,7 +306,9 @@ impl Parser {
                 span,
                 format!("`(` or the name of an asset was expected, and {} stands here", token.told()),
             )
-            .hint("write `country in ('KP', 'IR')`, or `country in blocked` with assets = { blocked = \"blocked.txt\" }")),
+            .hint(
+                "write `country in ('KP', 'IR')`, or `country in blocked` with assets = { blocked = \"blocked.txt\" }",
+            )),
         }
     }
 
@@ -427,8 +432,9 @@ impl Parser {
         let Some((_, named)) = TYPES.iter().find(|(name, _)| *name == lower) else {
             let near = nearest(&word, TYPES.iter().map(|(name, _)| *name));
             let near = near.map(|near| format!("did you mean {near}? ")).unwrap_or_default();
-            return Err(Problem::new(span, format!("there is no type `{word}`"))
-                .hint(format!("{near}the types are boolean, integer, float, decimal(p, s), text, date and timestamp")));
+            return Err(Problem::new(span, format!("there is no type `{word}`")).hint(format!(
+                "{near}the types are boolean, integer, float, decimal(p, s), text, date and timestamp"
+            )));
         };
         let Named::Decimal(..) = named else { return Ok(*named) };
         if !self.take_symbol("(") {

@@ -9,7 +9,10 @@ pub(crate) enum Token {
     /// A column in backticks.
     Name(String),
     /// Text; whether in double quotes, where SQL would have a name.
-    Text { value: String, double: bool },
+    Text {
+        value: String,
+        double: bool,
+    },
     /// A number without a point or an exponent.
     Whole(String),
     /// A number with one.

@@ -85,9 +85,7 @@ impl Type {
             Self::Decimal(digits, scale) => DataType::Decimal128(*digits, i8::try_from(*scale).ok()?),
             Self::Text => DataType::Utf8,
             Self::Date => DataType::Date32,
-            Self::Timestamp { zoned } => {
-                DataType::Timestamp(TimeUnit::Microsecond, zoned.then(|| "UTC".into()))
-            }
+            Self::Timestamp { zoned } => DataType::Timestamp(TimeUnit::Microsecond, zoned.then(|| "UTC".into())),
             Self::Other(_) => return None,
         })
     }

@@ -291,8 +291,11 @@ impl Checker<'_, '_> {
         };
         Unit::named(value, parts).ok_or_else(|| {
             let near = nearest(value, Unit::names(parts)).map(|near| format!("did you mean '{near}'? "));
-            Problem::new(typed.span, format!("there is no unit '{value}'"))
-                .hint(format!("{}the units are {}", near.unwrap_or_default(), names()))
+            Problem::new(typed.span, format!("there is no unit '{value}'")).hint(format!(
+                "{}the units are {}",
+                near.unwrap_or_default(),
+                names()
+            ))
         })
     }
 
@@ -307,7 +310,8 @@ impl Checker<'_, '_> {
         }
         match typed.ty {
             Type::Date | Type::Timestamp { .. } | Type::Null => Ok(typed),
-            _ => Err(self.refused(&typed, who, "dates and timestamps")
+            _ => Err(self
+                .refused(&typed, who, "dates and timestamps")
                 .hint(format!("write `cast({} as timestamp)`", self.shown(typed.span)))),
         }
     }

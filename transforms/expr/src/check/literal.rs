@@ -15,7 +15,10 @@ pub(super) enum Written {
     Whole(String),
     /// With a point or an exponent.
     Fraction(String),
-    Text { value: String, double: bool },
+    Text {
+        value: String,
+        double: bool,
+    },
 }
 
 pub(super) fn whole(number: String, span: Span) -> Result<Typed> {
@@ -87,11 +90,13 @@ impl Checker<'_, '_> {
                 _ => typed.ty.clone(),
             };
             common = common.with(&ty).ok_or_else(|| {
-                let other = first.map_or(common.to_string(), |first| {
-                    format!("{} is {}", self.quoted(first.span), first.ty)
-                });
-                Problem::new(typed.span, format!("{other} and {} is {}: {who} takes one type", self.quoted(typed.span), typed.ty))
-                    .hint(unlike(&common, &ty))
+                let other =
+                    first.map_or(common.to_string(), |first| format!("{} is {}", self.quoted(first.span), first.ty));
+                Problem::new(
+                    typed.span,
+                    format!("{other} and {} is {}: {who} takes one type", self.quoted(typed.span), typed.ty),
+                )
+                .hint(unlike(&common, &ty))
             })?;
             if typed.ty != Type::Null {
                 first.get_or_insert(typed);
@@ -153,8 +158,9 @@ impl Checker<'_, '_> {
             if let Some(Written::Text { value, double: true }) = &typed.written
                 && (self.scope.input.find(value).is_some() || self.scope.computed(value).is_some())
             {
-                return Err(Problem::new(typed.span, format!("\"{value}\" is a text, and never the column"))
-                    .hint(format!("write `{value}` in backticks for the column, '{value}' in single quotes for the text")));
+                return Err(Problem::new(typed.span, format!("\"{value}\" is a text, and never the column")).hint(
+                    format!("write `{value}` in backticks for the column, '{value}' in single quotes for the text"),
+                ));
             }
         }
         Ok(())

@@ -130,11 +130,7 @@ impl Checker<'_, '_> {
                         left: (Box::new(left()), *scale),
                         right: (Box::new(right()), *scale),
                     },
-                    _ => Node::Compare {
-                        compare: Compare::Equal,
-                        left: Box::new(left()),
-                        right: Box::new(right()),
-                    },
+                    _ => Node::Compare { compare: Compare::Equal, left: Box::new(left()), right: Box::new(right()) },
                 };
                 let same = Node::Any(vec![equal, Node::All(vec![null(left()), null(right())])]);
                 Ok(Node::IsBool { value: Box::new(same), wanted: true })

@@ -124,9 +124,9 @@ impl Checker<'_, '_> {
             | Type::Decimal(..)
             | Type::Date
             | Type::Timestamp { .. }
-            | Type::Other(_) => Err(self
-                .refused(&typed, who, "text")
-                .hint(format!("write `cast({} as text)`", self.shown(typed.span)))),
+            | Type::Other(_) => {
+                Err(self.refused(&typed, who, "text").hint(format!("write `cast({} as text)`", self.shown(typed.span))))
+            }
         }
     }
 

@@ -16,9 +16,8 @@ impl Checker<'_, '_> {
         }
         let problem = self.refused(&typed, who, "numbers");
         Err(match typed.ty {
-            Type::Date | Type::Timestamp { .. } => {
-                problem.hint("dates are moved by `date_add('day', 7, at)`, and subtracted by `date_diff('day', start, at)`")
-            }
+            Type::Date | Type::Timestamp { .. } => problem
+                .hint("dates are moved by `date_add('day', 7, at)`, and subtracted by `date_diff('day', start, at)`"),
             Type::Text if who == "`+`" => problem.hint("texts are joined by `||`"),
             Type::Text => problem.hint(format!("write `cast({} as float)`", self.shown(typed.span))),
             Type::Null | Type::Bool | Type::Int | Type::Float | Type::Decimal(..) | Type::Other(_) => problem,
@@ -55,13 +54,7 @@ impl Checker<'_, '_> {
                 Ok((float_math(math, left, right), Type::Float))
             }
             Type::Decimal(..) => self.decimal_math(math, left, right),
-            Type::Null
-            | Type::Bool
-            | Type::Int
-            | Type::Text
-            | Type::Date
-            | Type::Timestamp { .. }
-            | Type::Other(_) => {
+            Type::Null | Type::Bool | Type::Int | Type::Text | Type::Date | Type::Timestamp { .. } | Type::Other(_) => {
                 Ok((Node::Int { math, left: Box::new(left.node), right: Box::new(right.node) }, Type::Int))
             }
         }
@@ -78,8 +71,11 @@ impl Checker<'_, '_> {
             Math::Divide | Math::Remainder => (most + wide, wide),
         };
         if scale > DIGITS {
-            return Err(Problem::new(span, format!("the product has {scale} digits behind the point, more than {DIGITS}"))
-                .hint("round one of them first, or make it a float: `cast(… as float)`"));
+            return Err(Problem::new(
+                span,
+                format!("the product has {scale} digits behind the point, more than {DIGITS}"),
+            )
+            .hint("round one of them first, or make it a float: `cast(… as float)`"));
         }
         let digits = digits.min(DIGITS);
         let node = Decimal::Math { math, left: (Box::new(left), a_scale), right: (Box::new(right), b_scale), digits };
@@ -122,8 +118,11 @@ impl Checker<'_, '_> {
                 (Type::Other(_), _) => "name a field of it, or write a module of its own".to_owned(),
                 _ => "cast it to text first, if that is what you want".to_owned(),
             };
-            return Err(Problem::new(span, format!("{} is {}, which becomes no {}", self.quoted(typed.span), typed.ty, bare(&to)))
-                .hint(hint));
+            return Err(Problem::new(
+                span,
+                format!("{} is {}, which becomes no {}", self.quoted(typed.span), typed.ty, bare(&to)),
+            )
+            .hint(hint));
         }
         if typed.ty == to {
             return Ok((typed.node, to));

@@ -75,7 +75,9 @@ impl Checker<'_, '_> {
             let hint = if self.scope.input.find(asset).is_some() || self.scope.computed(asset).is_some() {
                 format!("`in` takes a list, `in ('a', 'b')`, or an asset; to compare with the column write `= {asset}`")
             } else {
-                format!("give the step one: assets = {{ {asset} = \"{asset}.txt\" }}, one value a line; or write a list: `in ('a', 'b')`")
+                format!(
+                    "give the step one: assets = {{ {asset} = \"{asset}.txt\" }}, one value a line; or write a list: `in ('a', 'b')`"
+                )
             };
             return Err(problem.hint(hint));
         };

@@ -72,9 +72,7 @@ impl<'a> Eval<'a> {
             (Vector::I128(numbers), Type::Int) => Vector::I64(mapped(rows, numbers, |value| {
                 i64::try_from(number::shorten(value, scale, Shorten::Zero)).ok()
             })),
-            (Vector::I128(numbers), Type::Float) => {
-                Vector::F64(plain(numbers, |value| number::to_float(value, scale)))
-            }
+            (Vector::I128(numbers), Type::Float) => Vector::F64(plain(numbers, |value| number::to_float(value, scale))),
             (Vector::I128(numbers), Type::Decimal(digits, wanted)) => Vector::I128(mapped(rows, numbers, |value| {
                 let value = match wanted.checked_sub(scale) {
                     Some(more) => number::lengthen(value, more)?,
@@ -118,7 +116,11 @@ impl<'a> Eval<'a> {
                 let Numbers { values, valid } = $numbers;
                 let seen = values.seen();
                 self.built(care, |row, into| {
-                    valid.as_ref().is_none_or(|valid| valid.keeps(row)).then(|| seen.at(row)).and_then(|value| $tell(value, into))
+                    valid
+                        .as_ref()
+                        .is_none_or(|valid| valid.keeps(row))
+                        .then(|| seen.at(row))
+                        .and_then(|value| $tell(value, into))
                 })
             }};
         }

@@ -60,7 +60,8 @@ impl<'a> Eval<'a> {
             if open.iter().fold(0, |any, open| any | open) == 0 {
                 break;
             }
-            let index = u16::try_from(values.len()).map_err(|_| bug("more values than an expression has characters"))?;
+            let index =
+                u16::try_from(values.len()).map_err(|_| bug("more values than an expression has characters"))?;
             let value = self.eval(node, Some(&open))?;
             let nulls = value.nulls(self.rows);
             let nulls = nulls.seen();
@@ -112,7 +113,9 @@ impl<'a> Eval<'a> {
                     Some(Some(seen)) => seen.at(row),
                     Some(None) | None => super::vector::NULL,
                 };
-                Vector::Bool(Values::Owned(choice.iter().enumerate().map(|(row, choice)| value(row, *choice)).collect()))
+                Vector::Bool(Values::Owned(
+                    choice.iter().enumerate().map(|(row, choice)| value(row, *choice)).collect(),
+                ))
             }
             Some(Vector::I64(_)) => merged!(I64, i64s),
             Some(Vector::F64(_)) => merged!(F64, f64s),

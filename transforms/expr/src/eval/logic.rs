@@ -47,9 +47,14 @@ impl<'a> Eval<'a> {
                 let left = self.eval(left, care)?.i128s()?;
                 let Some((left, right)) = left.zip(self.eval(right, care)?.i128s()?) else { return Ok(UNKNOWN) };
                 let (a, b) = (*left_scale, *right_scale);
-                Ok(self.numbers(*compare, left, right, |x, y| number::compare((x, a), (y, b)).is_eq(), |x, y| {
-                    number::compare((x, a), (y, b)).is_lt()
-                }, |x, y| number::compare((x, b), (y, a)).is_lt()))
+                Ok(self.numbers(
+                    *compare,
+                    left,
+                    right,
+                    |x, y| number::compare((x, a), (y, b)).is_eq(),
+                    |x, y| number::compare((x, a), (y, b)).is_lt(),
+                    |x, y| number::compare((x, b), (y, a)).is_lt(),
+                ))
             }
             Node::Among { value, set, null } => self.among(value, set, *null, care),
             Node::Search { how, text, part } => self.search(*how, text, part, care),
@@ -78,7 +83,13 @@ impl<'a> Eval<'a> {
     }
 
     /// `and` and `or`: a row that is `settled` is, whatever comes.
-    fn chain(&self, parts: &[Node], care: Care<'_>, settled: u8, with: impl Fn(u8, u8) -> u8) -> Result<Values<'a, u8>> {
+    fn chain(
+        &self,
+        parts: &[Node],
+        care: Care<'_>,
+        settled: u8,
+        with: impl Fn(u8, u8) -> u8,
+    ) -> Result<Values<'a, u8>> {
         let Some((first, rest)) = parts.split_first() else { return Err(bug("a condition of no parts")) };
         let mut answer = self.bools(first, care)?;
         let mut open = Vec::new();
@@ -183,8 +194,7 @@ impl<'a> Eval<'a> {
             return Values::One(ask(text));
         }
         let reader = texts.reader();
-        let answer =
-            |row| if matters(care, row) { reader.get(row).map_or(NULL, &ask) } else { NULL };
+        let answer = |row| if matters(care, row) { reader.get(row).map_or(NULL, &ask) } else { NULL };
         Values::Owned((0..self.rows).map(answer).collect())
     }
 

@@ -121,9 +121,7 @@ impl<'a> Eval<'a> {
                     Math::Subtract => checked(self.rows, left, right, |x, y| {
                         same(x, y).and_then(|(x, y)| x.checked_sub(y)).and_then(fits)
                     }),
-                    Math::Multiply => {
-                        checked(self.rows, left, right, |x: i128, y| x.checked_mul(y).and_then(fits))
-                    }
+                    Math::Multiply => checked(self.rows, left, right, |x: i128, y| x.checked_mul(y).and_then(fits)),
                     Math::Remainder => checked(self.rows, left, right, |x, y| {
                         same(x, y).and_then(|(x, y)| x.checked_rem(y)).and_then(fits)
                     }),
@@ -141,7 +139,9 @@ impl<'a> Eval<'a> {
         Ok(match self.eval(value, care)? {
             Vector::Null => Vector::Null,
             Vector::I64(numbers) => Vector::I64(mapped(self.rows, numbers, i64::checked_neg)),
-            Vector::F64(Numbers { values, valid }) => Vector::F64(Numbers { values: values.map(|value| -value), valid }),
+            Vector::F64(Numbers { values, valid }) => {
+                Vector::F64(Numbers { values: values.map(|value| -value), valid })
+            }
             Vector::I128(numbers) => Vector::I128(mapped(self.rows, numbers, i128::checked_neg)),
             Vector::Bool(_) | Vector::I32(_) | Vector::Text(_) | Vector::Other(_) => {
                 return Err(bug("the sign of what is no number"));

@@ -91,7 +91,11 @@ pub(crate) fn zip<A: Copy, B: Copy, R: 'static>(
 }
 
 /// The same in place, where one of the two is owned.
-pub(crate) fn fold<'a, T: Copy + 'static>(left: Values<'a, T>, right: Values<'a, T>, with: impl Fn(T, T) -> T) -> Values<'a, T> {
+pub(crate) fn fold<'a, T: Copy + 'static>(
+    left: Values<'a, T>,
+    right: Values<'a, T>,
+    with: impl Fn(T, T) -> T,
+) -> Values<'a, T> {
     match (left, right) {
         (Values::Owned(mut a), right) => {
             match right.seen() {

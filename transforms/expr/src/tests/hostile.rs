@@ -69,7 +69,8 @@ fn values_that_are_used_twice_are_computed_once() -> Result<(), HarnessError> {
     let outcome = Harness::<Expr>::new().input_json("{\"a\": 1}").config(column(&expression)).run()?;
     assert_eq!(outcome.column("out", "x"), [1]);
     // A chain of columns, each of which needs the one before twice.
-    let mut columns: Map<String, Value> = (1..1_000).map(|n| (format!("c{n}"), json!(format!("c{} + c{} - 1", n - 1, n - 1)))).collect();
+    let mut columns: Map<String, Value> =
+        (1..1_000).map(|n| (format!("c{n}"), json!(format!("c{} + c{} - 1", n - 1, n - 1)))).collect();
     columns.insert("c0".to_owned(), json!("a"));
     let outcome = Harness::<Expr>::new().input_json("{\"a\": 1}").config(json!({ "columns": columns })).run()?;
     assert_eq!(outcome.column("out", "c999"), [1]);
@@ -86,7 +87,8 @@ fn columns_that_use_one_another_are_refused() {
     );
     let told = refused(json!({ "columns": { "own": "own + 1" } }));
     assert!(told.starts_with("config.columns.own: `own` uses itself, and the input has no such column"), "{told}");
-    let ring: Map<String, Value> = (0..1_000).map(|n| (format!("c{n}"), json!(format!("c{}", (n + 1) % 1_000)))).collect();
+    let ring: Map<String, Value> =
+        (0..1_000).map(|n| (format!("c{n}"), json!(format!("c{}", (n + 1) % 1_000)))).collect();
     let told = refused(json!({ "columns": ring }));
     assert!(told.contains("`c7` ▶ 992 more ▶ `c0`"), "{told}");
 }
@@ -94,7 +96,10 @@ fn columns_that_use_one_another_are_refused() {
 /// Whatever stands there: an answer or a message, no panic.
 #[test]
 fn garbage_is_refused_at_its_place() {
-    for expression in ["", " ", "\u{0}", "'", "`", "\"", "1 2", "a b", "(", ")", "a..b", "a.", "=", "1e", "0x1", "🙂", "a in", "case", "::", "not"] {
+    for expression in [
+        "", " ", "\u{0}", "'", "`", "\"", "1 2", "a b", "(", ")", "a..b", "a.", "=", "1e", "0x1", "🙂", "a in", "case",
+        "::", "not",
+    ] {
         let told = refused(column(expression));
         assert!(told.starts_with("config.columns.x: ") && told.contains('^'), "{expression:?}: {told}");
     }

@@ -8,8 +8,6 @@ use super::Expr;
 mod errors;
 mod hostile;
 mod page;
-mod random;
-mod slow;
 
 #[test]
 fn cases() -> Result<(), CasesError> {
@@ -274,7 +272,8 @@ fn decimals(expression: &str) -> Result<Outcome, HarnessError> {
     let wide = wide.with_precision_and_scale(38, 0).map_err(|error| HarnessError::Test(error.to_string()))?;
     let count = Int64Array::from(vec![3, -3, 1, 0]);
     let config = json!({ "columns": { "answer": expression } });
-    let harness = Harness::<Expr>::new().column("money", money).column("wide", wide).column("count", count).config(config);
+    let harness =
+        Harness::<Expr>::new().column("money", money).column("wide", wide).column("count", count).config(config);
     harness.check_splits()?;
     harness.run()
 }
@@ -284,7 +283,11 @@ fn decimals_are_exact() -> Result<(), HarnessError> {
     let null = Value::Null;
     for (expression, ty, expected) in [
         ("money * 0.1", DataType::Decimal128(6, 3), [json!("1.050"), json!("-0.225"), null.clone(), json!("99.999")]),
-        ("money + 0.005", DataType::Decimal128(7, 3), [json!("10.505"), json!("-2.245"), null.clone(), json!("999.995")]),
+        (
+            "money + 0.005",
+            DataType::Decimal128(7, 3),
+            [json!("10.505"), json!("-2.245"), null.clone(), json!("999.995")],
+        ),
         ("money - count", DataType::Decimal128(22, 2), [json!("7.50"), json!("0.75"), null.clone(), json!("999.99")]),
         ("money % 1", DataType::Decimal128(5, 2), [json!("0.50"), json!("-0.25"), null.clone(), json!("0.99")]),
         ("round(money, 1)", DataType::Decimal128(5, 1), [json!("10.5"), json!("-2.3"), null.clone(), json!("1000.0")]),
@@ -295,11 +298,27 @@ fn decimals_are_exact() -> Result<(), HarnessError> {
         ("money in (10.5, 999.990, 1.001)", DataType::Boolean, [json!(true), json!(false), null.clone(), json!(true)]),
         ("wide > money", DataType::Boolean, [json!(true), json!(true), null.clone(), json!(true)]),
         ("wide * 100 is null", DataType::Boolean, [json!(true), json!(true), json!(true), json!(true)]),
-        ("cast(money as decimal(10, 1))", DataType::Decimal128(10, 1), [json!("10.5"), json!("-2.3"), null.clone(), json!("1000.0")]),
-        ("try_cast(money as decimal(3, 1))", DataType::Decimal128(3, 1), [json!("10.5"), json!("-2.3"), null.clone(), null.clone()]),
+        (
+            "cast(money as decimal(10, 1))",
+            DataType::Decimal128(10, 1),
+            [json!("10.5"), json!("-2.3"), null.clone(), json!("1000.0")],
+        ),
+        (
+            "try_cast(money as decimal(3, 1))",
+            DataType::Decimal128(3, 1),
+            [json!("10.5"), json!("-2.3"), null.clone(), null.clone()],
+        ),
         ("cast(money as text)", DataType::Utf8, [json!("10.50"), json!("-2.25"), null.clone(), json!("999.99")]),
-        ("coalesce(money, count)", DataType::Decimal128(21, 2), [json!("10.50"), json!("-2.25"), json!("1.00"), json!("999.99")]),
-        ("greatest(money, 0)", DataType::Decimal128(5, 2), [json!("10.50"), json!("0.00"), json!("0.00"), json!("999.99")]),
+        (
+            "coalesce(money, count)",
+            DataType::Decimal128(21, 2),
+            [json!("10.50"), json!("-2.25"), json!("1.00"), json!("999.99")],
+        ),
+        (
+            "greatest(money, 0)",
+            DataType::Decimal128(5, 2),
+            [json!("10.50"), json!("0.00"), json!("0.00"), json!("999.99")],
+        ),
         ("money between 0 and 10.50", DataType::Boolean, [json!(true), json!(false), null.clone(), json!(false)]),
     ] {
         let outcome = decimals(expression)?;
@@ -362,7 +381,8 @@ fn rows_are_filtered_rejected_and_routed() -> Result<(), HarnessError> {
         ]
     );
     // The filter is null for 4, so rejects are asked; false for 5, so they are not.
-    let rejects: Vec<_> = outcome.rejects.iter().map(|reject| (reject.row, reject.code.as_str(), reject.retryable)).collect();
+    let rejects: Vec<_> =
+        outcome.rejects.iter().map(|reject| (reject.row, reject.code.as_str(), reject.retryable)).collect();
     assert_eq!((rejects, outcome.filtered), (vec![(3, "no_amount", true)], 1));
     assert_eq!(outcome.rejects[0].message, "an amount is missing");
     Ok(())
@@ -390,10 +410,15 @@ fn a_strict_cast_rejects_the_rows_whose_answer_matters() -> Result<(), HarnessEr
         "columns": { "n": "case when kind = 'n' then cast(text as int) end" },
     }))?;
     assert_eq!(outcome.column("out", "n"), [json!(1), json!(null)]);
-    let rejects: Vec<_> = outcome.rejects.iter().map(|reject| (reject.row, reject.code.as_str(), reject.message.as_str())).collect();
+    let rejects: Vec<_> =
+        outcome.rejects.iter().map(|reject| (reject.row, reject.code.as_str(), reject.message.as_str())).collect();
     assert_eq!(rejects, [(1, "cast_failed", "`text` is no integer in `cast(text as int)`")]);
     assert_eq!(outcome.filtered, 1);
-    for condition in ["kind = 'n' and cast(text as int) = 1", "kind <> 'n' or cast(text as int) = 1", "if(kind = 'n', cast(text as int) = 1, true)"] {
+    for condition in [
+        "kind = 'n' and cast(text as int) = 1",
+        "kind <> 'n' or cast(text as int) = 1",
+        "if(kind = 'n', cast(text as int) = 1, true)",
+    ] {
         let outcome = run(json!({ "routes": { "out": { "when": condition } } }))?;
         assert_eq!(outcome.rejects.iter().map(|reject| reject.row).collect::<Vec<_>>(), [1], "{condition}");
     }

@@ -65,7 +65,10 @@ fn its_config_does_what_it_says() -> Result<(), HarnessError> {
 #[test]
 fn its_table_of_nulls_holds() -> Result<(), HarnessError> {
     let mut lines = 0;
-    for line in part("Null").lines().filter(|line| line.starts_with("| true") || line.starts_with("| false") || line.starts_with("| null")) {
+    for line in part("Null")
+        .lines()
+        .filter(|line| line.starts_with("| true") || line.starts_with("| false") || line.starts_with("| null"))
+    {
         let cells: Vec<_> = line.trim_matches('|').split('|').map(str::trim).collect();
         let [a, b, answers @ ..] = cells.as_slice() else { unreachable!("{line}") };
         let expressions = [
