@@ -8,6 +8,8 @@ use super::Expr;
 mod errors;
 mod hostile;
 mod page;
+mod random;
+mod slow;
 
 #[test]
 fn cases() -> Result<(), CasesError> {
