@@ -111,6 +111,24 @@ pub(crate) fn figures(folder: &Path) {
         &numbers,
     );
     bench("the demo's fraud rule", &fraud, json!({}), None, &demo);
+    let (size, .., expr) = load("expr");
+    println!("  {:<28} {:>8} KB     of Wasm", "expr", size / 1000);
+    bench("the same in expr", &expr, as_expressions(), None, &demo);
+    bench("its flag alone in expr", &expr, json!({ "columns": { "flagged": FLAG } }), None, &flag);
+}
+
+const FLAG: &str = "v14 < -8 or amount > 2000 and country in ('KP', 'IR', 'SY', 'CU', 'RU')";
+
+/// The rule of `transforms/fraud` as a config of `transforms/expr`.
+fn as_expressions() -> Value {
+    json!({
+        "columns": {
+            "score": "amount * 0.001 - v14 * 0.6 - v17 * 0.4",
+            "flagged": FLAG,
+            "reason": "case when v14 < -8 then 'v14_below_limit' when flagged then 'amount_in_blocked_country' else 'none' end",
+        },
+        "routes": { "flagged": { "when": "flagged" } },
+    })
 }
 
 /// A rule in both forms.
@@ -225,9 +243,21 @@ fn numbers(batch: &RecordBatch) -> Vec<ArrayRef> {
     vec![Arc::new(score.finish()), Arc::new(flagged.finish())]
 }
 
+const BLOCKED: [&str; 5] = ["KP", "IR", "SY", "CU", "RU"];
+
+/// Three comparisons, in plain Rust.
+fn flag(batch: &RecordBatch) -> Vec<ArrayRef> {
+    let [amount, v14] = ["amount", "v14"].map(|name| floats(batch, name));
+    let country = text(batch, "country");
+    let mut flagged = BooleanBuilder::with_capacity(batch.num_rows());
+    for i in 0..batch.num_rows() {
+        flagged.append_value(v14[i] < -8.0 || amount[i] > 2000.0 && BLOCKED.contains(&country.value(i)));
+    }
+    vec![Arc::new(flagged.finish())]
+}
+
 /// The rule of `transforms/fraud`, in plain Rust.
 fn demo(batch: &RecordBatch) -> Vec<ArrayRef> {
-    const BLOCKED: [&str; 5] = ["KP", "IR", "SY", "CU", "RU"];
     let [amount, v14, v17] = ["amount", "v14", "v17"].map(|name| floats(batch, name));
     let country = text(batch, "country");
     let rows = batch.num_rows();

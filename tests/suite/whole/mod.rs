@@ -1,6 +1,7 @@
 //! The real binary, with real files, SQLite, Delta Lake and the fraud rule in Wasm: what a person starts, kills and asks.
 
 mod evil;
+mod expr;
 mod files;
 mod input;
 mod kills;

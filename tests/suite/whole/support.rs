@@ -65,6 +65,12 @@ pub(crate) fn keep_wasm() -> &'static Path {
     MODULE.get_or_init(|| guest("keep"))
 }
 
+/// Expressions in Wasm.
+pub(crate) fn expr_wasm() -> &'static Path {
+    static MODULE: OnceLock<PathBuf> = OnceLock::new();
+    MODULE.get_or_init(|| guest("expr"))
+}
+
 pub(crate) const CONFIG: &str = r#"
 [landing]
 url = "landing"
