@@ -254,28 +254,28 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
 
     #[test]
-    fn conditions_answer_as_the_slow_evaluator_does(seed: u64, depth in 0..=DEPTH) {
+    fn conditions_answer_as_the_slow_evaluator_does(seed in any::<u64>(), depth in 0..=DEPTH) {
         compare(bool_tree, seed, depth)?;
     }
 
     #[test]
-    fn integers_are_those_of_the_slow_evaluator(seed: u64, depth in 0..=DEPTH) {
+    fn integers_are_those_of_the_slow_evaluator(seed in any::<u64>(), depth in 0..=DEPTH) {
         compare(int_tree, seed, depth)?;
     }
 
     #[test]
-    fn floats_are_those_of_the_slow_evaluator(seed: u64, depth in 0..=DEPTH) {
+    fn floats_are_those_of_the_slow_evaluator(seed in any::<u64>(), depth in 0..=DEPTH) {
         compare(float_tree, seed, depth)?;
     }
 
     #[test]
-    fn texts_are_those_of_the_slow_evaluator(seed: u64, depth in 0..=DEPTH) {
+    fn texts_are_those_of_the_slow_evaluator(seed in any::<u64>(), depth in 0..=DEPTH) {
         compare(text_tree, seed, depth)?;
     }
 
     /// A filter, a route and a reject by a condition: the rows for which it is true.
     #[test]
-    fn rows_go_where_their_conditions_are_true(seed: u64, depth in 0..3_u32) {
+    fn rows_go_where_their_conditions_are_true(seed in any::<u64>(), depth in 0..3_u32) {
         let mut draw = Draw(Random::new(seed));
         let [filter, when, refuse] = [(); 3].map(|()| bool_tree(&mut draw, depth));
         let rows = draw.rows();
