@@ -208,7 +208,7 @@ mod tests {
     fn decimals_are_told_and_become_floats_to_the_nearest() {
         assert_eq!(told(-5, 2), "-0.05");
         assert_eq!(told(12_345, 0), "12345");
-        assert_eq!(to_float(123_456_789_012_345_678, 2), 1_234_567_890_123_456.78);
+        assert_eq!(to_float(123_456_789_012_345_678, 2), 1_234_567_890_123_456.8);
         assert_eq!(from_float(0.125, 10, 2), Some(13));
         assert_eq!(from_float(1e20, 10, 2), None);
         assert_eq!(from_text(" 2.675 ", 10, 2), Some(268));

@@ -107,9 +107,9 @@ impl Checker<'_, '_> {
                 self.common(&[&typed], who)?;
                 Ok((typed.node, typed.ty))
             }
-            "to_timestamp_seconds" => self.from_number(only, who, SECOND),
-            "to_timestamp_millis" => self.from_number(only, who, 1_000),
-            "to_timestamp_micros" => self.from_number(only, who, 1),
+            "to_timestamp_seconds" => self.time_of_number(only, who, SECOND),
+            "to_timestamp_millis" => self.time_of_number(only, who, 1_000),
+            "to_timestamp_micros" => self.time_of_number(only, who, 1),
             "abs" => {
                 let typed = self.number(only, who)?;
                 Ok((Node::Absolute(Box::new(typed.node)), typed.ty))
@@ -328,7 +328,7 @@ impl Checker<'_, '_> {
         Ok((Node::Time(Time::Part { unit, value: Box::new(value), date }), Type::Int))
     }
 
-    fn from_number(&mut self, expr: &Expr, who: &str, micros: i64) -> Made {
+    fn time_of_number(&mut self, expr: &Expr, who: &str, micros: i64) -> Made {
         let value = Box::new(self.integer(expr, who)?);
         Ok((Node::Time(Time::FromNumber { value, micros }), Type::Timestamp { zoned: true }))
     }

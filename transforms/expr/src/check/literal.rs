@@ -21,12 +21,12 @@ pub(super) enum Written {
     },
 }
 
-pub(super) fn whole(number: String, span: Span) -> Result<Typed> {
-    let made = |node, ty| Ok(Typed { node, ty, span, written: Some(Written::Whole(number.clone())) });
+pub(super) fn whole(number: &str, span: Span) -> Result<Typed> {
+    let made = |node, ty| Ok(Typed { node, ty, span, written: Some(Written::Whole(number.to_owned())) });
     if let Ok(value) = number.parse() {
         return made(Node::Const(Scalar::Int(value)), Type::Int);
     }
-    match number::exact(&number, 0) {
+    match number::exact(number, 0) {
         Some(value) => made(Node::Const(Scalar::Decimal(value)), Type::Decimal(DIGITS, 0)),
         None => Err(Problem::new(span, format!("the number has more than {DIGITS} digits"))
             .hint("with a point or an exponent it is a float: `1e40`")),

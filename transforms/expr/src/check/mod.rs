@@ -45,7 +45,7 @@ impl Checker<'_, '_> {
         match &*expr.kind {
             Kind::Null => made(Node::Const(Scalar::Null), Type::Null),
             Kind::Bool(value) => made(Node::Const(Scalar::Bool(*value)), Type::Bool),
-            Kind::Whole(number) => literal::whole(number.clone(), span),
+            Kind::Whole(number) => literal::whole(number, span),
             Kind::Fraction(number) => literal::fraction(number.clone(), span),
             Kind::Text { value, double } => Ok(literal::text(value, *double, span)),
             Kind::Date(text) => match time::parse_date(text) {

@@ -31,7 +31,7 @@ impl Checker<'_, '_> {
             None => format!("-{number}"),
         };
         match &typed.written {
-            Some(Written::Whole(number)) => return literal::whole(signed(number), span),
+            Some(Written::Whole(number)) => return literal::whole(&signed(number), span),
             Some(Written::Fraction(number)) => return literal::fraction(signed(number), span),
             Some(Written::Text { .. }) | None => {}
         }

@@ -18,7 +18,7 @@ pub(super) fn checked<'a, A: Copy, B: Copy, R: Copy + Default + 'static>(
     let valid = both(left.valid, right.valid);
     // Null values hold anything, also what overflows, so the mask is looked at last.
     let results = zip(&left.values, &right.values, with);
-    settle(rows, results, valid)
+    settle(rows, &results, valid)
 }
 
 /// The same of one column.
@@ -27,12 +27,12 @@ pub(super) fn mapped<'a, A: Copy, R: Copy + Default + 'static>(
     numbers: Numbers<'a, A>,
     with: impl Fn(A) -> Option<R>,
 ) -> Numbers<'a, R> {
-    settle(rows, numbers.values.map(with), numbers.valid)
+    settle(rows, &numbers.values.map(with), numbers.valid)
 }
 
 fn settle<'a, R: Copy + Default + 'static>(
     rows: usize,
-    results: Values<'static, Option<R>>,
+    results: &Values<'static, Option<R>>,
     valid: Option<Mask>,
 ) -> Numbers<'a, R> {
     let seen = results.seen();

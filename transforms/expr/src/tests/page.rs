@@ -19,8 +19,8 @@ fn part(heading: &str) -> &'static str {
 
 /// The block of a language, by its number.
 fn block(language: &str, number: usize) -> &'static str {
-    let blocks = PAGE.split("\n```").filter_map(|block| block.strip_prefix(language)?.strip_prefix('\n'));
-    blocks.skip(number).next().unwrap_or_else(|| unreachable!("there is no block {number} of {language}"))
+    let mut blocks = PAGE.split("\n```").filter_map(|block| block.strip_prefix(language)?.strip_prefix('\n'));
+    blocks.nth(number).unwrap_or_else(|| unreachable!("there is no block {number} of {language}"))
 }
 
 fn answer(expression: &str) -> Result<Value, HarnessError> {

@@ -113,17 +113,13 @@ impl Machine {
 
 /// The pause before something is tried again.
 fn pause(effects: &[Effect], wake: &Wake) -> Option<Duration> {
-    effects.iter().find_map(|effect| match effect {
-        Effect::WakeAfter(of, pause) if of == wake => Some(*pause),
-        _ => None,
+    effects.iter().find_map(|effect| {
+        if let Effect::WakeAfter(of, pause) = effect { (of == wake).then_some(*pause) } else { None }
     })
 }
 
 fn failures(effects: &[Effect]) -> Vec<&SegmentFailure> {
-    let note = |effect| match effect {
-        &Effect::NoteFailure(ref failure) => Some(&**failure),
-        _ => None,
-    };
+    let note = |effect| if let Effect::NoteFailure(failure) = effect { Some(&**failure) } else { None };
     effects.iter().filter_map(note).collect()
 }
 
@@ -219,10 +215,7 @@ fn before_the_first_schema_a_segment_whose_fields_the_rule_refuses_waits() {
         widened: Vec::new(),
     };
     let effects = machine.step(Event::Refined(a.segment.id.clone(), Ok(SegmentOutcome::Evolves(evolution))));
-    let id = effects.iter().find_map(|effect| match effect {
-        Effect::Grow { id, .. } => Some(*id),
-        _ => None,
-    });
+    let id = effects.iter().find_map(|effect| if let Effect::Grow { id, .. } = effect { Some(*id) } else { None });
     let refused = Ok(Growth::Refused(Error::operator("the rule wants n to be a text")));
     let effects = machine.step(Event::Grown(id.expect("it is to grow"), refused));
     let failed = failures(&effects);
