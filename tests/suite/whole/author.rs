@@ -174,7 +174,6 @@ fn productions_records_become_a_case_with_masked_columns() {
     let base = ["test", "--module", &module, "--cases", "cases"];
     let test = |more: &[&str]| sizes(&place.sees(&[&base, more].concat()));
     let mut seen = test(&["--from-segment", &segment]);
-    seen += &test(&["--from-segment", &segment, "--json"]);
     seen += &test(&["--from-segment", &segment, "--rows", "3", "--write-case", "taken", "--mask", "id,Amount"]);
     let read = |name: &str| fs::read_to_string(place.path("cases/taken").join(name)).unwrap();
     write!(seen, "\n--- input.jsonl\n{}--- config.json\n{}", read("input.jsonl"), read("config.json")).unwrap();
