@@ -119,8 +119,8 @@ fn pause(effects: &[Effect], wake: &Wake) -> Option<Duration> {
 }
 
 fn failures(effects: &[Effect]) -> Vec<&SegmentFailure> {
-    let note = |effect| if let Effect::NoteFailure(failure) = effect { Some(&**failure) } else { None };
-    effects.iter().filter_map(note).collect()
+    let failure = |effect| if let Effect::NoteFailure(failure) = effect { Some(failure) } else { None };
+    effects.iter().filter_map(failure).map(Box::as_ref).collect()
 }
 
 #[test]
