@@ -1,5 +1,6 @@
 //! The real binary, with real files, SQLite, Delta Lake and the fraud rule in Wasm: what a person starts, kills and asks.
 
+mod damaged;
 mod evil;
 mod files;
 mod input;
