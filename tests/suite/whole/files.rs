@@ -162,7 +162,10 @@ impl SmallDisk {
         if mounted.is_ok_and(|output| output.status.success()) {
             return Some(Self(folder.to_owned()));
         }
-        assert!(std::env::var_os("FOREBAY_REQUIRE_ALL").is_none(), "FOREBAY_REQUIRE_ALL is set, and no disk can be mounted");
+        assert!(
+            std::env::var_os("FOREBAY_REQUIRE_ALL").is_none(),
+            "FOREBAY_REQUIRE_ALL is set, and no disk can be mounted"
+        );
         eprintln!("skipped, no small disk: only root may mount one");
         None
     }

@@ -131,7 +131,10 @@ fn live(place: &Place, lot: &mut Lot, inbox: &mut Inbox, number: u32, deaths: &m
     // Most lives get as far as their first segments; some end while they start.
     if lot.below(4) > 0 {
         let began = std::time::Instant::now();
-        while !said().contains("next segments") && host.try_wait().unwrap().is_none() && began.elapsed() < Duration::from_secs(10) {
+        while !said().contains("next segments")
+            && host.try_wait().unwrap().is_none()
+            && began.elapsed() < Duration::from_secs(10)
+        {
             std::thread::sleep(Duration::from_millis(20));
         }
     }

@@ -157,7 +157,11 @@ fn tiny() -> RawRecords {
         position: position.parse().unwrap(),
         key: some.then(|| Bytes::from_static(b"key")),
         value: some.then(|| Bytes::from_static(b"{\"id\":1}")),
-        headers: if some { vec![("a".to_owned(), Some(Bytes::from_static(b"1"))), ("a".to_owned(), None)] } else { vec![] },
+        headers: if some {
+            vec![("a".to_owned(), Some(Bytes::from_static(b"1"))), ("a".to_owned(), None)]
+        } else {
+            vec![]
+        },
         timestamp: some.then_some(Timestamp::EPOCH),
     };
     let span = |partition: &str, records: Vec<RawRecord>| RecordSpan {
@@ -166,7 +170,9 @@ fn tiny() -> RawRecords {
         next: OrderedPosition::new(100),
         records,
     };
-    RawRecords { spans: vec![span("p/0", vec![record("7", true), record("17.3", false)]), span("p/1", vec![record("8", true)])] }
+    RawRecords {
+        spans: vec![span("p/0", vec![record("7", true), record("17.3", false)]), span("p/1", vec![record("8", true)])],
+    }
 }
 
 #[tokio::test]

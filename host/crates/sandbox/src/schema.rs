@@ -261,7 +261,8 @@ mod tests {
     #[test]
     #[ignore = "writes the seed anew"]
     fn the_seed_of_the_fuzz_target_is_written() {
-        let pair = Fields::from(vec![Field::new("keys", DataType::Utf8, false), Field::new("values", DataType::Binary, true)]);
+        let pair =
+            Fields::from(vec![Field::new("keys", DataType::Utf8, false), Field::new("values", DataType::Binary, true)]);
         let entries = Arc::new(Field::new("entries", DataType::Struct(pair), false));
         let schema = Schema::new(vec![
             Field::new("id", DataType::Int64, false),
