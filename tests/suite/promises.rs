@@ -67,9 +67,10 @@ fn is_there(word: &str, sources: &Sources) -> bool {
 fn each_test_that_the_page_names_is_there() {
     let page = std::fs::read_to_string(root().join("docs/promises.md")).unwrap();
     let sources = sources();
-    let words: Vec<_> = page.split('`').skip(1).step_by(2).collect();
+    // The first two lines say how names are written.
+    let words: Vec<_> = page.split('`').skip(1).step_by(2).filter(|word| !matches!(*word, "suite" | "::")).collect();
     assert!(words.len() > 40, "the page names tests: {}", words.len());
-    let missing: Vec<_> = words.into_iter().filter(|word| *word != "suite" && !is_there(word, &sources)).collect();
+    let missing: Vec<_> = words.into_iter().filter(|word| !is_there(word, &sources)).collect();
     assert_eq!(missing, Vec::<&str>::new(), "named in docs/promises.md, and not in the sources");
     // What it says is there must be able to be missing.
     for word in [

@@ -280,12 +280,12 @@ impl Shelf {
         let mut modules: Vec<Arc<dyn Module>> = Vec::new();
         let mut assets: Vec<Assets> = Vec::new();
         for step in &revision.steps {
-            let wasm = self.kept(&kept_module(step.digest)).await?;
+            let wasm = self.kept(&kept_module(step.digest), step.digest).await?;
             let sandbox = sandbox.clone();
             modules.push(self.workers.aside(move || sandbox.load(&wasm)).await?);
             let mut of_step = BTreeMap::new();
             for (name, digest) in &step.assets {
-                let bytes = self.kept(&kept_asset(*digest)).await?;
+                let bytes = self.kept(&kept_asset(*digest), *digest).await?;
                 of_step.insert(name.clone(), Asset { digest: *digest, bytes });
             }
             assets.push(Arc::new(of_step));
@@ -298,7 +298,7 @@ impl Shelf {
         let RevisionRecord { number, id: _, revision, created_at } = record;
         let mut modules = Vec::new();
         for module in &materials.modules {
-            let bytes = self.kept(&kept_module(module.digest())).await?.len() as u64;
+            let bytes = self.kept(&kept_module(module.digest()), module.digest()).await?.len() as u64;
             let Description { name, version, .. } = module.description().clone();
             modules.push(KeptModule { digest: module.digest(), name, version, bytes });
         }
@@ -309,10 +309,23 @@ impl Shelf {
         self.zone.keep(&kept.name(), kept.to_bytes()?.into()).await
     }
 
-    async fn kept(&self, name: &str) -> Result<bytes::Bytes> {
-        self.zone.kept(name).await?.ok_or_else(|| {
+    /// What was kept under a name, if it is what was kept: other content would be another revision under the same id.
+    async fn kept(&self, name: &str, digest: Digest) -> Result<bytes::Bytes> {
+        let kept = self.zone.kept(name).await?.ok_or_else(|| {
             Error::operator(format!("{name} is not in the landing zone any more"))
                 .with_hint("put the module into the watched folder again, under another name")
-        })
+        })?;
+        let found = Digest::of(&kept);
+        if found == digest {
+            return Ok(kept);
+        }
+        Err(Error::operator(format!(
+            "{name}, which is kept in the landing zone, is damaged: its content has sha256 {}",
+            found.short()
+        ))
+        .with_hint(
+            "restore _forebay/kept of the landing zone from a backup; or remove that one file, and put the module into the \
+             watched folder again, under another name",
+        ))
     }
 }

@@ -4,9 +4,11 @@
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
+use arrow_schema::{DataType, Field, Schema, TimeUnit};
+
 use super::seen::{PLAIN, check, steady};
 use super::strange_modules::guest;
-use super::support::Place;
+use super::support::{Place, texts};
 
 fn records(rows: u32) -> String {
     (0..rows).map(|id| format!("{{\"id\":{id},\"reason\":\"reason {id}\"}}\n")).collect()
@@ -47,13 +49,20 @@ fn every_evil_rule_fails_its_own_segment_within_seconds_and_the_honest_pipeline_
         "emit_many",
         "emit_repeated",
         "exit",
+        "long_buffer",
         "loop_process",
+        "metric_name",
+        "metric_names",
         "null_count_lie",
+        "offsets_beyond",
         "offsets_descend",
         "panic",
         "recursion",
         "reject_ghost",
+        "select_all_over",
+        "selection_beyond",
         "short_buffer",
+        "short_together",
         "sleep",
         "unknown_route",
         "wrong_types",
@@ -63,7 +72,7 @@ fn every_evil_rule_fails_its_own_segment_within_seconds_and_the_honest_pipeline_
     let output = place.run(&["run", "--once"]);
     // A few seconds each, on a machine that does other things meanwhile.
     assert!(began.elapsed() < Duration::from_secs(180), "{:?}", began.elapsed());
-    assert_eq!(output.status.code(), Some(1), "{}", super::support::texts(&output).1);
+    assert_eq!(output.status.code(), Some(1), "{}", texts(&output).1);
     // Without backtraces: where in its loop a rule was is chance, and their frames are those of std too.
     let failures = place.failures();
     let told: Vec<_> = failures.lines().filter(|line| !line.starts_with("  at ")).collect();
@@ -78,14 +87,35 @@ fn every_evil_rule_fails_its_own_segment_within_seconds_and_the_honest_pipeline_
 }
 
 #[test]
-fn a_loop_in_bind_is_refused_and_raw_data_lands() {
-    let place = place(&config(&["loop_bind"]), 10);
-    let began = Instant::now();
-    let seen = place.sees(&["run", "--once"]);
-    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
-    // Where in its loop it was is chance.
-    let seen: Vec<_> = seen.lines().map(|line| line.split(" (in ").next().unwrap()).collect();
-    check("evil-bind", &seen.join("\n"));
+fn what_no_bind_may_do_is_refused_and_raw_data_lands() {
+    let mut told = String::new();
+    for behaviour in ["loop_bind", "emit_in_bind", "reject_in_bind"] {
+        let place = place(&config(&[behaviour]), 10);
+        let began = Instant::now();
+        let seen = place.sees(&["run", "--once"]);
+        assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+        // Where in its loop it was is chance.
+        let seen: Vec<_> = seen.lines().map(|line| line.split(" (in ").next().unwrap()).collect();
+        writeln!(told, "# {behaviour}\n{}\n", seen.join("\n")).unwrap();
+        assert_eq!(place.landed("a.jsonl"), [records(10).into_bytes()]);
+        assert_eq!(place.rows("lake.events"), 10);
+        place.adds_up();
+    }
+    check("evil-bind", &told);
+}
+
+#[test]
+fn a_rule_that_logs_without_end_is_cut_short_and_goes_on() {
+    let place = place(&config(&["huge_log"]), 8_000);
+    let output = place.run(&["run", "--once"]);
+    let (_, told) = texts(&output);
+    assert!(output.status.success(), "{told}");
+    let of = |text: &str| told.lines().filter(|line| line.contains(text)).count();
+    assert_eq!(of("\"line "), 1_000, "limits.log_lines of the one call");
+    assert_eq!(of("99000 more lines of this call were dropped (limits.log_lines, log_kib)"), 1);
+    assert_eq!(place.number("SELECT sum(filtered) FROM ledger.refinements WHERE pipeline = 'huge_log'"), 8_000);
+    assert_eq!(place.rows("lake.events"), 8_000);
+    place.adds_up();
 }
 
 #[test]
@@ -115,5 +145,41 @@ fn what_was_emitted_before_a_trap_is_not_doubled_by_the_rule_that_heals_it() {
     assert_eq!(place.rows("lake.emit_then_trap"), 2_000);
     assert_eq!(place.number("SELECT count(DISTINCT id) FROM lake.emit_then_trap"), 2_000);
     assert_eq!(place.rows("lake.events"), 2_000);
+    place.adds_up();
+}
+
+/// A schema as an IPC message, in hex.
+fn message(field: Field) -> String {
+    let mut bytes = Vec::new();
+    arrow_ipc::writer::StreamWriter::try_new(&mut bytes, &Schema::new(vec![field])).unwrap();
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[test]
+fn a_timestamp_that_no_table_can_hold_costs_its_row() {
+    let mut config = PLAIN.to_owned();
+    // Of a unit that is brought to microseconds, and without a zone, divided by it.
+    let types = [("seconds", TimeUnit::Second, ""), ("days", TimeUnit::Microsecond, ", partition_by = [\"at\"]")];
+    for (name, unit, more) in types {
+        let schema = message(Field::new("at", DataType::Timestamp(unit, None), true));
+        write!(
+            config,
+            "\n[pipelines.{name}]\nfrom = \"events\"\n[[pipelines.{name}.steps]]\nmodule = \"evil\"\n\
+             config = {{ behaviour = \"timestamp_huge\", columns = [\"id\"], schema = \"{schema}\" }}\n\
+             [pipelines.{name}.routes]\nout = {{ table = \"lake.{name}\"{more} }}\n"
+        )
+        .unwrap();
+    }
+    let place = place(&config, 20);
+    let mut seen = place.sees(&["run", "--once"]);
+    for (name, _, _) in types {
+        // Without the backtrace, whose frames are those of std too.
+        let rejects = place.rejects(name);
+        let told: Vec<_> = rejects.lines().map(|line| line.split("\\n  at ").next().unwrap()).collect();
+        write!(seen, "\n{}", told.join("\n")).unwrap();
+        assert_eq!(place.rows(&format!("lake.{name}")), 19, "{seen}");
+        assert_eq!(place.number(&format!("SELECT count(DISTINCT at) FROM lake.{name}")), 19);
+    }
+    check("evil-timestamps", &seen);
     place.adds_up();
 }

@@ -2,6 +2,7 @@
 
 mod author;
 mod author_types;
+mod damaged;
 mod evil;
 mod expr;
 mod files;

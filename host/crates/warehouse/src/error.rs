@@ -166,7 +166,8 @@ impl WarehouseError {
             Self::Io { source, .. } if is_full(source) => FULL,
             Self::Delta { source, .. } if find_io(source.as_ref()).is_some_and(is_full) => FULL,
             Self::Delta { .. } | Self::DataFile { .. } => {
-                "look at the cause; another engine may have changed or removed files of the table"
+                "look at the cause; somebody may have changed or removed files of the table: restore them from a backup (a \
+                 checkpoint in _delta_log may be removed, and _last_checkpoint with it, where the log has each commit from 0)"
             }
             Self::Contended { .. } => "let only one process load a table",
             Self::Io { .. } => "check that the warehouse's folder can be written and that its disk is not full",

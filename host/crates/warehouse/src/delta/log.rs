@@ -173,7 +173,10 @@ pub(super) fn repair(name: &str, table: &Path, disk: &dyn Disk, now: Timestamp) 
     {
         return Err(WarehouseError::Refused {
             table: name.to_owned(),
-            what: format!("commit {before} is torn, and another stands on it: rows are missing"),
+            what: format!(
+                "commit {before} is torn, and another stands on it: rows are missing ({})",
+                entry_path(table, before).display()
+            ),
             hint: "restore the file from a backup, or move the table away and replay its pipeline",
         });
     }
