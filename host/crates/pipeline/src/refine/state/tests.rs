@@ -119,8 +119,10 @@ fn pause(effects: &[Effect], wake: &Wake) -> Option<Duration> {
 }
 
 fn failures(effects: &[Effect]) -> Vec<&SegmentFailure> {
-    let failure = |effect| if let Effect::NoteFailure(failure) = effect { Some(failure) } else { None };
-    effects.iter().filter_map(failure).map(Box::as_ref).collect()
+    effects
+        .iter()
+        .filter_map(|effect| if let Effect::NoteFailure(failure) = effect { Some(failure.as_ref()) } else { None })
+        .collect()
 }
 
 #[test]
