@@ -1,10 +1,19 @@
 //! Log lines on stderr: for people on a terminal, JSON lines otherwise. A panic becomes one of them.
 
 use std::io::IsTerminal as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tracing_subscriber::EnvFilter;
 
 use super::{Exit, Failure, Global, LogFormat, exit};
+
+/// The process is ending: what is cut off in libraries' threads then is what a kill cuts off, and no bug.
+static ENDING: AtomicBool = AtomicBool::new(false);
+
+/// From here on a panic is no news.
+pub(super) fn ending() {
+    ENDING.store(true, Ordering::SeqCst);
+}
 
 /// Starts logging. `run` says how loud by its config's `host.log`; other verbs warn only.
 pub(super) fn start(global: &Global, filter: Option<&str>) -> anyhow::Result<()> {
@@ -30,6 +39,9 @@ pub(super) fn start(global: &Global, filter: Option<&str>) -> anyhow::Result<()>
         builder.json().flatten_event(true).init();
     }
     std::panic::set_hook(Box::new(|panic| {
+        if ENDING.load(Ordering::SeqCst) {
+            return;
+        }
         let payload = panic.payload();
         let message = payload
             .downcast_ref::<&str>()

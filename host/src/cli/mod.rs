@@ -212,6 +212,7 @@ fn start(cli: Cli) -> anyhow::Result<Exit> {
     // panic is told as an error like any other.
     let exit = runtime.block_on(caught(Box::pin(dispatch(global, work, config))));
     // Reads that were cut short by a limit may still sit in a blocking thread.
+    logging::ending();
     runtime.shutdown_background();
     exit
 }

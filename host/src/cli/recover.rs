@@ -30,7 +30,7 @@ Examples:
   forebay recover --dry-run       what there is, and what would be refined again
   forebay recover                 where there is no ledger any more
   forebay recover --replace       where there is one that is damaged or too old; it is kept under another name
-  forebay recover --replace --refine-all     where a table was removed, or put back as it was long ago")]
+  forebay recover --replace --refine-all     where a table was removed, or put back as it was")]
 pub(super) struct RecoverArgs {
     /// Say what would be done, and write nothing.
     #[arg(long)]

@@ -93,7 +93,13 @@ pub(crate) async fn check(world: &World, before: u64) -> Vec<String> {
             }
         }
         for table in shape.tables() {
-            let rows = world.storage.rows(&table).await.map(|batch| rows_of(&batch)).unwrap_or_default();
+            let rows = match world.storage.rows(&table).await {
+                Ok(rows) => rows.map(|batch| rows_of(&batch)).unwrap_or_default(),
+                Err(error) => {
+                    wrong.push(format!("{table} cannot be read: {}", error.chain()));
+                    continue;
+                }
+            };
             compare(&table, expected.tables.remove(&table).unwrap_or_default(), rows, &mut wrong);
         }
     }

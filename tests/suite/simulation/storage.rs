@@ -28,7 +28,7 @@ pub(crate) trait Storage: Send + Sync {
     /// All of the process is gone; where it died, so is what it had not synced.
     fn ended(&self, _died: bool) {}
     /// All rows of a table.
-    async fn rows(&self, table: &str) -> Option<RecordBatch>;
+    async fn rows(&self, table: &str) -> Result<Option<RecordBatch>>;
     /// What was written before now is two hours old, or more.
     fn age(&self) {}
     /// What lies in the warehouse and is in none of its tables, and what nobody finished writing to the zone.
@@ -59,8 +59,8 @@ impl Storage for Models {
         Ok(Stores { ledger: self.ledger.clone(), zone: self.zone.clone(), lake: Arc::new(self.lake.clone()) })
     }
 
-    async fn rows(&self, table: &str) -> Option<RecordBatch> {
-        self.lake.rows(table).unwrap()
+    async fn rows(&self, table: &str) -> Result<Option<RecordBatch>> {
+        self.lake.rows(table)
     }
 
     async fn leftovers(&self, tables: &[String]) -> Vec<String> {

@@ -35,7 +35,6 @@ filter = "amount > 0"
 [pipelines.fraud.steps.config.columns]
 score = "amount * 0.001 - v14 * 0.6"
 flag = "v14 < -8 or amount > 2000 and country in blocked"
-empty = "lower(nothing)"
 
 [pipelines.fraud.steps.config.routes.flagged]
 when = "flag"

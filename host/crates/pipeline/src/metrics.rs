@@ -3,10 +3,12 @@
 //! Counters only grow, and are read without stopping anything. Seconds of a stage are summed over threads: bytes over them
 //! is the stage's rate per core.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
+use forebay_model::SegmentId;
 use serde::Serialize;
 
 /// A counter.
@@ -111,8 +113,10 @@ pub struct StreamMetrics {
 pub struct PipelineMetrics {
     /// Segments that loaded.
     pub segments_loaded: Counter,
-    /// Segments that failed and wait.
+    /// Segments that failed and wait: a level.
     pub segments_failed: Counter,
+    /// Which they are.
+    failed: Mutex<BTreeSet<SegmentId>>,
     /// Segments known to be waiting or in work: a level.
     pub segments_waiting: Counter,
     /// Bytes of segments that loaded, as they landed.
@@ -130,9 +134,9 @@ pub struct PipelineMetrics {
     /// Batches in work now, of the record's way: for the progress of a segment that is large.
     pub records_in_work: Counter,
     /// Rows by table, of loads that are done.
-    pub rows: std::sync::Mutex<BTreeMap<String, u64>>,
+    pub rows: Mutex<BTreeMap<String, u64>>,
     /// What its rules counted and observed.
-    pub rules: std::sync::Mutex<RuleMetrics>,
+    pub rules: Mutex<RuleMetrics>,
     /// Time.
     pub clocks: Clocks,
 }
@@ -207,16 +211,32 @@ impl RuleMetrics {
 }
 
 impl PipelineMetrics {
+    /// A segment has failed, once more or for the first time.
+    pub fn failed(&self, segment: &SegmentId) {
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        failed.insert(segment.clone());
+        self.segments_failed.set(failed.len() as u64);
+    }
+
+    /// Segments have loaded, or others have taken their place.
+    pub fn fails_no_more<'a>(&self, segments: impl IntoIterator<Item = &'a SegmentId>) {
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        for segment in segments {
+            failed.remove(segment);
+        }
+        self.segments_failed.set(failed.len() as u64);
+    }
+
     /// Adds what rules said of a segment.
     pub fn add_rules(&self, said: RuleMetrics) {
         if !said.is_empty() {
-            self.rules.lock().unwrap_or_else(std::sync::PoisonError::into_inner).add(said);
+            self.rules.lock().unwrap_or_else(PoisonError::into_inner).add(said);
         }
     }
 
     /// Adds rows that a table has gained.
     pub fn add_rows(&self, table: &str, rows: u64) {
-        let mut map = self.rows.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut map = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
         *map.entry(table.to_owned()).or_insert(0) += rows;
     }
 }

@@ -153,7 +153,7 @@ impl Storage for HastyLakeStorage {
         }
     }
 
-    async fn rows(&self, table: &str) -> Option<RecordBatch> {
+    async fn rows(&self, table: &str) -> Result<Option<RecordBatch>> {
         self.models.rows(table).await
     }
 
@@ -222,7 +222,7 @@ impl Storage for ForgetfulLakeStorage {
         Ok(Stores { lake: Arc::new(lake), ..self.models.open().await? })
     }
 
-    async fn rows(&self, table: &str) -> Option<RecordBatch> {
+    async fn rows(&self, table: &str) -> Result<Option<RecordBatch>> {
         self.models.rows(table).await
     }
 

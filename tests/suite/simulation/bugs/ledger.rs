@@ -56,7 +56,7 @@ impl Storage for HastyLedgerStorage {
         }
     }
 
-    async fn rows(&self, table: &str) -> Option<RecordBatch> {
+    async fn rows(&self, table: &str) -> Result<Option<RecordBatch>> {
         self.models.rows(table).await
     }
 

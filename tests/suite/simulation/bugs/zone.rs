@@ -95,7 +95,7 @@ impl Storage for HastyZoneStorage {
         }
     }
 
-    async fn rows(&self, table: &str) -> Option<RecordBatch> {
+    async fn rows(&self, table: &str) -> Result<Option<RecordBatch>> {
         self.models.rows(table).await
     }
 

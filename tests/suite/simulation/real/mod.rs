@@ -176,8 +176,8 @@ impl Storage for Real {
         }
     }
 
-    async fn rows(&self, table: &str) -> Option<RecordBatch> {
-        self.opened().unwrap().lake.rows(table).await.unwrap()
+    async fn rows(&self, table: &str) -> Result<Option<RecordBatch>> {
+        self.opened()?.lake.rows(table).await
     }
 
     fn age(&self) {

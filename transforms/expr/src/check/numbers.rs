@@ -26,14 +26,15 @@ impl Checker<'_, '_> {
 
     pub(super) fn negative(&mut self, operand: &Expr, span: Span) -> Result<Typed> {
         let typed = self.number(operand, "`-`")?;
-        let signed = |number: &str| match number.strip_prefix('-') {
-            Some(number) => number.to_owned(),
-            None => format!("-{number}"),
-        };
+        // The least integer has no positive form, so a sign belongs to its number; a second sign is an operation.
         match &typed.written {
-            Some(Written::Whole(number)) => return literal::whole(&signed(number), span),
-            Some(Written::Fraction(number)) => return literal::fraction(signed(number), span),
-            Some(Written::Text { .. }) | None => {}
+            Some(Written::Whole(number)) if !number.starts_with('-') => {
+                return literal::whole(&format!("-{number}"), span);
+            }
+            Some(Written::Fraction(number)) if !number.starts_with('-') => {
+                return literal::fraction(format!("-{number}"), span);
+            }
+            Some(Written::Whole(_) | Written::Fraction(_) | Written::Text { .. }) | None => {}
         }
         Ok(Typed { node: Node::Negative(Box::new(typed.node)), span, written: None, ty: typed.ty })
     }

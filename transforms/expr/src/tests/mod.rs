@@ -453,7 +453,8 @@ fn a_column_without_a_type_is_left_out() -> Result<(), HarnessError> {
         "columns": { "e": "empty", "sum": "empty + 1", "low": "lower(empty)", "big": "empty > 2" },
         "routes": { "some": { "columns": ["id", "e", "sum"] } },
     });
-    let outcome = Harness::<Expr>::new().input_json(rows).config(config).run()?;
+    let harness = Harness::<Expr>::new().declare("empty", DataType::Null);
+    let outcome = harness.input_json(rows).config(config).run()?;
     assert_eq!(outcome.rows("out"), [json!({"id": 1, "empty": null, "sum": null, "low": null, "big": null})]);
     assert_eq!(outcome.rows("some"), [json!({"id": 1, "sum": null})]);
     Ok(())

@@ -194,6 +194,7 @@ impl PipelineContext {
                 metrics.bytes.add(*bytes);
                 metrics.segments_loaded.add(group.segments.len() as u64);
                 for segment in &group.segments {
+                    metrics.fails_no_more(std::iter::once(&segment.segment).chain(&segment.replaces));
                     metrics.records.add(segment.counts.records);
                     metrics.loaded.add(segment.counts.loaded);
                     metrics.filtered.add(segment.counts.filtered);
@@ -204,7 +205,7 @@ impl PipelineContext {
                     metrics.add_rows(&table.to_string(), receipt.rows_added);
                 }
             }
-            Report::SegmentFailed(_) => metrics.segments_failed.add(1),
+            Report::SegmentFailed(failure) => metrics.failed(&failure.segment),
             Report::Waiting(segments) => metrics.segments_waiting.set(*segments),
             Report::Serving { .. } | Report::NotBound { .. } | Report::NotGrown { .. } | Report::Retrying { .. } => {}
         }
