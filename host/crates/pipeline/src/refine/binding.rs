@@ -29,6 +29,15 @@ impl Refine {
         out.push(Effect::Bind { id, revision, schema });
     }
 
+    /// Without a schema nothing is bound, and without work none is inferred: so what failed before there was one is tried as soon
+    /// as there is a revision.
+    pub(super) fn retry_before_schema(&mut self, out: &mut Vec<Effect>) {
+        if self.recovered && self.revision.is_some() && self.schema.is_none() {
+            out.push(Effect::RetryFailed);
+            self.retrying += 1;
+        }
+    }
+
     pub(super) fn on_inferred(&mut self, result: Result<Option<StreamSchema>>, out: &mut Vec<Effect>) {
         self.inferring = false;
         match result {

@@ -141,6 +141,7 @@ impl Refine {
                 self.broken = None;
                 self.making = None;
                 self.attempts.remove(&Wake::Bind);
+                self.retry_before_schema(out);
                 self.bind(out);
             }
             Event::Approved => self.bind(out),
@@ -179,6 +180,7 @@ impl Refine {
                 self.schema = schema;
                 self.recovering = groups.into();
                 self.recovered = true;
+                self.retry_before_schema(out);
                 self.bind(out);
             }
             Err(error) => self.again(Wake::Recover, "recovering", error, out),

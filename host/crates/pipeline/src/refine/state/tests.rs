@@ -72,8 +72,8 @@ fn table() -> TableName {
 }
 
 impl Machine {
-    /// One that runs, and is asked to bind its revision to a schema of this version as its first binding.
-    fn new(once: bool, version: u32) -> Self {
+    /// One that has begun, and knows nothing.
+    fn before_anything(once: bool) -> Self {
         let settings = RefineSettings {
             workers: 2,
             group_segments: 1,
@@ -85,6 +85,12 @@ impl Machine {
         let state = Refine::new(PipelineName::new("p").expect("name"), Uuid::nil(), settings);
         let mut machine = Self { state, revision: Digest::of(b"revision") };
         machine.step(Event::Start);
+        machine
+    }
+
+    /// One that runs, and is asked to bind its revision to a schema of this version as its first binding.
+    fn new(once: bool, version: u32) -> Self {
+        let mut machine = Self::before_anything(once);
         let known = StreamSchema { version, schema: std::sync::Arc::new(arrow_schema::Schema::empty()) };
         machine.step(Event::Recovered(Ok(Recovered { schema: Some(known), ..Recovered::default() })));
         let effects = machine.step(Event::Deployed { revision: machine.revision, number: 1 });
@@ -203,6 +209,25 @@ fn parts_of_a_version_wait_as_long_as_the_one_that_failed() {
         let failures = failures(&effects);
         let retry_at: Vec<_> = failures.iter().map(|failure| failure.retry_at.is_some()).collect();
         assert_eq!(retry_at, [again, again], "{effects:?}");
+    }
+}
+
+#[test]
+fn what_failed_before_the_first_schema_is_tried_when_a_revision_comes() {
+    for revision_first in [true, false] {
+        let mut machine = Machine::before_anything(true);
+        let recovered = Event::Recovered(Ok(Recovered::default()));
+        let deployed = Event::Deployed { revision: machine.revision, number: 1 };
+        let events = if revision_first { [deployed, recovered] } else { [recovered, deployed] };
+        let effects: Vec<_> = events.into_iter().flat_map(|event| machine.step(event)).collect();
+        let retries = effects.iter().filter(|effect| matches!(effect, Effect::RetryFailed)).count();
+        assert_eq!(retries, 1, "{effects:?}");
+        machine.step(Event::CaughtUp);
+        machine.step(Event::Worked(Ok(Vec::new())));
+        let mut effects = machine.step(Event::Worked(Ok(Vec::new())));
+        assert!(!effects.iter().any(|effect| matches!(effect, Effect::Finish(_))), "it was not answered: {effects:?}");
+        effects = machine.step(Event::Retried(Ok(())));
+        assert!(effects.iter().any(|effect| matches!(effect, Effect::FetchWork { .. })), "{effects:?}");
     }
 }
 
