@@ -207,6 +207,8 @@ impl Host {
 
     /// Whether a signal cut it short, and whether a module of the folder was refused at the start.
     async fn run(self: &Arc<Self>, global: &Global, watch: Watch, tasks: &mut Tasks) -> anyhow::Result<(bool, bool)> {
+        // From here on: a signal that comes while modules compile ends the host as one that comes later does.
+        let mut signals = service::Signals::new();
         let progress = Arc::new(Progress::start(global, self.args.once));
         let mut nothing = self.config.clone();
         (nothing.streams, nothing.pipelines) = Default::default();
@@ -216,7 +218,14 @@ impl Host {
         }
         let mut deployer = self.deployer()?;
         let handles = self.parts.handles();
-        let started = caught(deployer.reload(&self.config, &handles, "start")).await?;
+        let started = tokio::select! {
+            started = caught(deployer.reload(&self.config, &handles, "start")) => started?,
+            () = signals.next() => {
+                self.shut_down(tasks, &mut signals).await;
+                progress.finish();
+                return Ok((true, false));
+            }
+        };
         if let Some((pipeline, error)) = started.refused.into_iter().next().filter(|_| self.args.once) {
             return Err(anyhow::Error::from(error).context(format!("pipeline {pipeline}")));
         }
@@ -225,7 +234,7 @@ impl Host {
         }
         progress.watch(&self.parts.stream_metrics(), &self.parts.pipeline_metrics());
         let stopped = if self.args.once {
-            self.until_ended(tasks, None).await
+            self.until_ended(tasks, &mut signals, None).await
         } else {
             let (restarts, due) = Restarts::new(assemble::clock());
             let (runs, config) = tokio::sync::watch::channel(self.config.clone());
@@ -243,7 +252,7 @@ impl Host {
             services.spawn(reloader.run(started.again));
             services.spawn(service::approve(Arc::clone(self)));
             services.spawn(service::answer(Arc::clone(self), config));
-            self.until_ended(tasks, Some(restarts)).await
+            self.until_ended(tasks, &mut signals, Some(restarts)).await
         };
         let seconds = progress.finish();
         self.summary(seconds).print(global, self.args.once)?;
@@ -267,8 +276,12 @@ impl Host {
     }
 
     /// Until every part has ended for good; true where a signal cut it short. With `restarts` ends are told as they come.
-    async fn until_ended(&self, tasks: &mut Tasks, mut restarts: Option<Restarts>) -> bool {
-        let mut signals = service::Signals::new();
+    async fn until_ended(
+        &self,
+        tasks: &mut Tasks,
+        signals: &mut service::Signals,
+        mut restarts: Option<Restarts>,
+    ) -> bool {
         loop {
             tokio::select! {
                 ended = tasks.next() => match ended {
@@ -283,7 +296,7 @@ impl Host {
                     None => return false,
                 },
                 () = signals.next() => {
-                    self.shut_down(tasks, &mut signals).await;
+                    self.shut_down(tasks, signals).await;
                     return true;
                 }
             }

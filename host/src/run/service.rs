@@ -76,31 +76,45 @@ async fn answer_all(host: &Host, config: &watch::Receiver<Config>) -> Result<()>
     Ok(())
 }
 
-/// SIGINT and SIGTERM.
+/// SIGINT and SIGTERM, from the moment that it is made.
+#[cfg(unix)]
 pub(super) struct Signals {
-    #[cfg(unix)]
-    terminate: Option<tokio::signal::unix::Signal>,
+    /// `None` where the system does not let them be heard: then they end the process.
+    heard: Option<[tokio::signal::unix::Signal; 2]>,
 }
 
+#[cfg(unix)]
 impl Signals {
     pub(super) fn new() -> Self {
-        Self {
-            #[cfg(unix)]
-            terminate: tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).ok(),
-        }
+        use tokio::signal::unix::{SignalKind, signal};
+        let (interrupt, terminate) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
+        Self { heard: interrupt.ok().zip(terminate.ok()).map(Into::into) }
     }
 
     /// Returns at the next signal.
     pub(super) async fn next(&mut self) {
-        #[cfg(unix)]
-        match &mut self.terminate {
-            Some(terminate) => tokio::select! {
-                _ = tokio::signal::ctrl_c() => {}
+        match &mut self.heard {
+            Some([interrupt, terminate]) => tokio::select! {
+                _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
             },
-            None => drop(tokio::signal::ctrl_c().await),
+            None => std::future::pending().await,
         }
-        #[cfg(not(unix))]
+    }
+}
+
+/// Ctrl-C.
+#[cfg(not(unix))]
+pub(super) struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    pub(super) fn new() -> Self {
+        Self
+    }
+
+    /// Returns at the next one.
+    pub(super) async fn next(&mut self) {
         drop(tokio::signal::ctrl_c().await);
     }
 }

@@ -55,6 +55,19 @@ fn a_second_signal_stops_at_once() {
     goes_on(&place);
 }
 
+#[test]
+fn a_signal_while_modules_compile_ends_the_host_too() {
+    let place = stuck(3600);
+    // Made by nobody yet: compiling takes seconds.
+    std::fs::remove_dir_all(place.path(".forebay-cache")).unwrap();
+    let running = place.start();
+    place.until("it has begun", || place.log().contains("landing zone taken"));
+    let began = Instant::now();
+    assert_eq!(running.stop().code(), Some(0));
+    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+    goes_on(&place);
+}
+
 /// How many commits a pipeline takes that begins with so many segments, each of so many rows, waiting.
 fn commits(commit: &str, segments: u32, rows: u32) -> i64 {
     let place = Place::with(PLAIN);
