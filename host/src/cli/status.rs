@@ -8,7 +8,8 @@ use super::{Exit, Global, show};
 use crate::config::{Config, format_bytes};
 use crate::query::{Lake, Object};
 
-/// Whether a host runs, how far each stream and pipeline is, and what needs a person: failed segments, held changes.
+/// Whether a host runs, how far each stream and pipeline is, and what needs a person: failed segments, refused revisions, held
+/// changes.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -35,6 +36,7 @@ pub(super) async fn status(global: &Global, config: Config, args: &StatusArgs) -
     let counts = counts(&lake, &work).await?;
     let deployed = deployed(&lake).await?;
     let last_loads = last_loads(&lake).await?;
+    let refused = refused(&lake).await?;
     let failures = failures(&lake, &work).await?;
     let held = held(&lake).await?;
     let mut pipelines = Vec::new();
@@ -48,6 +50,7 @@ pub(super) async fn status(global: &Global, config: Config, args: &StatusArgs) -
             "stream": pipeline.from,
             "counts": of(&counts).unwrap_or_default(),
             "active": of(&deployed),
+            "refused": of(&refused),
             "last_load": of(&last_loads),
             "failures": failed.collect::<Vec<_>>(),
             "held": waiting.collect::<Vec<_>>(),
@@ -93,6 +96,18 @@ async fn counts(lake: &Lake, work: &str) -> anyhow::Result<Vec<Object>> {
 async fn deployed(lake: &Lake) -> anyhow::Result<Vec<Object>> {
     let sql =
         "SELECT pipeline, revision, revision_id, reason, deployed_at FROM ledger.deployments WHERE state = 'active'";
+    listing::objects(lake, sql, vec![]).await
+}
+
+/// The last revision of each pipeline that was refused since the active one was deployed.
+async fn refused(lake: &Lake) -> anyhow::Result<Vec<Object>> {
+    let sql = "WITH active AS (SELECT pipeline, max(number) AS number FROM ledger.deployments
+                               WHERE state = 'active' GROUP BY pipeline),
+                    refused AS (SELECT *, row_number() OVER (PARTITION BY pipeline ORDER BY number DESC) AS nth
+                                FROM ledger.deployments WHERE state = 'refused')
+               SELECT r.pipeline, r.revision, r.reason, r.deployed_at AS refused_at FROM refused r
+               LEFT JOIN active a ON a.pipeline = r.pipeline
+               WHERE r.nth = 1 AND (a.number IS NULL OR r.number > a.number)";
     listing::objects(lake, sql, vec![]).await
 }
 
@@ -155,6 +170,14 @@ fn pipeline_in_words(pipeline: &Object, lines: &mut Vec<String>) {
         None => "no revision yet".to_owned(),
     };
     lines.push(format!("pipeline {} of {}: {revision}", text(pipeline, "pipeline"), text(pipeline, "stream")));
+    if let Some(refused) = object("refused") {
+        lines.push(format!(
+            "  refused since: revision {} at {}, {}",
+            number(refused, "revision"),
+            moment(refused, "refused_at"),
+            listing::first_line(text(refused, "reason")),
+        ));
+    }
     if let Some(counts) = object("counts") {
         let states: Vec<_> = ["pending", "loading", "loaded", "failed", "superseded"]
             .iter()

@@ -215,9 +215,23 @@ impl PartitionStream for Part {
             };
             let zone = assemble::open_zone(&stores.config, assemble::Access::Read).map_err(external)?;
             for segment in &segments {
-                let mut decoder =
-                    assemble::open_segment(&stores.config, &*zone, segment, &decode_to).map_err(external)?;
-                while let Some(decoded) = decoder.next_batch().map_err(external)? {
+                let opened = assemble::open_segment(&stores.config, &*zone, segment, &decode_to);
+                let mut decoder = match opened {
+                    Ok(decoder) => decoder,
+                    Err(error) => {
+                        left_out(segment, &error);
+                        continue;
+                    }
+                };
+                loop {
+                    let decoded = match decoder.next_batch() {
+                        Ok(Some(decoded)) => decoded,
+                        Ok(None) => break,
+                        Err(error) => {
+                            left_out(segment, &error);
+                            break;
+                        }
+                    };
                     let batch = match &shape {
                         Shape::Raw => raw_batch(segment, &decoded, &schema),
                         Shape::Decoded(_) => decoded_batch(segment, &decoded, &schema),
@@ -232,6 +246,17 @@ impl PartitionStream for Part {
         });
         builder.build()
     }
+}
+
+/// One object that cannot be read keeps no other from being asked; its bytes lie in the zone as they came.
+fn left_out(segment: &LandedSegment, error: &forebay_model::Error) {
+    tracing::warn!(
+        key = segment.object_key(),
+        object = segment.object,
+        error = error.chain(),
+        hint = error.hint(),
+        "left out of the answer from here on: it cannot be read as records"
+    );
 }
 
 /// A row for each record of the batch, in order.

@@ -181,3 +181,32 @@ fn a_list_that_is_cut_off_says_so() {
         assert_eq!(told("30"), "", "{verb:?}");
     }
 }
+
+#[test]
+fn a_file_that_cannot_be_read_as_records_keeps_no_other_from_being_asked() {
+    let place = Place::new();
+    place.write("inbox/a.jsonl", &payments(0..10));
+    std::fs::write(place.path("inbox/broken.csv"), b"id,\xff\xfe\n1,2\n").unwrap();
+    let ended = place.run(&["run", "--once"]);
+    assert_eq!(ended.status.code(), Some(1), "a segment failed");
+    let asked = place.run(&["query", "SELECT count(*) AS n FROM raw.payments", "--format", "csv"]);
+    let (out, err) = texts(&asked);
+    assert!(asked.status.success() && out.contains("10"), "{out}\n{err}");
+    assert!(err.contains("left out of the answer") && err.contains("broken.csv"), "{err}");
+}
+
+#[test]
+fn a_revision_that_was_refused_is_told_by_status_until_another_is_taken() {
+    let place = Place::new();
+    place.write("inbox/a.jsonl", &payments(0..10));
+    place.run_well(&["run", "--once"]);
+    assert!(!place.run_well(&["status"]).contains("refused"));
+    let config = std::fs::read_to_string(place.path("forebay.toml")).unwrap();
+    place.write("forebay.toml", &config.replace("v14_below", "v14_belw"));
+    assert_eq!(place.run(&["run", "--once"]).status.code(), Some(1));
+    let told = place.run_well(&["-c", "questions.toml", "status"]);
+    assert!(told.contains("refused since: revision 2") && told.contains("v14_belw"), "{told}");
+    place.write("forebay.toml", &config.replace("-8.0", "-7.0"));
+    place.run_well(&["run", "--once"]);
+    assert!(!place.run_well(&["status"]).contains("refused"));
+}
