@@ -14,6 +14,7 @@ fn even(text: &str) -> String {
             word if time(word) => "[time]".to_owned(),
             word if clock(word) => "[clock]".to_owned() + &word[8..],
             word if size(word) => "[bytes]".to_owned(),
+            word if word.len() == "sha256:".len() + 64 => "sha256:[sha256]".to_owned(),
             word if word.starts_with('┌')
                 || word.starts_with('├')
                 || word.starts_with('└')
@@ -25,7 +26,12 @@ fn even(text: &str) -> String {
         };
         let indent = line.len() - line.trim_start().len();
         let line: Vec<_> = line.split_whitespace().map(word).collect();
-        words.push(" ".repeat(indent) + &line.join(" ").replace(" MiB", "MiB"));
+        let line = line.join(" ");
+        let line = match line.split_once(" from folder:") {
+            Some((_, origin)) => format!("[size] from folder:{origin}"),
+            None => line,
+        };
+        words.push(" ".repeat(indent) + &line);
     }
     words.join("\n")
 }
