@@ -15,13 +15,7 @@ fn even(text: &str) -> String {
             word if clock(word) => "[clock]".to_owned() + &word[8..],
             word if size(word) => "[bytes]".to_owned(),
             word if word.len() == "sha256:".len() + 64 => "sha256:[sha256]".to_owned(),
-            word if word.starts_with('┌')
-                || word.starts_with('├')
-                || word.starts_with('└')
-                || word.starts_with("--") =>
-            {
-                "─".to_owned()
-            }
+            word if word.starts_with('─') => "─".to_owned(),
             word => word.to_owned(),
         };
         let indent = line.len() - line.trim_start().len();
