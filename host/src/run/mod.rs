@@ -8,6 +8,7 @@ mod progress;
 mod reload;
 mod restart;
 mod service;
+mod summary;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -250,6 +251,7 @@ impl Host {
             // Tasks of their own, which end with the host: none waits for another.
             let mut services = JoinSet::new();
             services.spawn(reloader.run(started.again));
+            services.spawn(progress::follow(Arc::clone(self)));
             services.spawn(service::approve(Arc::clone(self)));
             services.spawn(service::answer(Arc::clone(self), config));
             self.until_ended(tasks, &mut signals, Some(restarts)).await
@@ -259,8 +261,8 @@ impl Host {
         Ok((stopped, started.modules_refused))
     }
 
-    fn summary(&self, seconds: f64) -> progress::Summary {
-        progress::Summary::of(&self.parts.stream_metrics(), &self.parts.pipeline_metrics(), &self.config, seconds)
+    fn summary(&self, seconds: f64) -> summary::Summary {
+        summary::Summary::of(&self.parts.stream_metrics(), &self.parts.pipeline_metrics(), &self.config, seconds)
     }
 
     fn deployer(&self) -> Result<Deployer> {

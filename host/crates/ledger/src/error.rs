@@ -100,7 +100,6 @@ impl LedgerError {
         match self {
             Self::Damaged { .. }
             | Self::Missing { .. }
-            | Self::Exists { .. }
             | Self::LogWithoutLedger { .. }
             | Self::Newer { .. }
             | Self::Older { .. }
@@ -108,7 +107,7 @@ impl LedgerError {
             Self::File { source, .. } if source.kind() == std::io::ErrorKind::Interrupted => ErrorClass::Retry,
             Self::File { .. } => ErrorClass::Operator,
             Self::Database { class, .. } => *class,
-            Self::Fenced(_) => ErrorClass::Fenced,
+            Self::Exists { .. } | Self::Fenced(_) => ErrorClass::Fenced,
             Self::Invariant(_) => ErrorClass::Bug,
         }
     }
