@@ -1,4 +1,4 @@
-//! What a rule says beside its rows: lines for the log, counters, histograms. Values of cells do not belong there.
+//! What a rule says beside its rows: lines for the log, counters, observed values. Values of cells do not belong there.
 
 use crate::host;
 
@@ -18,12 +18,12 @@ pub fn log(level: Level, message: &str) {
     host::log(level, message);
 }
 
-/// Adds to the counter `forebay_rule_<name>_total`.
+/// Adds to a counter; its sum is told with the run's figures.
 pub fn count(name: &str, delta: u64) {
     host::count(name, delta);
 }
 
-/// Observes a value in the histogram `forebay_rule_<name>`.
+/// Observes a value: how many there were, their sum, the smallest and the largest are told with the run's figures.
 pub fn observe(name: &str, value: f64) {
     host::observe(name, value);
 }

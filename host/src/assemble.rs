@@ -164,6 +164,13 @@ pub(crate) fn open_zone(config: &Config, access: Access) -> Result<Arc<dyn Landi
     }
 }
 
+/// The folder of the landing zone, where it is one.
+pub(crate) fn zone_folder(config: &Config) -> Option<&Path> {
+    match &config.landing {
+        LandingConfig::Folder(folder) => Some(folder),
+    }
+}
+
 /// The attempt that an object's name holds.
 pub(crate) const ATTEMPT_OF: forebay_pipeline::orphans::AttemptOf = forebay_landing::naming::attempt_of;
 

@@ -32,38 +32,20 @@ out = "lake.payments"
 #[test]
 fn every_verb_has_help_with_an_example() {
     let folder = folder();
-    let verbs: [&[&str]; 24] = [
-        &[],
-        &["init"],
-        &["new"],
-        &["new", "rule"],
-        &["build"],
-        &["test"],
-        &["validate"],
-        &["plan"],
-        &["run"],
-        &["query"],
-        &["status"],
-        &["segments"],
-        &["segments", "list"],
-        &["segments", "show"],
-        &["rejects"],
-        &["rejects", "list"],
-        &["rejects", "show"],
-        &["rejects", "export"],
-        &["why"],
-        &["schema"],
-        &["schema", "list"],
-        &["schema", "approve"],
-        &["maintain"],
-        &["recover"],
-    ];
-    for verb in verbs {
+    let (mut verbs, mut next) = (vec![Vec::<String>::new()], 0);
+    while let Some(verb) = verbs.get(next).cloned() {
+        next += 1;
         let name = if verb.is_empty() { "forebay".to_owned() } else { verb.join("-") };
-        let help = forebay(folder.path(), &[verb, &["--help"]].concat());
+        let arguments: Vec<&str> = verb.iter().map(String::as_str).chain(["--help"]).collect();
+        let help = forebay(folder.path(), &arguments);
         assert!(help.contains("\nExample"), "{name} has no example");
+        let commands = help.lines().skip_while(|line| *line != "Commands:").skip(1);
+        let commands = commands.take_while(|line| !line.is_empty()).filter(|line| !line.starts_with("   "));
+        let commands = commands.filter_map(|line| line.split_whitespace().next()).filter(|command| *command != "help");
+        verbs.extend(commands.map(|command| [&verb[..], &[command.to_owned()]].concat()));
         insta::assert_snapshot!(format!("help-{name}"), help);
     }
+    assert!(verbs.len() > 30, "{verbs:?}");
 }
 
 #[test]
@@ -204,6 +186,29 @@ fn queries_reach_tables_rejects_raw_segments_and_the_ledger() {
 }
 
 #[test]
+fn before_anything_is_refused_the_rejects_are_a_table_without_rows() {
+    let folder = with_config(CONFIG);
+    std::fs::create_dir(folder.path().join("inbox")).unwrap();
+    let ran = forebay(folder.path(), &["run", "--once", "--quiet"]);
+    assert!(ran.starts_with("exit 0"), "{ran}");
+    let query = |sql: &str| forebay(folder.path(), &["query", sql]);
+    let tables = query("SHOW TABLES");
+    assert!(tables.starts_with("exit 0") && tables.contains("rejects"), "{tables}");
+    let tables = "SELECT table_schema, table_name FROM information_schema.tables ORDER BY table_schema, table_name";
+    insta::assert_snapshot!("query-tables", query(tables));
+    insta::assert_snapshot!("query-no-rejects", query("SELECT code, count(*) FROM rejects.plain GROUP BY code"));
+    insta::assert_snapshot!("rejects-nothing", forebay(folder.path(), &["rejects", "list"]));
+    let columns = "SELECT column_name, data_type FROM information_schema.columns WHERE table_schema = 'rejects'";
+    let before = query(columns);
+    std::fs::write(folder.path().join("inbox/bad.jsonl"), "{\"id\":1}\nno json\n").unwrap();
+    let ran = forebay(folder.path(), &["run", "--once", "--quiet"]);
+    assert!(ran.starts_with("exit 0"), "{ran}");
+    assert!(query("SELECT count(*) FROM rejects.plain").contains("\n1"));
+    assert_eq!(query(columns), before, "the first reject changes no column");
+    assert!(before.contains("_forebay_segment"), "{before}");
+}
+
+#[test]
 fn a_query_that_is_wrong_says_what_was_likely_meant_and_writes_nothing() {
     let folder = with_data();
     let query = |sql: &str| forebay(folder.path(), &["query", sql]);
@@ -242,6 +247,8 @@ fn what_happened_is_told() {
         insta::assert_snapshot!("status-json", tell(&["status", "--json"]));
         insta::assert_snapshot!("segments-list", tell(&["segments", "list"]));
         insta::assert_snapshot!("segments-none", tell(&["segments", "list", "--state", "failed", "--json"]));
+        insta::assert_snapshot!("segments-no-stream", tell(&["segments", "list", "--stream", "payment"]));
+        insta::assert_snapshot!("segments-no-pipeline", tell(&["segments", "list", "--pipeline", "x"]));
         insta::assert_snapshot!("segments-show", tell(&["segments", "show", segment]));
         insta::assert_snapshot!("segments-show-none", tell(&["segments", "show", "zzz"]));
         insta::assert_snapshot!("segments-show-many", tell(&["segments", "show", "payments"]));
@@ -256,6 +263,8 @@ fn what_happened_is_told() {
         insta::assert_snapshot!("schema-approve-none", tell(&["schema", "approve", "lake.payments", "x"]));
         insta::assert_snapshot!("plan", tell(&["plan"]));
         insta::assert_snapshot!("plan-json", tell(&["plan", "--json"]));
+        insta::assert_snapshot!("plan-no-pipeline", tell(&["plan", "--pipeline", "x"]));
+        insta::assert_snapshot!("run-no-pipeline", tell(&["run", "--once", "--pipeline", "x"]));
         insta::assert_snapshot!("maintain-dry-run", tell(&["maintain", "--dry-run"]));
         insta::assert_snapshot!("maintain-table", tell(&["maintain", "--table", "lake.x"]));
     });
@@ -270,6 +279,17 @@ fn why_finds_objects_segments_and_records() {
     steady(|| {
         insta::assert_snapshot!("why-path", why(&["inbox/one.jsonl"]));
         assert_eq!(why(&["one.jsonl"]), why(&["inbox/one.jsonl"]));
+        let landed = forebay(
+            folder.path(),
+            &["query", "SELECT segment, object FROM ledger.segments WHERE key = 'one.jsonl'", "--json"],
+        );
+        let landed: serde_json::Value = serde_json::from_str(landed.lines().last().unwrap()).unwrap();
+        let (segment, object) = (landed["segment"].as_str().unwrap(), landed["object"].as_str().unwrap());
+        for called in [segment, &segment[..18], object, &format!("landing/{object}")] {
+            assert_eq!(why(&[called]), why(&["inbox/one.jsonl"]), "{called}");
+        }
+        insta::assert_snapshot!("why-many", why(&["payments/"]));
+        insta::assert_snapshot!("why-cut-off", why(&["payments", "--where", "id IS NOT NULL", "--limit", "1"]));
         insta::assert_snapshot!("why-not-taken", why(&["inbox/_hidden.csv"]));
         insta::assert_snapshot!("why-not-there", why(&["inbox/three.csv"]));
         insta::assert_snapshot!("why-record", record("\"Amount\" = 4.25"));

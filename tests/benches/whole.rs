@@ -49,11 +49,37 @@ pub(crate) fn figures(input: &Path, work: &Path) {
         let told: serde_json::Value = serde_json::from_str(told.trim()).unwrap();
         let pipeline = &told["pipelines"]["fraud"];
         println!("  {:<28} {} records, {} rows", "", pipeline["records"], pipeline["rows"]);
+        println!("  {:<28} {}", "", right(&binary, &place, input));
         println!(
             "  {:<28} seconds by stage: land {:.2}, {}",
             "", told["streams"]["payments"]["land_seconds"], pipeline["stage_seconds"]
         );
     }
+}
+
+/// What is right, as who made the input says in `expected.json` beside it: what the harness of other tools writes.
+#[derive(serde::Deserialize)]
+struct Expected {
+    rows: u64,
+    flagged: Option<u64>,
+    score_sum: Option<f64>,
+}
+
+/// Holds the tables against what is right; how much of it was known.
+fn right(binary: &Path, place: &Path, input: &Path) -> &'static str {
+    let Ok(expected) = std::fs::read(input.join("expected.json")) else { return "no expected.json says what is right" };
+    let Expected { rows, flagged, score_sum } = serde_json::from_slice(&expected).unwrap();
+    let sql = "SELECT count(*) AS rows, count(*) FILTER (WHERE flagged) AS flagged, sum(score) AS score_sum FROM lake.payments";
+    run(binary, place, &["query", sql, "--format", "jsonl"]);
+    let found = std::fs::read_to_string(place.join("out")).unwrap();
+    let found: serde_json::Value = serde_json::from_str(found.trim()).unwrap();
+    assert_eq!(found["rows"], rows);
+    let (Some(flagged), Some(score_sum)) = (flagged, score_sum) else { return "as many rows as records" };
+    assert_eq!(found["flagged"], flagged);
+    let off = (found["score_sum"].as_f64().unwrap() - score_sum).abs();
+    // Sums of parts, in another order.
+    assert!(off < 1e-6 * score_sum.abs(), "the scores sum to {}, not to {score_sum}", found["score_sum"]);
+    "rows, flags and the sum of the scores are as expected.json says"
 }
 
 fn prepare(place: &Path, files: &[PathBuf], workers: usize) {

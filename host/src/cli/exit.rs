@@ -80,6 +80,11 @@ impl Failure {
         Self { exit, message: message.into(), hint: None }
     }
 
+    /// The code that it ends with.
+    pub(crate) fn exit(&self) -> Exit {
+        self.exit
+    }
+
     /// Adds what to do.
     pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());

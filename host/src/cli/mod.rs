@@ -8,6 +8,7 @@ mod listing;
 mod logging;
 mod maintain;
 mod modules;
+pub(crate) mod named;
 mod new;
 mod plan;
 mod query;

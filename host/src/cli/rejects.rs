@@ -11,7 +11,7 @@ use forebay_model::{PipelineName, Timestamp};
 use futures::StreamExt as _;
 
 use super::listing::{self, moment, parse_since, text, text_value, time_value};
-use super::{Exit, Failure, Global, segments, show};
+use super::{Exit, Failure, Global, named, segments, show};
 use crate::config::Config;
 use crate::query::Lake;
 use crate::query::render::{Format, Writer};
@@ -113,17 +113,15 @@ pub(super) async fn rejects(global: &Global, config: Config, args: RejectsArgs) 
 /// The pipelines that are asked for and have refused something.
 fn pipelines(lake: &Lake, only: Option<&PipelineName>) -> anyhow::Result<Vec<PipelineName>> {
     let config = &lake.stores().config;
-    if let Some(only) = only.filter(|only| !config.pipelines.contains_key(*only)) {
-        let names: Vec<_> = config.pipelines.keys().map(|name| format!("`{name}`")).collect();
-        let failure = Failure::new(Exit::NotFound, format!("there is no pipeline `{only}`"));
-        return Err(failure.with_hint(format!("there is {}", names.join(", "))).into());
+    if let Some(only) = only {
+        named::pipeline(config, only.as_str())?;
     }
     let asked = config.pipelines.iter().filter(|(name, _)| only.is_none_or(|only| only == *name));
     Ok(asked.filter(|(_, pipeline)| lake.has(&pipeline.rejects)).map(|(name, _)| name.clone()).collect())
 }
 
 /// A pipeline's rejects under people's names for their columns.
-fn named(pipeline: &PipelineName) -> String {
+fn of_pipeline(pipeline: &PipelineName) -> String {
     format!(
         "SELECT '{pipeline}' AS pipeline, _forebay_segment AS segment, _forebay_row AS record, stage, code, message,
                 retryable, raw, revision, _forebay_loaded_at AS refused_at
@@ -147,7 +145,7 @@ async fn select(
             format!(
                 "(SELECT {columns} FROM ({}) WHERE (code = $code OR $code IS NULL)
                   AND (refused_at >= $since OR $since IS NULL) ORDER BY refused_at {order}, segment, record {limit})",
-                named(name)
+                of_pipeline(name)
             )
         })
         .collect();
@@ -185,7 +183,7 @@ async fn show(global: &Global, lake: &Lake, args: &ShowArgs) -> anyhow::Result<E
     let segment = segments::find(lake, segment).await?;
     let mut found = Vec::new();
     for pipeline in pipelines(lake, None)? {
-        let sql = format!("SELECT * FROM ({}) WHERE segment = $segment AND record = $record", named(&pipeline));
+        let sql = format!("SELECT * FROM ({}) WHERE segment = $segment AND record = $record", of_pipeline(&pipeline));
         let values = vec![("segment", ScalarValue::from(segment.as_str())), ("record", ScalarValue::from(*record))];
         found.extend(listing::objects(lake, &sql, values).await?);
     }

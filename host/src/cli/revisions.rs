@@ -12,7 +12,7 @@ use forebay_model::PipelineName;
 use serde_json::{Value, json};
 
 use super::listing::{self, moment, number, text, text_value};
-use super::{Exit, Failure, Global, show};
+use super::{Exit, Failure, Global, named, show};
 use crate::config::Config;
 use crate::query::{Lake, Object, Rows};
 
@@ -140,6 +140,10 @@ async fn list(global: &Global, lake: &Lake, args: &ListArgs) -> anyhow::Result<E
             vec![("pipeline", text_value(pipeline.as_ref().map(PipelineName::as_str)))],
         )
         .await?;
+    // One that the config has no more keeps its history.
+    if let Some(name) = pipeline.as_ref().filter(|_| rows.batches.iter().all(|batch| batch.num_rows() == 0)) {
+        named::pipeline(&lake.stores().config, name.as_str())?;
+    }
     name_modules(&mut rows)?;
     listing::list_first(global, rows, *limit)
 }

@@ -5,7 +5,7 @@ use datafusion::common::ScalarValue;
 use serde_json::{Value, json};
 
 use super::listing::{self, first_line, moment, number, text, text_value, work_query};
-use super::{Exit, Failure, Global, show};
+use super::{Exit, Failure, Global, named, show};
 use crate::config::{Config, format_bytes};
 use crate::query::render::visible;
 use crate::query::{Lake, Object};
@@ -86,6 +86,13 @@ pub(super) async fn segments(global: &Global, config: Config, args: SegmentsArgs
 
 async fn list(global: &Global, lake: &Lake, work: &str, args: &ListArgs) -> anyhow::Result<Exit> {
     let ListArgs { stream, pipeline, state, limit } = args;
+    let config = &lake.stores().config;
+    if let Some(name) = stream {
+        named::stream(config, name)?;
+    }
+    if let Some(name) = pipeline {
+        named::pipeline(config, name)?;
+    }
     // The first line of an error: `segments show` has all of it.
     let error = if global.json() { "error_message" } else { "split_part(error_message, chr(10), 1)" };
     let rows = lake

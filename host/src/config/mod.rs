@@ -27,7 +27,7 @@ use forebay_model::ids::{ModuleName, WarehouseName};
 use forebay_model::revision::RouteTarget;
 use forebay_model::{PipelineName, StreamName, TableName};
 
-pub(crate) use problem::{Problem, Problems, nearest};
+pub(crate) use problem::{Problem, Problems, hint_for, nearest};
 pub(crate) use redact::Settings;
 pub(crate) use units::{format_bytes, parse_duration};
 use units::{format_duration, format_size};

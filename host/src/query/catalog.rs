@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
+use arrow::datatypes::{DataType, Schema};
 use async_trait::async_trait;
 use datafusion::catalog::{SchemaProvider, TableProvider};
 use datafusion::common::Result;
-use datafusion::datasource::MemTable;
+use datafusion::datasource::{MemTable, TableType};
 use datafusion::error::DataFusionError;
-use forebay_model::TableName;
 use forebay_model::ids::WarehouseName;
+use forebay_model::{TableName, column};
+use forebay_pipeline::refine::bind::rejects_schema;
 
 use super::Stores;
 use super::scan::SegmentTable;
@@ -51,11 +53,10 @@ impl LakeSchema {
                 let Some(table) = config.pipelines.iter().find(|(pipeline, _)| pipeline.as_str() == name) else {
                     return Ok(None);
                 };
-                let provider = assemble::table_provider(config, &table.1.rejects).await?;
-                provider.map(Some).ok_or_else(|| {
-                    forebay_model::Error::operator(format!("pipeline `{name}` has rejected nothing yet"))
-                        .with_hint("its rejects table is made with the first record that is refused")
-                })
+                match assemble::table_provider(config, &table.1.rejects).await? {
+                    Some(provider) => Ok(Some(provider)),
+                    None => nothing_rejected().map(Some),
+                }
             }
             Tables::Raw => {
                 let stream = config.streams.keys().find(|stream| stream.as_str() == name);
@@ -78,6 +79,21 @@ impl LakeSchema {
     }
 }
 
+/// A rejects table is made with the first record that is refused: until then it is one without rows.
+fn nothing_rejected() -> forebay_model::Result<Arc<dyn TableProvider>> {
+    let mut fields = rejects_schema().fields().to_vec();
+    fields.extend(column::own_fields());
+    // As the reader of the real one gives them.
+    let fields = fields.into_iter().map(|field| match field.data_type() {
+        DataType::Utf8 => Arc::new(field.as_ref().clone().with_data_type(DataType::Utf8View)),
+        _ => field,
+    });
+    let fields: Vec<_> = fields.collect();
+    let table = MemTable::try_new(Arc::new(Schema::new(fields)), vec![vec![]])
+        .map_err(|error| forebay_model::Error::bug(format!("a rejects table without rows: {error}")))?;
+    Ok(Arc::new(table))
+}
+
 #[async_trait]
 impl SchemaProvider for LakeSchema {
     fn table_names(&self) -> Vec<String> {
@@ -86,6 +102,11 @@ impl SchemaProvider for LakeSchema {
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
         self.open(name).await.map_err(|error| DataFusionError::External(Box::new(error)))
+    }
+
+    /// Known without opening it: one table that cannot be read keeps no other from being listed.
+    async fn table_type(&self, name: &str) -> Result<Option<TableType>> {
+        Ok(self.table_exist(name).then_some(TableType::Base))
     }
 
     fn table_exist(&self, name: &str) -> bool {

@@ -29,7 +29,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::assemble::{self, Access};
-use crate::cli::{Exit, FailOn, Failure, Global, RunArgs, another_host, lost};
+use crate::cli::{Exit, FailOn, Global, RunArgs, another_host, lost, named};
 use crate::config::Config;
 use deploy::Deployer;
 use difference::Difference;
@@ -76,10 +76,8 @@ struct Tasks {
 /// # Errors
 /// What keeps the host from starting, or stopped a stream or pipeline.
 pub(crate) async fn run(config: Config, global: Global, args: RunArgs) -> anyhow::Result<Exit> {
-    if let Some(unknown) = args.pipelines.iter().find(|name| !config.pipelines.contains_key(name)) {
-        let names: Vec<_> = config.pipelines.keys().map(ToString::to_string).collect();
-        let failure = Failure::new(Exit::Usage, format!("there is no pipeline {unknown}"));
-        return Err(failure.with_hint(format!("there is {}", names.join(", "))).into());
+    for name in &args.pipelines {
+        named::pipeline(&config, name.as_str())?;
     }
     // From here on changes of files are noticed.
     let watch = Watch::start(&config);

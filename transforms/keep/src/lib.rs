@@ -4,7 +4,7 @@
 //! (numbers), `contains` (a piece of text); where several are given, all must hold. They are checked against the column's type
 //! when the rule is bound. Numbers compare as Float64, but for `equals` between integers, which is exact.
 //!
-//! `nulls` says what becomes of rows without a value: `"reject"` (the default: they wait among the rejects), `"drop"` or `"keep"`.
+//! `nulls` says what becomes of rows without a value: `"reject"` (the default: they go to the rejects, with their raw text), `"drop"` or `"keep"`.
 //! One route, `out`, with all columns.
 
 #![forbid(unsafe_code)]
@@ -48,7 +48,7 @@ enum Equals {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 enum OnNull {
-    /// Rejected; they are refined again when a value can be had.
+    /// Rejected, as rows that a later revision may accept.
     #[default]
     Reject,
     /// Filtered.

@@ -218,7 +218,7 @@ pub(crate) struct Emit<'a> {
     pub(crate) buffers: &'a [&'a [u8]],
 }
 
-/// A metric's name becomes part of `forebay_rule_<name>`.
+/// A name that a metric can have in every tool that would show it.
 fn check_metric(name: &str) -> Result<(), String> {
     let fits = (1..=METRIC_BYTES).contains(&name.len())
         && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');

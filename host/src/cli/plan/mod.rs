@@ -9,7 +9,7 @@ use forebay_model::PipelineName;
 use serde_json::json;
 
 use super::exit::report;
-use super::{Exit, Failure, Global, show};
+use super::{Exit, Global, named, show};
 use crate::config::Config;
 use bind::{Grows, Planned, PlannedRoute, PlannedStep, PlannedTable, Planner, Typed};
 
@@ -30,10 +30,8 @@ pub(super) struct PlanArgs {
 
 pub(super) async fn plan(global: &Global, config: &Config, args: &PlanArgs) -> anyhow::Result<Exit> {
     let PlanArgs { pipelines } = args;
-    if let Some(unknown) = pipelines.iter().find(|name| !config.pipelines.contains_key(*name)) {
-        let names: Vec<_> = config.pipelines.keys().map(|name| format!("`{name}`")).collect();
-        let failure = Failure::new(Exit::Usage, format!("there is no pipeline `{unknown}`"));
-        return Err(failure.with_hint(format!("there is {}", names.join(", "))).into());
+    for name in pipelines {
+        named::pipeline(config, name.as_str())?;
     }
     let planner = Planner::open(config).await?;
     let mut exit = Exit::Ok;

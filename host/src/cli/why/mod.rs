@@ -14,7 +14,8 @@ use crate::query::Lake;
 
 /// What became of an object, a segment or a record, and why it is not where it was expected.
 ///
-/// An object is a file's path or its name in the source, or a name in the landing zone. A record is found by a condition
+/// An object is a file's path or its name in the source, or a name in the landing zone; of a segment's id the beginning is
+/// enough. A record is found by a condition
 /// on its columns, in SQL: first in the tables and rejects, then, where none of them has it, in the raw segments, decoded
 /// anew. For each table it tells whether the record is there, or the first step that did not select it: the record is refined
 /// again for that, by the revision that refined it then.

@@ -7,7 +7,7 @@ use forebay_model::Timestamp;
 use serde_json::Value;
 
 use super::super::listing::{self, moment, number, text, time_value, work_query};
-use super::super::segments::{details, state_in_words};
+use super::super::segments::{self, details, state_in_words};
 use super::super::{Exit, Failure, Global, show};
 use crate::assemble;
 use crate::config::{Config, format_bytes};
@@ -16,9 +16,14 @@ use crate::query::{Lake, Object};
 pub(super) async fn why(global: &Global, lake: &Lake, what: &str, since: Option<Timestamp>) -> anyhow::Result<Exit> {
     let config = &lake.stores().config;
     let work = work_query(config);
-    let segments = find(lake, what, since).await?;
+    let mut segments = find(lake, what, since).await?;
     if segments.is_empty() {
-        return Err(not_landed(config, what).into());
+        // The beginning of a segment's id is enough where only one has it.
+        match segments::find(lake, what).await {
+            Ok(segment) => segments.push(segment),
+            Err(error) if said_not_found(&error) => return Err(not_landed(config, what).into()),
+            Err(error) => return Err(error),
+        }
     }
     for segment in &segments {
         let mut shown = details(lake, &work, segment).await?;
@@ -38,17 +43,20 @@ pub(super) async fn why(global: &Global, lake: &Lake, what: &str, since: Option<
 
 /// The segments of an object, all versions of it, in the order of landing.
 async fn find(lake: &Lake, what: &str, since: Option<Timestamp>) -> anyhow::Result<Vec<String>> {
-    let key = key_of_path(&lake.stores().config, Path::new(what));
+    let config = &lake.stores().config;
+    let key = key_of_path(config, Path::new(what));
+    let object = object_of_path(config, Path::new(what));
     let since = since.map_or(ScalarValue::TimestampMicrosecond(None, Some("UTC".into())), time_value);
     let found = listing::objects(
         lake,
         "SELECT segment FROM ledger.segments
-         WHERE (segment = $what OR key = $what OR object = $what OR key = $key)
+         WHERE (segment = $what OR key = $what OR object = $what OR key = $key OR object = $object)
            AND (landed_at >= $since OR $since IS NULL)
          ORDER BY number",
         vec![
             ("what", ScalarValue::from(what)),
             ("key", ScalarValue::from(key.as_deref().unwrap_or(what))),
+            ("object", ScalarValue::from(object.as_deref().unwrap_or(what))),
             ("since", since),
         ],
     )
@@ -65,6 +73,12 @@ fn key_of_path(config: &Config, path: &Path) -> Option<String> {
     })
 }
 
+/// What the landing zone calls the file at `path`, where it lies in there.
+fn object_of_path(config: &Config, path: &Path) -> Option<String> {
+    let zone = whole(assemble::zone_folder(config)?)?;
+    Some(forebay_sources::key_of(whole(path)?.strip_prefix(zone).ok()?))
+}
+
 /// The path without links; where nothing is there any more, its folder's.
 fn whole(path: &Path) -> Option<std::path::PathBuf> {
     let absolute = std::path::absolute(path).ok()?;
@@ -73,6 +87,11 @@ fn whole(path: &Path) -> Option<std::path::PathBuf> {
     }
     let folder = absolute.parent()?.canonicalize().ok()?;
     Some(folder.join(absolute.file_name()?))
+}
+
+/// Whether an error is that of a name that nothing has.
+fn said_not_found(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<Failure>().is_some_and(|failure| failure.exit() == Exit::NotFound)
 }
 
 fn not_landed(config: &Config, what: &str) -> Failure {

@@ -6,9 +6,9 @@ use forebay_model::{PipelineName, StreamName, TableName, Timestamp};
 use serde_json::{Value, json};
 
 use super::super::listing::{self, first_line, moment, number, text, time_value, work_query};
-use super::super::{Exit, Failure, Global, show};
+use super::super::{Exit, Failure, Global, named, show};
 use super::again::{Again, Missed};
-use crate::config::{PipelineConfig, nearest};
+use crate::config::PipelineConfig;
 use crate::query::render::visible;
 use crate::query::{BARE_SCHEMA, Lake, Object};
 
@@ -29,22 +29,27 @@ pub(super) struct Place {
 
 pub(super) async fn why(global: &Global, lake: &Lake, asked: &Asked<'_>) -> anyhow::Result<Exit> {
     let config = &lake.stores().config;
-    let stream = stream(lake, asked.stream)?;
+    let stream = named::stream(config, asked.stream)?;
     let pipelines: Vec<_> = config.pipelines.iter().filter(|(_, pipeline)| pipeline.from == stream).collect();
     if pipelines.is_empty() {
         return Err(Failure::new(Exit::NotFound, format!("no pipeline reads stream `{stream}`")).into());
     }
     let again = Again::open(lake).await?;
-    let mut any = false;
+    let (mut any, mut more) = (false, false);
+    let limit = usize::try_from(asked.limit).unwrap_or(usize::MAX);
     for (name, pipeline) in pipelines {
         let mut places = find(lake, asked, &stream, name, pipeline).await?;
         places.sort();
         places.dedup();
-        for place in places.iter().take(usize::try_from(asked.limit).unwrap_or(usize::MAX)) {
+        more |= places.len() > limit;
+        for place in places.iter().take(limit) {
             any = true;
             let answer = tell(lake, &again, name, pipeline, place).await?;
             if global.json() { show::object(&answer)? } else { show::line(&in_words(&answer))? }
         }
+    }
+    if more && !global.quiet() {
+        eprintln!("there are more: these are {limit} of each pipeline, --limit shows others");
     }
     if any {
         return Ok(Exit::Ok);
@@ -58,19 +63,6 @@ pub(super) async fn why(global: &Global, lake: &Lake, asked: &Asked<'_>) -> anyh
         _ => "segments wait to be refined: `forebay status`; a record that is not decoded yet is found in raw.<stream>",
     };
     Err(failure.with_hint(hint).into())
-}
-
-fn stream(lake: &Lake, name: &str) -> anyhow::Result<StreamName> {
-    let streams = &lake.stores().config.streams;
-    if let Some(stream) = streams.keys().find(|stream| stream.as_str() == name) {
-        return Ok(stream.clone());
-    }
-    let failure = Failure::new(Exit::NotFound, format!("there is no stream `{name}`"));
-    Err(match nearest(name, streams.keys().map(StreamName::as_str)) {
-        Some(near) => failure.with_hint(format!("did you mean `{near}`?")),
-        None => failure.with_hint("with --where, the first argument is a stream of the config"),
-    }
-    .into())
 }
 
 /// Segments of the stream that some pipeline has not loaded.
@@ -122,7 +114,8 @@ async fn matching(lake: &Lake, asked: &Asked<'_>, stream: &StreamName, table: &s
         "SELECT DISTINCT _forebay_segment AS segment, _forebay_row AS record FROM {table} WHERE (\n{condition}\n)
          AND _forebay_segment IN (SELECT segment FROM ledger.segments
                                   WHERE stream = $stream AND (landed_at >= $since OR $since IS NULL))
-         LIMIT {limit}"
+         LIMIT {}",
+        u64::from(*limit) + 1
     );
     let since = since.map_or(ScalarValue::TimestampMicrosecond(None, Some("UTC".into())), time_value);
     let values = vec![("stream", ScalarValue::from(stream.as_str())), ("since", since)];
