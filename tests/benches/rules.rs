@@ -171,7 +171,9 @@ impl Rule<'_> {
             &format!("{:.0} µs for 8,192 rows", micros(floor)),
         );
         let share = echo.is_some().then(|| {
-            format!("; boundary {:.0} µs, {:.0} % of it", micros(boundary), 100.0 * micros(boundary) / micros(whole))
+            let (whole, boundary) = (micros(whole), micros(boundary));
+            let share = 100.0 * boundary / whole;
+            format!("; guest alone {:.0} µs; boundary {boundary:.0} µs, {share:.0} % of the call", whole - boundary)
         });
         line(
             &format!("{}, Wasm", self.what),
