@@ -14,6 +14,9 @@ use super::world::World;
 /// Rebuilds the ledger from zone and tables; `all` has everything refined again. False where there is nothing to lose, or
 /// nothing that a recovery answers for.
 pub(crate) async fn rebuild(world: &World, all: bool) -> Result<bool> {
+    if !world.storage.loses_ledgers() {
+        return Ok(false);
+    }
     let Stores { ledger, zone, lake, model: _ } = world.storage.open().await?;
     let unjournalled = ledger.unjournalled(&stream()).await?;
     if zone.identity().await?.is_none() || unjournalled.iter().any(is_of_an_object) {
@@ -34,11 +37,9 @@ pub(crate) async fn rebuild(world: &World, all: bool) -> Result<bool> {
     for damaged in &report.damaged {
         zone.set_aside(&damaged.name).await?;
     }
-    let rebuilt = world.storage.rebuilt(ledger, &content).await?;
-    if rebuilt {
-        world.chaos.note(|| format!("→  the ledger is lost, and rebuilt: {report:?}"));
-    }
-    Ok(rebuilt)
+    world.storage.rebuilt(ledger, &content).await?;
+    world.chaos.note(|| format!("→  the ledger is lost, and rebuilt: {report:?}"));
+    Ok(true)
 }
 
 /// What a recovery does not answer for: a version of an object that was listed and not journalled, and that has changed before it

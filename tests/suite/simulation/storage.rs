@@ -6,8 +6,8 @@ use arrow_array::RecordBatch;
 use async_trait::async_trait;
 use forebay_landing::MemoryZone;
 use forebay_ledger::MemoryLedger;
-use forebay_model::Result;
 use forebay_model::ports::{Clock, LandingZone, Ledger, Random, Rebuilt, Warehouse};
+use forebay_model::{Error, Result};
 use forebay_warehouse::MemoryWarehouse;
 use uuid::Uuid;
 
@@ -30,9 +30,13 @@ pub(crate) trait Storage: Send + Sync {
     fn dying(&self) {}
     /// All of the process is gone; where it died, so is what it had not synced.
     fn ended(&self, _died: bool) {}
-    /// Puts a ledger that was rebuilt in the place of the one that is lost; false where this storage has none to lose.
-    async fn rebuilt(&self, _id: Uuid, _content: &Rebuilt) -> Result<bool> {
-        Ok(false)
+    /// Whether its ledger can be lost.
+    fn loses_ledgers(&self) -> bool {
+        false
+    }
+    /// Puts a ledger that was rebuilt in the place of the one that is lost.
+    async fn rebuilt(&self, _id: Uuid, _content: &Rebuilt) -> Result<()> {
+        Err(Error::bug("this storage loses no ledger"))
     }
     /// All rows of a table.
     async fn rows(&self, table: &str) -> Result<Option<RecordBatch>>;
@@ -75,11 +79,15 @@ impl Storage for Models {
         })
     }
 
-    async fn rebuilt(&self, id: Uuid, content: &Rebuilt) -> Result<bool> {
+    fn loses_ledgers(&self) -> bool {
+        true
+    }
+
+    async fn rebuilt(&self, id: Uuid, content: &Rebuilt) -> Result<()> {
         let ledger = MemoryLedger::with_id(id);
         ledger.import(content).await?;
         *self.ledger.lock().unwrap() = Arc::new(ledger);
-        Ok(true)
+        Ok(())
     }
 
     async fn rows(&self, table: &str) -> Result<Option<RecordBatch>> {

@@ -105,7 +105,11 @@ impl Storage for HastyZoneStorage {
         }
     }
 
-    async fn rebuilt(&self, id: Uuid, content: &Rebuilt) -> Result<bool> {
+    fn loses_ledgers(&self) -> bool {
+        true
+    }
+
+    async fn rebuilt(&self, id: Uuid, content: &Rebuilt) -> Result<()> {
         self.models.rebuilt(id, content).await
     }
 
