@@ -14,7 +14,7 @@ use crate::simulation::storage::Storage;
 use crate::simulation::world::run;
 
 /// Seeds that it may take to find a bug.
-const SEEDS: u64 = 60;
+const SEEDS: u64 = 120;
 
 fn is_below(path: &Path, folder: &str) -> bool {
     path.components().any(|part| part.as_os_str() == folder)
