@@ -1,23 +1,4 @@
-//! The config: whatever a file holds, it is a config or a list of what is wrong, each with a place in the file.
+//! See `tests/fuzz/src/targets`.
 #![no_main]
-#![allow(dead_code, unreachable_pub, reason = "the host's module, which uses more of itself")]
 
-#[path = "../../host/src/config/mod.rs"]
-mod config;
-
-use libfuzzer_sys::fuzz_target;
-
-fuzz_target!(|data: &[u8]| {
-    thread_local! {
-        static FOLDER: tempfile::TempDir = tempfile::tempdir().expect("a folder");
-    }
-    FOLDER.with(|folder| {
-        let path = folder.path().join(config::FILE_NAME);
-        std::fs::write(&path, data).expect("written");
-        let environment = |name: &str| (name.len() % 2 == 0).then(|| name.to_lowercase());
-        match config::load(&path, &environment) {
-            Ok(config) => drop(config.tables()),
-            Err(problems) => assert!(problems.iter().next().is_some_and(|problem| !problem.message.is_empty())),
-        }
-    });
-});
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz_targets::config(data));

@@ -1,38 +1,9 @@
-//! The envelope reader: whatever bytes lie under an object's name, its rows come or an error does.
+//! See `tests/fuzz/src/targets`.
 #![no_main]
 
-use std::sync::Arc;
-
-use forebay_landing::MemoryZone;
-use forebay_model::ports::{Clock, LandingZone as _, SplitRule};
-use forebay_model::{Compression, Timestamp};
-use futures::StreamExt as _;
-use libfuzzer_sys::fuzz_target;
-
-#[derive(Debug)]
-struct Still;
-
-#[async_trait::async_trait]
-impl Clock for Still {
-    fn now(&self) -> Timestamp {
-        Timestamp::EPOCH
-    }
-
-    async fn sleep(&self, _: std::time::Duration) {}
-}
-
-fuzz_target!(|data: &[u8]| {
-    let (rows, file) = data.split_at(data.len().min(1));
-    let zone = MemoryZone::new(Arc::new(Still));
-    let bytes = bytes::Bytes::copy_from_slice(file);
-    let body = futures::stream::once(async move { Ok(bytes) }).boxed();
-    let put = zone.put("a/b", body, Compression::None, SplitRule::Whole);
-    if futures::executor::block_on(put).is_err() {
-        return;
-    }
-    let end = u64::from(rows.first().copied().unwrap_or(0));
-    if let Ok(batches) = zone.open_records("a/b", 0..end) {
-        let read: u64 = batches.map_while(Result::ok).map(|batch| batch.num_rows() as u64).sum();
-        assert!(read <= end);
-    }
-});
+// A panic that is caught is no finding: what reads Parquet panics over some damage, and the envelope reader tells that. One that
+// is not caught ends the process all the same.
+libfuzzer_sys::fuzz_target!(
+    init: std::panic::set_hook(Box::new(|panic| eprintln!("{panic}"))),
+    |data: &[u8]| fuzz_targets::envelope(data)
+);

@@ -1,42 +1,4 @@
-//! The schema of computed columns that a guest sends at `bind`: a schema within its limits, or an error.
-//!
-//! The reader is included as source, like the lifting in `guest`.
+//! See `tests/fuzz/src/targets`.
 #![no_main]
-#![allow(dead_code, reason = "of the sandbox's file only the way in is used")]
 
-/// What the reader asks of the sandbox's limits.
-mod limits {
-    pub struct Limits {
-        pub columns: usize,
-        pub depth: usize,
-    }
-}
-
-#[path = "../../host/crates/sandbox/src/schema.rs"]
-mod schema;
-
-use arrow_schema::DataType;
-use libfuzzer_sys::fuzz_target;
-
-/// How many fields there are, nested ones included, and how deep.
-fn size(data_type: &DataType) -> (usize, usize) {
-    let children: Vec<_> = match data_type {
-        DataType::List(child) | DataType::Map(child, _) => vec![child],
-        DataType::Struct(children) => children.iter().collect(),
-        _ => Vec::new(),
-    };
-    children.iter().map(|child| size(child.data_type())).fold((1, 1), |(fields, depth), (more, below)| {
-        (fields + more, depth.max(below + 1))
-    })
-}
-
-fuzz_target!(|data: &[u8]| {
-    let limits = limits::Limits { columns: 64, depth: 8 };
-    let Ok(schema) = schema::decode(data, &limits) else { return };
-    let sizes: Vec<_> = schema.fields().iter().map(|field| size(field.data_type())).collect();
-    assert!(sizes.iter().map(|(fields, _)| fields).sum::<usize>() <= limits.columns);
-    assert!(sizes.iter().all(|(_, depth)| *depth <= limits.depth));
-    // And it goes back the way that it came.
-    let again = schema::encode(&schema).expect("it is written");
-    assert_eq!(schema::decode(&again, &limits).expect("it is read"), schema);
-});
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz_targets::guest_schema(data));

@@ -9,6 +9,7 @@
 
 mod contract;
 mod flow;
+mod fuzz;
 mod promises;
 mod simulation;
 mod whole;

@@ -99,11 +99,12 @@ async fn put(config: &Config, plan: &Plan, replace: bool) -> anyhow::Result<Vec<
     let Plan { ledger, content, report } = plan;
     let zone = assemble::open_zone(config, Access::Write)?;
     zone.claim(&ZoneIdentity { version: 1, ledger: *ledger, since: listing::now() }).await?;
-    let aside = assemble::rebuild_ledger(config, *ledger, content, replace).await?;
+    // Before the ledger is there: a recovery that dies in between is begun again, and nothing of them is left for a later one, to
+    // which they would not be the newest.
     for damaged in &report.damaged {
         zone.set_aside(&damaged.name).await?;
     }
-    Ok(aside)
+    Ok(assemble::rebuild_ledger(config, *ledger, content, replace).await?)
 }
 
 fn tell(global: &Global, config: &Config, report: &Report, dry_run: bool, aside: &[PathBuf]) -> anyhow::Result<()> {

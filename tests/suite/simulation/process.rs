@@ -7,7 +7,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 use forebay_model::ids::{ModuleName, WarehouseName};
-use forebay_model::ports::{Assets, Clock, DeploymentState, MaintainOptions, Module, Random};
+use forebay_model::kept::{KeptModule, KeptRevision};
+use forebay_model::ports::{Assets, Clock, DeploymentState, MaintainOptions, Module, Random, RevisionRecord};
 use forebay_model::revision::{RouteTarget, Step};
 use forebay_model::{Error, ErrorClass, PipelineName, Result, Revision, StreamName, Timestamp};
 use forebay_pipeline::budget::Budget;
@@ -117,12 +118,13 @@ struct Process {
 }
 
 async fn host(world: Arc<World>, life: Life) -> Result<()> {
-    let Stores { ledger, zone, lake } = world.chaos.working(world.storage.open()).await?;
+    let Stores { ledger, zone, lake, model } = world.chaos.working(world.storage.open()).await?;
     let chaos = Arc::clone(&world.chaos);
     let stores = Stores {
         ledger: Arc::new(FaultyLedger { inner: ledger, chaos: Arc::clone(&chaos) }),
-        zone: Arc::new(FaultyZone { inner: zone, chaos: Arc::clone(&chaos) }),
+        zone: Arc::new(FaultyZone { inner: zone, model, chaos: Arc::clone(&chaos) }),
         lake: Arc::new(FaultyWarehouse { inner: lake, chaos: Arc::clone(&chaos) }),
+        model: None,
     };
     let clock: Arc<dyn Clock> = world.clock.clone();
     let since = clock.now();
@@ -148,7 +150,10 @@ async fn host(world: Arc<World>, life: Life) -> Result<()> {
         result = result.and(ended);
     }
     acting.abort();
-    result
+    match acting.await {
+        Err(error) if error.is_panic() => Err(Error::bug(format!("what acted on the process panicked: {error}"))),
+        Ok(()) | Err(_) => result,
+    }
 }
 
 /// What happens while the process runs; at the end, it is told to stop.
@@ -290,6 +295,7 @@ impl Process {
         let checked = handle.check(Arc::clone(&materials)).await;
         match checked {
             Ok(_) => {
+                self.keep_revision(&record).await?;
                 if !active {
                     ledger.deploy(&name, id, DeploymentState::Active, "config", now).await?;
                 }
@@ -303,6 +309,20 @@ impl Process {
                 Err(error)
             }
         }
+    }
+
+    /// Before it is active: a ledger that is rebuilt goes on with it.
+    async fn keep_revision(&self, record: &RevisionRecord) -> Result<()> {
+        let RevisionRecord { number, id: _, revision, created_at } = record;
+        let module = |step: &Step| KeptModule {
+            digest: step.digest,
+            name: step.module.clone(),
+            version: "0".to_owned(),
+            bytes: 0,
+        };
+        let modules = revision.steps.iter().map(module).collect();
+        let kept = KeptRevision::new(*number, *created_at, revision.clone(), modules);
+        self.stores.zone.keep(&kept.name(), kept.to_bytes()?.into()).await
     }
 
     async fn take_up_former(&self, index: usize) -> Result<()> {
@@ -342,13 +362,13 @@ const RETENTION: Duration = Duration::from_secs(3600);
 /// As the host sweeps the zone; `since` when one runs.
 pub(crate) async fn sweep(stores: &Stores, world: &World, since: Option<Timestamp>) -> Result<SweepReport> {
     let options = SweepOptions { age: RETENTION, now: world.clock.now(), host_since: since, dry_run: false };
-    let Stores { ledger, zone, lake: _ } = stores;
+    let Stores { ledger, zone, lake: _, model: _ } = stores;
     orphans::sweep(zone.as_ref(), ledger.as_ref(), forebay_landing::naming::attempt_of, options).await
 }
 
 /// As the host maintains a table.
 pub(crate) async fn maintain(stores: &Stores, world: &World, table: &str) -> Result<()> {
-    let Stores { ledger, zone: _, lake } = stores;
+    let Stores { ledger, zone: _, lake, model: _ } = stores;
     let mut keep_staged = Vec::new();
     let names: Vec<_> = world.scenario().pipelines.iter().map(|shape| shape.name.clone()).collect();
     for name in names {

@@ -1,7 +1,9 @@
 //! The world of a seed: everything that is outside of the process, and the lives that processes have in it.
 
+use std::any::Any;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -15,8 +17,9 @@ use forebay_sources::memory::Fault;
 
 use super::check;
 use super::clock::SimClock;
-use super::faults::{Acknowledged, Chaos, SimRandom, Weather};
+use super::faults::{Acknowledged, Chaos, SimRandom, Tally, Weather};
 use super::process::{End, Life, is_allowed, live, maintain, sweep};
+use super::rebuild::rebuild;
 use super::rule::{Config, SimDecoding};
 use super::scenario::{Action, Scenario, Shape};
 use super::storage::Storage;
@@ -36,6 +39,7 @@ pub(crate) struct World {
     /// Whether upstream removes what was acknowledged.
     forgetful: bool,
     acknowledgements: AtomicU64,
+    rebuilt: AtomicBool,
 }
 
 /// What came of a seed.
@@ -45,35 +49,34 @@ pub(crate) struct Outcome {
     pub(crate) violations: Vec<String>,
     /// What happened, where it was asked for.
     pub(crate) trace: Vec<String>,
-    /// How many processes died.
-    pub(crate) deaths: u64,
+    pub(crate) tally: Tally,
 }
 
 /// Makes the stores of a world.
 pub(crate) type MakeStorage = fn(seed: u64, clock: &Arc<SimClock>, random: &Arc<SimRandom>) -> Box<dyn Storage>;
 
-/// Runs a seed: processes live and die, the last one lives on in fair weather; then everything is compared.
+/// Runs a seed: processes live and die, the last one lives on in fair weather; then everything is compared. A panic is a
+/// violation like others, and costs neither the seed's number nor its story.
 pub(crate) fn run(seed: u64, verbose: bool, make: MakeStorage) -> Outcome {
-    let world = Arc::new(World::new(seed, verbose, make));
-    let mut deaths = 0;
-    let lives = world.number(1..5);
-    for _ in 0..lives {
-        world.between();
-        let life = Life { once: world.chance(40), actions: world.number(0..10) };
-        world.chaos.begin_life(world.weather());
-        let end = live(&world, life);
-        deaths += u64::from(matches!(end, End::Died));
-        if !is_allowed(&end) {
-            world.fail(format!("a process ended as none may: {end:?}"));
-        }
-        if !world.chaos.violations().is_empty() {
-            break;
-        }
+    let world = match caught(|| World::new(seed, verbose, make)) {
+        Ok(world) => Arc::new(world),
+        Err(panic) => return Outcome { violations: vec![panic], trace: Vec::new(), tally: Tally::default() },
+    };
+    if let Err(panic) = caught(|| world.story()) {
+        world.fail(panic);
     }
-    if world.chaos.violations().is_empty() {
-        world.recover();
-    }
-    Outcome { violations: world.chaos.violations(), trace: world.chaos.trace(), deaths }
+    Outcome { violations: world.chaos.violations(), trace: world.chaos.trace(), tally: world.chaos.tally() }
+}
+
+fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    let panicked = |panic: Box<dyn Any + Send>| format!("a thread panicked: {}", message(panic.as_ref()));
+    catch_unwind(AssertUnwindSafe(work)).map_err(panicked)
+}
+
+/// What a panic says.
+pub(crate) fn message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }
 
 impl World {
@@ -92,9 +95,28 @@ impl World {
             scenario: Mutex::new(scenario),
             revisions: Mutex::default(),
             acknowledgements: AtomicU64::new(0),
+            rebuilt: AtomicBool::new(false),
             random,
             clock,
         }
+    }
+
+    fn story(self: &Arc<Self>) {
+        let lives = self.number(1..5);
+        for _ in 0..lives {
+            self.between();
+            let life = Life { once: self.chance(40), actions: self.number(0..10) };
+            self.chaos.begin_life(self.weather());
+            let end = live(self, life);
+            self.chaos.count(|tally| tally.deaths += u64::from(matches!(end, End::Died)));
+            if !is_allowed(&end) {
+                self.fail(format!("a process ended as none may: {end:?}"));
+            }
+            if !self.chaos.violations().is_empty() {
+                return;
+            }
+        }
+        self.recover();
     }
 
     pub(crate) fn scenario(&self) -> MutexGuard<'_, Scenario> {
@@ -139,8 +161,33 @@ impl World {
         }
     }
 
+    /// Now and then the ledger is lost, and rebuilt.
+    fn lose_ledger(&self) {
+        if !self.chance(20) {
+            return;
+        }
+        let all = self.chance(25);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        match runtime.block_on(rebuild(self, all)) {
+            Ok(true) => {
+                self.rebuilt.store(true, Ordering::SeqCst);
+                self.chaos.count(|tally| tally.rebuilt += 1);
+            }
+            Ok(false) => {}
+            Err(error) => self.fail(format!("a ledger that is lost is not rebuilt: {}", error.chain())),
+        }
+        // What it opened goes with it.
+        self.storage.ended(false);
+    }
+
+    /// Whether a ledger was rebuilt: then counts of what it did not refine itself are gone.
+    pub(crate) fn is_rebuilt(&self) -> bool {
+        self.rebuilt.load(Ordering::SeqCst)
+    }
+
     /// While no process runs.
     fn between(&self) {
+        self.lose_ledger();
         for _ in 0..self.number(0..4) {
             let action = self.scenario().upstream();
             self.chaos.note(|| format!("→  {action:?}"));
@@ -154,13 +201,15 @@ impl World {
         let mut scenario = self.scenario();
         let failing = [0, 20, 80, 250][usize::try_from(scenario.number(0..4)).unwrap()];
         let slow = [0, 100, 400][usize::try_from(scenario.number(0..3)).unwrap()];
+        let losing = [0, 0, 60, 250][usize::try_from(scenario.number(0..4)).unwrap()];
         let longest = 1 << scenario.number(2..11);
         let crash_at = scenario.chance(65).then(|| scenario.number(1..longest));
-        Weather { failing, slow, crash_at }
+        Weather { failing, slow, losing, crash_at }
     }
 
     /// The last processes: nothing goes wrong any more, so everything must come right.
     fn recover(self: &Arc<Self>) {
+        self.lose_ledger();
         self.scenario().heal();
         for key in self.upstream.snapshot().objects.keys() {
             self.upstream.fail(key, Fault::Read, 0);

@@ -41,6 +41,12 @@ fn place(config: &str, rows: u32) -> Place {
     place
 }
 
+/// What is told of failed segments, without backtraces: where in its loop a rule was is chance, and their frames are those of std too.
+fn failures(place: &Place) -> String {
+    let failures = place.failures();
+    failures.lines().filter(|line| !line.starts_with("  at ")).collect::<Vec<_>>().join("\n")
+}
+
 #[test]
 fn every_evil_rule_fails_its_own_segment_within_seconds_and_the_honest_pipeline_loads() {
     let behaviours = [
@@ -73,10 +79,7 @@ fn every_evil_rule_fails_its_own_segment_within_seconds_and_the_honest_pipeline_
     // A few seconds each, on a machine that does other things meanwhile.
     assert!(began.elapsed() < Duration::from_secs(180), "{:?}", began.elapsed());
     assert_eq!(output.status.code(), Some(1), "{}", texts(&output).1);
-    // Without backtraces: where in its loop a rule was is chance, and their frames are those of std too.
-    let failures = place.failures();
-    let told: Vec<_> = failures.lines().filter(|line| !line.starts_with("  at ")).collect();
-    check("evil", &told.join("\n"));
+    check("evil", &failures(&place));
     assert_eq!(place.rows("lake.events"), 8_000);
     assert_eq!(
         place.number("SELECT count(*) FROM ledger.loads WHERE pipeline <> 'plain'"),
@@ -138,6 +141,7 @@ fn rows_that_trap_are_rejected_alone() {
 fn what_was_emitted_before_a_trap_is_not_doubled_by_the_rule_that_heals_it() {
     let place = place(&config(&["emit_then_trap"]), 2_000);
     place.run(&["run", "--once"]);
+    check("evil-emit-then-trap", &failures(&place));
     assert_eq!(place.rows("lake.emit_then_trap"), 0);
     let healed = config(&["emit_then_trap"]).replace("behaviour = \"emit_then_trap\"", "behaviour = \"identity\"");
     place.write("forebay.toml", &healed);

@@ -77,6 +77,11 @@ pub(crate) fn read_entry(path: &Path, bytes: &[u8]) -> Result<JournalEntry> {
     read(path, bytes)
 }
 
+/// Whether what lies under an entry's name is damaged. A newer form is none.
+pub(crate) fn is_torn(path: &Path, bytes: &[u8]) -> bool {
+    matches!(read_entry(path, bytes), Err(LandingError::Unreadable { .. }))
+}
+
 #[derive(serde::Deserialize)]
 struct Versioned {
     version: u32,

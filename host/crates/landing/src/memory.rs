@@ -1,7 +1,7 @@
 //! The zone as plain maps: the model that the real ones are held to.
 //!
 //! What is in the maps is what would survive a power cut; [`MemoryZone::snapshot`] takes it, [`MemoryZone::restore`] puts it
-//! back, which is how a simulation kills a process.
+//! back, which is how a simulation kills a process. [`MemoryZone::leave_half`] and [`MemoryZone::tear`] leave what it was writing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Cursor, Read};
@@ -32,6 +32,8 @@ struct State {
     journal: BTreeMap<String, Bytes>,
     kept: BTreeMap<String, Bytes>,
     identity: Option<ZoneIdentity>,
+    /// By the name that it would have had, what a process that died was writing.
+    temporary: BTreeMap<String, (Bytes, Timestamp)>,
 }
 
 /// The zone in memory.
@@ -81,6 +83,36 @@ impl MemoryZone {
                 entry.get_mut().truncate(half);
             }
         });
+    }
+
+    /// Leaves a part of an object that a process was writing when it died: under no name that is listed, until it is swept.
+    pub fn leave_half(&self, name: &str, part: Bytes) {
+        let now = self.clock.now();
+        self.with(|state| state.temporary.insert(name.to_owned(), (part, now)));
+    }
+
+    /// Names of objects that nobody finished writing, and that were not swept.
+    #[must_use]
+    pub fn half_written(&self) -> Vec<String> {
+        self.with(|state| state.temporary.keys().cloned().collect())
+    }
+
+    /// Leaves half of an entry that was being written when the process died, as a disk that lies about syncing does; false
+    /// where the whole of it is there, which stays.
+    ///
+    /// # Errors
+    /// Class bug, where the entry is not JSON.
+    pub fn tear(&self, entry: &JournalEntry) -> Result<bool> {
+        let mut bytes = journal::write_entry(entry)?;
+        let name = journal::entry_name(entry);
+        Ok(self.with(|state| {
+            if state.journal.get(&name).is_some_and(|known| *known == bytes) {
+                return false;
+            }
+            bytes.truncate(bytes.len() / 2);
+            state.journal.insert(name, bytes.into());
+            true
+        }))
     }
 
     fn with<T>(&self, look: impl FnOnce(&mut State) -> T) -> T {
@@ -158,13 +190,18 @@ impl LandingZone for MemoryZone {
     async fn journal(&self, entry: &JournalEntry) -> Result<()> {
         let bytes = Bytes::from(journal::write_entry(entry)?);
         let name = journal::entry_name(entry);
-        self.with(|state| match state.journal.get(&name) {
-            Some(known) if *known == bytes => Ok(()),
-            Some(_) => Err(LandingError::Exists { name }.into()),
-            None => {
-                state.journal.insert(name, bytes);
-                Ok(())
+        self.with(|state| {
+            match state.journal.get(&name) {
+                Some(known) if *known == bytes => return Ok(()),
+                Some(known) if !journal::is_torn(Path::new(&name), known) => {
+                    return Err(LandingError::Exists { name }.into());
+                }
+                Some(_) | None => {}
             }
+            if let Some(torn) = state.journal.insert(name.clone(), bytes) {
+                state.journal.insert(format!("{name}{}", journal::ASIDE), torn);
+            }
+            Ok(())
         })
     }
 
@@ -256,8 +293,9 @@ impl LandingZone for MemoryZone {
         Ok(())
     }
 
-    async fn sweep(&self, _before: Timestamp) -> Result<Vec<String>> {
-        // Nothing is half written here.
-        Ok(Vec::new())
+    async fn sweep(&self, before: Timestamp) -> Result<Vec<String>> {
+        // Its writer is dead: one that lives keeps what it writes to itself.
+        let swept = self.with(|state| state.temporary.extract_if(.., |_, (_, at)| *at < before).collect::<Vec<_>>());
+        Ok(swept.into_iter().map(|(name, _)| name).collect())
     }
 }

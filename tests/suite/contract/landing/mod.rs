@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use forebay_landing::{DiskZone, MemoryZone};
-use forebay_model::Result;
-use forebay_model::ports::LandingZone;
+use forebay_model::ports::{JournalEntry, LandingZone};
+use forebay_model::{Result, Timestamp};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 
@@ -50,6 +50,51 @@ macro_rules! contract {
             })+)+
         }
     };
+}
+
+/// Half of an entry, as a disk leaves it that lied about syncing, then the whole of it.
+async fn a_torn_entry_is_set_aside_and_written_anew(zone: &dyn LandingZone, tear: impl FnOnce(&JournalEntry)) {
+    let entry = own::entry(1, "2026-01-02T03:04:05Z");
+    tear(&entry);
+    let torn = zone.read_journal(None).await.unwrap();
+    assert_eq!((torn.entries.len(), torn.damaged.len()), (0, 1));
+    for _ in 0..2 {
+        zone.journal(&entry).await.unwrap();
+        let journal = zone.read_journal(None).await.unwrap();
+        assert_eq!((journal.entries.as_slice(), journal.damaged.len()), (&[entry.clone()][..], 0));
+        assert_eq!(zone.journalled().await.unwrap(), [entry.attempt].into());
+    }
+}
+
+#[tokio::test]
+async fn a_torn_entry_is_written_anew_in_memory() {
+    let zone = MemoryZone::new(Arc::new(SteeredClock::new()));
+    a_torn_entry_is_set_aside_and_written_anew(&zone, |entry| assert!(zone.tear(entry).unwrap())).await;
+    assert!(!zone.tear(&own::entry(1, "2026-01-02T03:04:05Z")).unwrap(), "what is there whole stays");
+}
+
+#[tokio::test]
+async fn a_torn_entry_is_written_anew_on_disk() {
+    let (zone, folder) = disk();
+    let journal = folder.as_ref().unwrap().path().join("landing/_forebay/journal");
+    let name = "20260102T030405.000000Z-00000000-0000-0000-0000-000000000001.json";
+    a_torn_entry_is_set_aside_and_written_anew(zone.as_ref(), |_| {
+        std::fs::create_dir_all(&journal).unwrap();
+        std::fs::write(journal.join(name), b"{\"version\":1,\"ledg").unwrap();
+    })
+    .await;
+    assert_eq!(std::fs::read(journal.join(format!("{name}.damaged"))).unwrap(), b"{\"version\":1,\"ledg");
+}
+
+#[tokio::test]
+async fn the_model_sweeps_what_a_dead_process_left() {
+    let clock = Arc::new(SteeredClock::new());
+    let zone = MemoryZone::new(clock);
+    zone.leave_half("s/a", Bytes::from_static(b"ha"));
+    assert!(zone.list("").await.unwrap().is_empty() && zone.open("s/a", 0..2).is_err());
+    assert!(zone.sweep(Timestamp::EPOCH).await.unwrap().is_empty());
+    assert_eq!(zone.sweep(Timestamp::from_micros(i64::MAX)).await.unwrap(), ["s/a"]);
+    assert!(zone.half_written().is_empty());
 }
 
 contract! {

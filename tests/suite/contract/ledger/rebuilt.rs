@@ -104,7 +104,8 @@ pub(super) async fn what_was_rebuilt_is_all_there(ledger: &dyn Ledger) {
     for (name, rows) in [("segments", 4), ("objects", 2), ("refinements", 1), ("loads", 2), ("load_segments", 1)] {
         assert_eq!(ledger.read_table(name).await.unwrap().num_rows(), rows, "{name}");
     }
-    // It goes on: the source does, and so do the numbers.
+    // It goes on: the source does, and so do the numbers, above the highest.
+    assert_eq!(ledger.record_revision(&revision(-9.0), at(101)).await.unwrap().number, 4);
     let outcome = ledger.land(&records(3, &[("p0", Some(15), 15, 20)])).await.unwrap();
     assert_eq!(outcome.listed.len(), 1);
     let below = group(ledger, 9, &[id(&file, 1)], &["payments"]);

@@ -24,8 +24,8 @@ pub(super) struct HastyLedgerStorage {
 impl HastyLedgerStorage {
     pub(super) fn new(clock: &Arc<SimClock>, random: &Arc<SimRandom>) -> Self {
         let models = Models::new(&as_clock(clock), random.as_ref());
-        let durable = Mutex::new((clock.now(), models.ledger.snapshot()));
-        Self { ledger: Mutex::new(Arc::clone(&models.ledger)), models, clock: Arc::clone(clock), durable }
+        let durable = Mutex::new((clock.now(), models.ledger().snapshot()));
+        Self { ledger: Mutex::new(models.ledger()), models, clock: Arc::clone(clock), durable }
     }
 
     fn present(&self) -> Arc<MemoryLedger> {

@@ -8,8 +8,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use forebay_landing::MemoryZone;
 use forebay_model::flow::RawRecords;
+use forebay_model::kept::KeptWithdrawal;
 use forebay_model::ports::{
-    Clock as _, Journal, JournalEntry, LandedObject, LandingZone, ObjectEntry, Random as _, SplitRule, ZoneIdentity,
+    Clock as _, Journal, JournalEntry, LandedObject, LandingZone, ObjectEntry, Random as _, Rebuilt, SplitRule,
+    ZoneIdentity,
 };
 use forebay_model::segment::Compression;
 use forebay_model::{Result, StreamName, Timestamp};
@@ -31,8 +33,12 @@ pub(super) struct HastyZoneStorage {
 /// What the zone does not do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Omits {
-    /// To sync: what it wrote last is gone or torn after a death.
+    /// To sync in time: what it wrote last is gone or torn after a death.
     Syncing,
+    /// To sync before the ledger lists: it does so with the journal's entry. What it wrote since is gone or torn after a death.
+    SyncingBeforeListing,
+    /// To keep what was withdrawn.
+    Withdrawals,
     /// To delete.
     Deleting,
 }
@@ -62,6 +68,10 @@ impl HastyZoneStorage {
 }
 
 impl HastyZone {
+    fn syncs(&self) -> bool {
+        !matches!(self.omits, Omits::Syncing | Omits::SyncingBeforeListing)
+    }
+
     fn wrote(&self, object: &LandedObject) {
         let durable = self.clock.now().plus(WINDOW);
         self.unsynced.lock().unwrap().push((object.name.clone(), object.bytes, durable));
@@ -70,7 +80,7 @@ impl HastyZone {
     fn lose(&self) {
         let now = self.clock.now();
         for (name, bytes, durable) in std::mem::take(&mut *self.unsynced.lock().unwrap()) {
-            if durable <= now {
+            if durable <= now && self.omits == Omits::Syncing {
                 continue;
             }
             let torn = self.random.bits().is_multiple_of(2).then(|| {
@@ -90,9 +100,17 @@ impl Storage for HastyZoneStorage {
     }
 
     fn ended(&self, died: bool) {
-        if died && self.zone.omits == Omits::Syncing {
+        if died && !self.zone.syncs() {
             self.zone.lose();
         }
+    }
+
+    fn loses_ledgers(&self) -> bool {
+        true
+    }
+
+    async fn rebuilt(&self, id: Uuid, content: &Rebuilt) -> Result<()> {
+        self.models.rebuilt(id, content).await
     }
 
     async fn rows(&self, table: &str) -> Result<Option<RecordBatch>> {
@@ -137,6 +155,9 @@ impl LandingZone for HastyZone {
     }
 
     async fn journal(&self, entry: &JournalEntry) -> Result<()> {
+        if self.omits == Omits::SyncingBeforeListing {
+            self.unsynced.lock().unwrap().clear();
+        }
         self.inner.journal(entry).await
     }
 
@@ -169,7 +190,8 @@ impl LandingZone for HastyZone {
     }
 
     async fn keep(&self, name: &str, bytes: Bytes) -> Result<()> {
-        self.inner.keep(name, bytes).await
+        let forgets = self.omits == Omits::Withdrawals && name.starts_with(KeptWithdrawal::FOLDER);
+        if forgets { Ok(()) } else { self.inner.keep(name, bytes).await }
     }
 
     async fn kept(&self, name: &str) -> Result<Option<Bytes>> {

@@ -1,7 +1,8 @@
 //! What goes wrong, and when: one decorator for each port, all of them asking one [`Chaos`].
 //!
 //! Each call of a port may be delayed, fail before it has done anything, fail after it has done all of it (the lost answer), or
-//! be the last thing that the process does. A process that has died does nothing any more: calls that come after it never
+//! be the last thing that the process does; what is written to the zone may be half there then. A staged file may be gone when its
+//! load is committed, which the warehouse refuses for good. A process that has died does nothing any more: calls that come after it never
 //! answer and have no effect.
 
 mod ledger;
@@ -11,7 +12,7 @@ mod zone;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -54,8 +55,33 @@ pub(crate) struct Weather {
     pub(crate) failing: u32,
     /// Calls of a thousand that are slow.
     pub(crate) slow: u32,
+    /// Commits of a thousand that find a staged file gone.
+    pub(crate) losing: u32,
     /// The process dies at this call, counted from 1.
     pub(crate) crash_at: Option<u64>,
+}
+
+/// How often what is rare came to pass.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    /// Processes that died.
+    pub(crate) deaths: u64,
+    /// Commits that the warehouse refused for good.
+    pub(crate) refused: u64,
+    /// Entries of the journal that were left torn.
+    pub(crate) torn: u64,
+    /// Ledgers that were lost, and rebuilt.
+    pub(crate) rebuilt: u64,
+}
+
+impl std::ops::AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        let Self { deaths, refused, torn, rebuilt } = other;
+        self.deaths += deaths;
+        self.refused += refused;
+        self.torn += torn;
+        self.rebuilt += rebuilt;
+    }
 }
 
 /// Decides what goes wrong, and writes down everything that happens.
@@ -86,6 +112,7 @@ struct State {
     verbose: bool,
     trace: Vec<String>,
     violations: Vec<String>,
+    tally: Tally,
     main: Option<Waker>,
 }
 
@@ -108,13 +135,24 @@ impl Chaos {
             verbose,
             trace: Vec::new(),
             violations: Vec::new(),
+            tally: Tally::default(),
             main: None,
         };
         Arc::new(Self { clock, state: Mutex::new(state), busy: AtomicUsize::new(0) })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap()
+        // A seed whose thread panicked tells its story all the same.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that something rare came to pass.
+    pub(crate) fn count(&self, add: impl FnOnce(&mut Tally)) {
+        add(&mut self.state().tally);
+    }
+
+    pub(crate) fn tally(&self) -> Tally {
+        self.state().tally
     }
 
     /// A new process begins.
@@ -306,6 +344,31 @@ impl Chaos {
         torn
     }
 
+    /// Whether a commit finds a staged file gone.
+    fn loses(&self, op: &'static str) -> bool {
+        let mut state = self.state();
+        let lost = state.weather.losing > 0 && state.rng.u32(0..1000) < state.weather.losing;
+        drop(state);
+        if lost {
+            self.note(|| format!("     {op} ◀ a staged file is gone"));
+        }
+        lost
+    }
+
+    /// Whether the process dies in the middle of this call, and not before or after it. Who asks leaves half of the work, and
+    /// lets it die.
+    fn dies_in(&self, op: &'static str, name: &str) -> bool {
+        let mut state = self.state();
+        let at = state.weather.crash_at.filter(|_| state.dead.is_none());
+        // Few calls write, so a life that is to end may end at any of them.
+        let now = at.is_some_and(|at| at == state.calls + 1 || state.rng.u32(0..50) == 0);
+        drop(state);
+        if now {
+            self.note(|| format!("     {op} {name} ◀ half of it is written"));
+        }
+        now
+    }
+
     /// Returns at once in a living process, and never in a dead one.
     pub(crate) async fn alive(&self) {
         if self.is_dead() {
@@ -323,7 +386,7 @@ impl Chaos {
 
 impl State {
     fn fault(&mut self, op: &'static str) -> Fault {
-        let Weather { failing, slow: _, crash_at } = self.weather;
+        let Weather { failing, slow: _, losing: _, crash_at } = self.weather;
         if crash_at == Some(self.calls) {
             return if self.rng.bool() { Fault::CrashBefore } else { Fault::CrashAfter };
         }

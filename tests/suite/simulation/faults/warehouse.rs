@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use forebay_model::ports::{
     CommittedLoad, MaintainOptions, MaintainReport, StagedWriter, StagingRequest, TableHistory, TableInfo, Warehouse,
 };
-use forebay_model::{Load, LoadReceipt, Result, StagedFile};
+use forebay_model::{ErrorClass, Load, LoadReceipt, Result, StagedFile};
 use uuid::Uuid;
 
 use super::Chaos;
@@ -16,6 +16,19 @@ use super::Chaos;
 pub(crate) struct FaultyWarehouse {
     pub(crate) inner: Arc<dyn Warehouse>,
     pub(crate) chaos: Arc<Chaos>,
+}
+
+impl FaultyWarehouse {
+    /// As where somebody has removed a staged file: this load can never be, now or at another time. One that is done is done.
+    async fn lose_a_file(&self, load: &Load) -> Result<()> {
+        let Some(file) = load.files.first().filter(|_| self.chaos.loses("lake.commit")) else { return Ok(()) };
+        let table = load.table.table.as_str();
+        let last = self.inner.committed(table, load.ledger, load.pipeline.as_str()).await?;
+        if last.is_none_or(|last| last.number < load.number) {
+            self.inner.discard(table, std::slice::from_ref(file)).await?;
+        }
+        Ok(())
+    }
 }
 
 #[async_trait]
@@ -51,7 +64,15 @@ impl Warehouse for FaultyWarehouse {
             let files: Vec<_> = load.files.iter().map(|file| file.path.as_str()).collect();
             format!("{} load {} adds {files:?} removes {:?}", load.table, load.number, load.removes)
         };
-        self.chaos.call("lake.commit", detail, self.inner.commit(load)).await
+        let work = async {
+            self.lose_a_file(load).await?;
+            let committed = self.inner.commit(load).await;
+            if matches!(&committed, Err(error) if error.class() == ErrorClass::RejectRows) {
+                self.chaos.count(|tally| tally.refused += 1);
+            }
+            committed
+        };
+        self.chaos.call("lake.commit", detail, work).await
     }
 
     async fn history(&self, table: &str) -> Result<Option<TableHistory>> {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 use async_trait::async_trait;
 use bytes::Bytes;
+use forebay_landing::MemoryZone;
 use forebay_model::flow::RawRecords;
 use forebay_model::ports::{Journal, JournalEntry, LandedObject, LandingZone, ObjectEntry, SplitRule, ZoneIdentity};
 use forebay_model::segment::Compression;
@@ -20,7 +21,16 @@ use super::Chaos;
 #[derive(Debug)]
 pub(crate) struct FaultyZone {
     pub(crate) inner: Arc<dyn LandingZone>,
+    /// Where a death leaves half of what was being written.
+    pub(crate) model: Option<Arc<MemoryZone>>,
     pub(crate) chaos: Arc<Chaos>,
+}
+
+impl FaultyZone {
+    /// The model, where the process dies in the middle of this call.
+    fn dying(&self, op: &'static str, name: &str) -> Option<&MemoryZone> {
+        self.model.as_deref().filter(|_| self.chaos.dies_in(op, name))
+    }
 }
 
 #[async_trait]
@@ -37,11 +47,19 @@ impl LandingZone for FaultyZone {
             let _ = body.next().await;
             return Err(Error::retry("the zone failed while an object was written"));
         }
+        if let Some(model) = self.dying("zone.put", name) {
+            model.leave_half(name, body.next().await.transpose()?.unwrap_or_default());
+            self.chaos.die("zone.put");
+        }
         let detail = || name.to_owned();
         self.chaos.call("zone.put", detail, self.inner.put(name, body, compression, split)).await
     }
 
     async fn put_records(&self, name: &str, stream: &StreamName, records: &RawRecords) -> Result<LandedObject> {
+        if let Some(model) = self.dying("zone.put_records", name) {
+            model.leave_half(name, Bytes::from_static(b"PAR1"));
+            self.chaos.die("zone.put_records");
+        }
         let detail = || name.to_owned();
         self.chaos.call("zone.put_records", detail, self.inner.put_records(name, stream, records)).await
     }
@@ -61,6 +79,12 @@ impl LandingZone for FaultyZone {
     }
 
     async fn journal(&self, entry: &JournalEntry) -> Result<()> {
+        if let Some(model) = self.dying("zone.journal", &entry.attempt.to_string()) {
+            if model.tear(entry)? {
+                self.chaos.count(|tally| tally.torn += 1);
+            }
+            self.chaos.die("zone.journal");
+        }
         let detail = || entry.attempt.to_string();
         self.chaos.call("zone.journal", detail, self.inner.journal(entry)).await
     }

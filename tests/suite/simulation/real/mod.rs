@@ -23,7 +23,7 @@ use tempfile::TempDir;
 
 use self::sqlite::Power;
 use super::clock::SimClock;
-use super::faults::SimRandom;
+use super::faults::{SimRandom, Tally};
 use super::storage::{Storage, Stores};
 use super::world::{as_clock, run};
 use super::{setting, tell_of};
@@ -161,7 +161,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 impl Storage for Real {
     async fn open(&self) -> Result<Stores> {
         let Opened { ledger, zone, lake } = self.opened()?;
-        Ok(Stores { ledger: ledger as Arc<dyn Ledger>, zone, lake })
+        Ok(Stores { ledger: ledger as Arc<dyn Ledger>, zone, lake, model: None })
     }
 
     fn dying(&self) {
@@ -218,10 +218,10 @@ fn real(_: u64, clock: &Arc<SimClock>, random: &Arc<SimRandom>) -> Box<dyn Stora
 #[test]
 fn sqlite_zone_and_delta_keep_what_they_answered_for_whatever_goes_wrong() {
     let (count, first) = (setting("FOREBAY_REAL_SEEDS").unwrap_or(20), setting("FOREBAY_FIRST_SEED").unwrap_or(0));
-    let mut deaths = 0;
+    let mut tally = Tally::default();
     for seed in first..first + count {
         let outcome = run(seed, true, real);
-        deaths += outcome.deaths;
+        tally += outcome.tally;
         if !outcome.violations.is_empty() {
             let again = format!(
                 "FOREBAY_FIRST_SEED={seed} FOREBAY_REAL_SEEDS=1 cargo test --workspace --test suite simulation::real"
@@ -229,5 +229,8 @@ fn sqlite_zone_and_delta_keep_what_they_answered_for_whatever_goes_wrong() {
             tell_of(seed, &outcome, &again);
         }
     }
-    println!("{count} seeds from {first} over SQLite, zone and Delta, {deaths} deaths of processes");
+    let Tally { deaths, refused, torn: _, rebuilt: _ } = tally;
+    println!(
+        "{count} seeds from {first} over SQLite, zone and Delta, {deaths} deaths of processes, {refused} loads refused for good"
+    );
 }

@@ -122,10 +122,18 @@ impl LandingZone for DiskZone {
         self.run(move |files| {
             let path = files.own(JOURNAL).join(&name);
             let relative: PathBuf = [OWN, JOURNAL, &name].iter().collect();
-            if files.write_once(&relative, &bytes)? || read::small(&path)? == Some(bytes) {
+            if files.write_once(&relative, &bytes)? {
                 return Ok(());
             }
-            Err(LandingError::Exists { name: relative.display().to_string() })
+            match read::small(&path)? {
+                Some(known) if known == bytes => Ok(()),
+                Some(known) if journal::is_torn(&path, &known) => {
+                    tracing::warn!(entry = name, "an entry of the journal is torn: it is set aside and written anew");
+                    files.rename_own(JOURNAL, &name, &format!("{name}{}", journal::ASIDE))?;
+                    files.write_once(&relative, &bytes).map(drop)
+                }
+                Some(_) | None => Err(LandingError::Exists { name: relative.display().to_string() }),
+            }
         })
         .await
     }

@@ -1,4 +1,5 @@
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use arrow_array::RecordBatch;
 use forebay_model::Error;
@@ -13,11 +14,17 @@ use crate::error::{LandingError, Result};
 /// Rows of an envelope, in batches.
 pub(crate) type Rows = Box<dyn Iterator<Item = forebay_model::Result<RecordBatch>> + Send>;
 
+/// What reads Parquet panics over some damage instead of telling it: the envelope is damaged then too, and nothing else is.
+fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|_| "its reader panicked over it: it is damaged".to_owned())
+}
+
 /// Rows `rows` of an envelope, as batches of [`batch_schema`].
 pub(crate) fn open<R: ChunkReader + 'static>(name: &str, file: R, rows: Range<u64>) -> Result<Rows> {
     let broken = |what: String| LandingError::Envelope { name: name.to_owned(), what };
     let options = ArrowReaderOptions::new().with_offset_index_policy(PageIndexPolicy::Optional);
-    let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(file, options)
+    let builder = caught(|| ParquetRecordBatchReaderBuilder::try_new_with_options(file, options))
+        .map_err(broken)?
         .map_err(|error| broken(error.to_string()))?;
     let metadata = builder.metadata();
     let version = metadata
@@ -38,19 +45,27 @@ pub(crate) fn open<R: ChunkReader + 'static>(name: &str, file: R, rows: Range<u6
     let roots = (0..builder.parquet_schema().root_schema().get_fields().len())
         .filter(|index| builder.schema().fields().get(*index).is_some_and(|field| field.name() != PARTITION));
     let columns = ProjectionMask::roots(builder.parquet_schema(), roots);
-    let reader = builder
+    let builder = builder
         .with_projection(columns)
         .with_row_groups(groups)
         .with_offset(usize::try_from(skip).map_err(too_many)?)
         .with_limit(usize::try_from(limit).map_err(too_many)?)
-        .with_batch_size(BATCH_ROWS)
-        .build()
-        .map_err(|error| broken(error.to_string()))?;
-    let name = name.to_owned();
-    Ok(Box::new(reader.map(move |batch| {
+        .with_batch_size(BATCH_ROWS);
+    let reader = caught(|| builder.build()).map_err(broken)?.map_err(|error| broken(error.to_string()))?;
+    let (name, mut reader) = (name.to_owned(), Some(reader));
+    Ok(Box::new(std::iter::from_fn(move || {
         let broken = |what: String| Error::from(LandingError::Envelope { name: name.clone(), what });
-        let batch = batch.map_err(|error| broken(error.to_string()))?;
-        RecordBatch::try_new(batch_schema(), batch.columns().to_vec()).map_err(|error| broken(error.to_string()))
+        match caught(|| reader.as_mut().and_then(Iterator::next)) {
+            Ok(next) => next.map(|batch| {
+                let batch = batch.map_err(|error| broken(error.to_string()))?;
+                RecordBatch::try_new(batch_schema(), batch.columns().to_vec())
+                    .map_err(|error| broken(error.to_string()))
+            }),
+            Err(what) => {
+                reader = None;
+                Some(Err(broken(what)))
+            }
+        }
     })))
 }
 

@@ -75,7 +75,8 @@ impl State {
             return known.clone();
         }
         let records = self.revisions.entry(revision.pipeline.clone()).or_default();
-        let number = u32::try_from(number_of(records.len())).unwrap_or(u32::MAX);
+        // Of a ledger that was rebuilt some may be missing: those that were never active.
+        let number = records.iter().map(|known| known.number).max().unwrap_or(0).saturating_add(1);
         let record = RevisionRecord { number, id, revision: revision.clone(), created_at: at };
         records.push(record.clone());
         record

@@ -122,7 +122,7 @@ pub trait LandingZone: Send + Sync + std::fmt::Debug {
         name: &str,
         rows: Range<u64>,
     ) -> Result<Box<dyn Iterator<Item = Result<RecordBatch>> + Send>>;
-    /// Writes down what the ledger accepted.
+    /// Writes down what the ledger accepted. What lies there torn, of an attempt to do so that was cut short, is set aside.
     async fn journal(&self, entry: &JournalEntry) -> Result<()>;
     /// All journal entries, oldest first; a torn one is an error naming it.
     async fn journal_entries(&self) -> Result<Vec<JournalEntry>>;
