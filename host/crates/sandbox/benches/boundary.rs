@@ -106,7 +106,8 @@ fn main() {
         let rate = |time: Duration| bytes as f64 / time.as_secs_f64() / 1e9;
         // The floor: the same buffers copied once in the host, into memory that is there.
         let datas: Vec<_> = columns.iter().map(|column| column.to_data()).collect();
-        let buffers: Vec<&[u8]> = datas.iter().flat_map(|data| data.buffers()).map(|buffer| buffer.as_slice()).collect();
+        let buffers: Vec<&[u8]> =
+            datas.iter().flat_map(|data| data.buffers()).map(|buffer| buffer.as_slice()).collect();
         let mut copy = vec![0_u8; buffers.iter().map(|buffer| buffer.len()).sum()];
         let floor = median(501, || {
             let mut at = 0;

@@ -65,11 +65,6 @@ impl Refine {
         self.requeue_growing(false);
         match result {
             Ok(Binding::Done(summary)) => {
-                self.attempts.remove(&Wake::Bind);
-                if std::mem::take(&mut self.awaited) {
-                    out.push(Effect::RetryFailed);
-                    self.retrying += 1;
-                }
                 self.serve(id, summary, out);
             }
             Ok(Binding::Refused(error)) => {
@@ -90,7 +85,12 @@ impl Refine {
     }
 
     fn serve(&mut self, id: BindingId, summary: BoundSummary, out: &mut Vec<Effect>) {
+        self.attempts.remove(&Wake::Bind);
         self.broken = None;
+        if std::mem::take(&mut self.awaited) {
+            out.push(Effect::RetryFailed);
+            self.retrying += 1;
+        }
         out.push(Effect::Report(Report::Serving {
             revision: summary.revision,
             number: summary.number,
@@ -121,6 +121,20 @@ impl Refine {
         if current {
             self.making = None;
         }
+        self.settle_growth(now, (id, current), result, out);
+        // A binding that was to be tried again, and whose time came meanwhile, would wait for ever.
+        if self.making.is_none() && self.attempts.contains_key(&Wake::Bind) {
+            self.bind(out);
+        }
+    }
+
+    fn settle_growth(
+        &mut self,
+        now: Now<'_>,
+        (id, current): (BindingId, bool),
+        result: Result<Growth>,
+        out: &mut Vec<Effect>,
+    ) {
         let accept_schema = match result {
             Ok(Growth::Done(schema, summary)) => {
                 self.attempts.remove(&Wake::Grow);

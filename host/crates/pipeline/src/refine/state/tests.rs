@@ -179,6 +179,53 @@ fn a_run_does_not_end_while_its_revision_is_to_be_bound_again() {
     assert!(effects.iter().any(|effect| matches!(effect, Effect::Finish(Ok(())))), "{effects:?}");
 }
 
+/// A revision whose binding is to be tried again while a segment has the schema grow.
+fn growing_while_a_binding_is_owed() -> Machine {
+    let mut machine = Machine::serving(true, 1);
+    machine.step(Event::Retried(Ok(())));
+    let a = item("a");
+    machine.step(Event::Worked(Ok(vec![a.clone()])));
+    machine.step(Event::Deployed { revision: machine.revision, number: 2 });
+    machine.step(Event::Bound(2, Err(Error::retry("the table is busy"))));
+    let schema = std::sync::Arc::new(arrow_schema::Schema::empty());
+    let evolution = forebay_model::schema::Evolution { schema, added: vec!["b".to_owned()], widened: Vec::new() };
+    let evolves = SegmentOutcome::Evolves(evolution);
+    let effects = machine.step(Event::Refined(a.segment.id, Ok(evolves)));
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Grow { id: 3, .. })), "{effects:?}");
+    let effects = machine.step(Event::Woke(Wake::Bind));
+    assert!(!effects.iter().any(|effect| matches!(effect, Effect::Bind { .. })), "one at a time: {effects:?}");
+    machine
+}
+
+#[test]
+fn a_binding_whose_time_came_while_the_schema_grew_is_made_when_that_has_failed() {
+    let mut machine = growing_while_a_binding_is_owed();
+    let refused = Growth::Refused(Error::operator("the rule says no"));
+    let effects = machine.step(Event::Grown(3, Ok(refused)));
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Bind { id: 4, .. })), "{effects:?}");
+}
+
+#[test]
+fn a_schema_that_has_grown_binds_the_revision_for_good_and_lets_failed_segments_go() {
+    let mut machine = growing_while_a_binding_is_owed();
+    let schema = std::sync::Arc::new(arrow_schema::Schema::empty());
+    let tables = BTreeMap::from([(table(), (std::sync::Arc::clone(&schema), Vec::new()))]);
+    let summary = BoundSummary { revision: machine.revision, number: 2, schema_version: 2, tables };
+    let grown = Growth::Done(StreamSchema { version: 2, schema }, summary);
+    let effects = machine.step(Event::Grown(3, Ok(grown)));
+    assert!(!effects.iter().any(|effect| matches!(effect, Effect::Bind { .. })), "{effects:?}");
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::RetryFailed)), "{effects:?}");
+    machine.step(Event::Retried(Ok(())));
+    machine.step(Event::CaughtUp);
+    let a = item("a");
+    let mut effects = machine.step(Event::Refined(a.segment.id.clone(), Err(Error::operator("the rule is broken"))));
+    effects.extend(machine.step(Event::Noted(a.segment.id, Ok(()))));
+    for _ in 0..3 {
+        effects.extend(machine.step(Event::Worked(Ok(Vec::new()))));
+    }
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Finish(Ok(())))), "it hangs: {effects:?}");
+}
+
 #[test]
 fn failed_segments_are_let_go_again_though_the_ledger_was_busy() {
     let mut machine = Machine::new(false, 1);
