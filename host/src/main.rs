@@ -18,8 +18,21 @@ fn main() -> ExitCode {
     if arguments.next().is_some_and(|verb| verb == assemble::COMPILE_VERB) {
         return assemble::compile_module(arguments);
     }
-    // More than one TLS provider is linked in: without a choice, the first client would panic. The call fails only
-    // where a provider has been chosen already, which is as good.
-    drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+    choose_tls_provider();
     cli::main()
+}
+
+/// More than one TLS provider is linked in: without a choice, the first client would panic.
+fn choose_tls_provider() {
+    // It fails only where a provider has been chosen already, which is as good.
+    drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_tls_provider_is_chosen() {
+        super::choose_tls_provider();
+        assert!(rustls::crypto::CryptoProvider::get_default().is_some());
+    }
 }

@@ -369,10 +369,10 @@ impl World {
         Ok(Arc::new(Materials { revision, number: record.number, modules, assets }))
     }
 
-    /// Lands what the source has.
-    pub(crate) async fn land(&self, handle: &PipelineHandle, budget: Budget) -> Result<()> {
+    /// The stream, which lands what the source has.
+    pub(crate) fn stream_context(&self, budget: Budget) -> Result<StreamContext> {
         let (upstream, Habits { chunk, batch, .. }) = (self.upstream.clone(), self.habits);
-        let stream = StreamContext {
+        Ok(StreamContext {
             stream: Self::stream(),
             source: Arc::new(move |progress| {
                 Ok(Box::new(MemorySource::open(upstream.clone(), progress, batch).in_chunks_of(chunk)))
@@ -386,7 +386,12 @@ impl World {
             random: self.random.clone(),
             metrics: Arc::new(StreamMetrics::default()),
             failpoint: |_| {},
-        };
+        })
+    }
+
+    /// Lands what the source has.
+    pub(crate) async fn land(&self, handle: &PipelineHandle, budget: Budget) -> Result<()> {
+        let stream = self.stream_context(budget)?;
         let (_stop, stopped) = tokio::sync::watch::channel(false);
         forebay_pipeline::intake::driver::run(stream, true, stopped, Arc::new(Quiet(handle.clone()))).await
     }

@@ -163,8 +163,8 @@ impl SmallDisk {
             return Some(Self(folder.to_owned()));
         }
         assert!(
-            std::env::var_os("FOREBAY_REQUIRE_ALL").is_none(),
-            "FOREBAY_REQUIRE_ALL is set, and no disk can be mounted"
+            ["FOREBAY_REQUIRE_ALL", "FOREBAY_REQUIRE_DISK"].iter().all(|name| std::env::var_os(name).is_none()),
+            "a small disk is required, and none can be mounted"
         );
         eprintln!("skipped, no small disk: only root may mount one");
         None

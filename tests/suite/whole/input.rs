@@ -24,6 +24,11 @@ fn json_test_suite() -> Option<Vec<(String, Vec<u8>)>> {
     );
     let folder = root.join("json/JSONTestSuite/test_parsing");
     let Ok(entries) = std::fs::read_dir(&folder) else {
+        assert!(
+            std::env::var_os("FOREBAY_REQUIRE_ALL").is_none(),
+            "FOREBAY_REQUIRE_ALL is set, and there is no corpus {}: set FOREBAY_DATA",
+            folder.display()
+        );
         eprintln!("skipped, no corpus: set FOREBAY_DATA to the folder that holds json/JSONTestSuite");
         return None;
     };

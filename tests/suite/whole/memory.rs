@@ -28,8 +28,8 @@ fn records(bytes: usize) -> String {
     text
 }
 
-/// The most memory that `run --once` took for a file, as the system says until its end.
-fn peak(bytes: usize) -> u64 {
+/// The most memory that `run --once` took for a file, as the system says until its end; and how many segments it was.
+fn peak(bytes: usize) -> (u64, i64) {
     let place = Place::with(&format!("[host]\nworkers = 2\nmemory = \"64 MiB\"\n{PLAIN}"));
     let text = records(bytes);
     place.write("inbox/a.jsonl", &text);
@@ -46,14 +46,15 @@ fn peak(bytes: usize) -> u64 {
     }
     assert!(host.wait().unwrap().success());
     assert_eq!(usize::try_from(place.rows("lake.events")).unwrap(), text.lines().count());
-    peak
+    (peak, place.number("SELECT count(*) FROM ledger.segments"))
 }
 
 #[test]
 #[cfg(target_os = "linux")]
-fn six_times_the_input_takes_no_more_memory() {
-    let (small, large) = (peak(10_000_000), peak(60_000_000));
-    println!("10 MB take {} MiB, 60 MB take {} MiB", small / MIB, large / MIB);
+fn seven_times_the_input_and_a_second_segment_take_no_more_memory() {
+    let ((small, one), (large, two)) = (peak(10_000_000), peak(70_000_000));
+    assert_eq!((one, two), (1, 2), "a file is cut after 64 MiB");
+    println!("10 MB take {} MiB, 70 MB take {} MiB", small / MIB, large / MIB);
     assert!(small > 16 * MIB, "{small} bytes: that is no process");
-    assert!(large < small + SLACK, "10 MB of input took {} MiB, 60 MB took {} MiB", small / MIB, large / MIB);
+    assert!(large < small + SLACK, "10 MB of input took {} MiB, 70 MB took {} MiB", small / MIB, large / MIB);
 }

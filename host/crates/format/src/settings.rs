@@ -214,7 +214,7 @@ impl Settings {
             if let Some((other, _)) = self.common.declared.iter().find(|(other, _)| crate::names::fold(other) == folded)
             {
                 return Err(FormatError::config(
-                    format!("schema.{other} and schema.{name} differ only in case"),
+                    format!("schema.{other} and schema.{name} come to one name in a table"),
                     "declare one of them: the other's values are rescued",
                 ));
             }

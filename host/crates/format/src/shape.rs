@@ -11,7 +11,7 @@
 //!
 //! CSV says nothing of kinds: there a field has a type where each of its texts is written so, and is text otherwise.
 //!
-//! Of names that differ only in case the smallest in byte order has the column. Fields come in the order in which they
+//! Of names that come to one name in a table (they differ only in case, or in characters that no table's names have) the smallest in byte order has the column. Fields come in the order in which they
 //! were first met, at most as many as the limit says, counted as leaves.
 
 use std::collections::HashMap;
@@ -258,7 +258,7 @@ impl Shape {
         self.members.iter().flat_map(|members| &members.order).map(|(name, shape)| (name.as_str(), shape))
     }
 
-    /// The fields that may have a column: of names that differ only in case, the smallest.
+    /// The fields that may have a column: of names that come to one, the smallest.
     pub(crate) fn kept(&self, root: bool) -> Vec<(&str, &Self)> {
         let Some(members) = &self.members else { return Vec::new() };
         let mut winners: HashMap<String, &str> = HashMap::new();

@@ -21,6 +21,16 @@ pub const LOADED_AT: &str = "_forebay_loaded_at";
 /// `Utf8`, JSON object or null: what did not fit the schema, by field name.
 pub const RESCUED: &str = "_forebay_rescued";
 
+/// The name that a field has in a table: each of `` ,;{}()=``, a space, a tab, a line end and any other control character becomes
+/// `_`, and an empty name is `_`. (Delta Lake without column mapping and Parquet forbid them.)
+#[must_use]
+pub fn stored_name(name: &str) -> String {
+    if name.is_empty() {
+        return "_".to_owned();
+    }
+    name.chars().map(|c| if c.is_control() || " ,;{}()=".contains(c) { '_' } else { c }).collect()
+}
+
 /// The time type of every table: microseconds, UTC.
 #[must_use]
 pub fn timestamp_type() -> DataType {

@@ -85,6 +85,16 @@ pub enum SandboxError {
         /// What happened.
         reason: String,
     },
+    /// It is larger than a limit on instances.
+    #[error("module {module} cannot be instantiated: {reason}")]
+    Instance {
+        /// The module's name, or its digest before it has said its name.
+        module: String,
+        /// What it needs, and the cap.
+        reason: String,
+        /// The limit's name in the config.
+        limit: &'static str,
+    },
     /// `describe` failed or said something that is not allowed.
     #[error("module {digest} does not describe itself: {reason}")]
     Describe {
@@ -163,6 +173,7 @@ impl SandboxError {
             | Self::OtherVersion { .. }
             | Self::Import { .. }
             | Self::Compile { .. }
+            | Self::Instance { .. }
             | Self::Describe { .. }
             | Self::Refused { .. }
             | Self::Bind { .. }
@@ -188,6 +199,7 @@ impl SandboxError {
             Self::Import { import, .. } => import_hint(import).into(),
             Self::Describe { .. } => "describe() must return a name and a JSON Schema without any input".into(),
             Self::Bind { .. } => "run the rule's own tests with this schema and config".into(),
+            Self::Instance { limit, .. } => format!("raise limits.{limit}, or build a module that needs less"),
             Self::Plan { hint, .. } | Self::Given { hint, .. } => hint.clone(),
             Self::Refused { hint, .. } => return hint.clone(),
             Self::CompileProcess { .. } | Self::Bug(_) => return None,

@@ -1,12 +1,15 @@
 //! Why a call into a guest did not return, in words for people: the guest's own where it panicked, the limit where one was
-//! exceeded, and the guest's stack.
+//! exceeded, and the guest's stack. And why there is no guest to call.
 
 use std::time::Duration;
 
 use forebay_model::ports::{TransformError, TransformFailure};
+use wasmtime::component::Component;
 use wasmtime::{Trap, WasmBacktrace};
 
-use crate::state::{Denied, GuestState, Mistake, cut};
+use crate::error::SandboxError;
+use crate::limits::Limits;
+use crate::state::{Denied, Exceeded, GuestState, Mistake, cut};
 
 const FRAMES: usize = 32;
 const MESSAGE_BYTES: usize = 2_048;
@@ -37,7 +40,7 @@ fn explain_trap(trap: Trap, state: &GuestState, what: &str, time: Duration) -> (
     } else if let Some(panic) = panic_message(state) {
         panic
     } else if let Some(refused) = &state.memory.refused {
-        refused.clone()
+        refused.to_string()
     } else {
         match state.console.stderr_tail().filter(|line| !line.is_empty()).last() {
             Some(line) => format!("{trap}: {line}"),
@@ -45,6 +48,58 @@ fn explain_trap(trap: Trap, state: &GuestState, what: &str, time: Duration) -> (
         }
     };
     (TransformFailure::Trap, message)
+}
+
+/// Why a component could not be instantiated.
+#[derive(Debug)]
+pub(crate) struct NoInstance {
+    error: TransformError,
+    /// The limit that it is larger than, where that is why.
+    limit: Option<&'static str>,
+}
+
+impl NoInstance {
+    pub(crate) fn explain(error: &wasmtime::Error, state: &GuestState, component: &Component) -> Self {
+        let exceeded = limit_in_the_way(error, state, component);
+        let limit = exceeded.as_ref().map(|exceeded| exceeded.limit);
+        let explained = explain(error, state, "instantiating", state.limits.bind_time());
+        let message = exceeded.map_or(explained.message, |exceeded| exceeded.to_string());
+        let failure = TransformFailure::Instance;
+        Self { error: TransformError { failure, message, backtrace: explained.backtrace }, limit }
+    }
+
+    /// The error of loading or binding the module, which is `otherwise` where no limit is in the way.
+    pub(crate) fn of(self, module: String, otherwise: impl FnOnce(TransformError) -> SandboxError) -> SandboxError {
+        match self.limit {
+            Some(limit) => SandboxError::Instance { module, reason: self.error.message, limit },
+            None => otherwise(self.into()),
+        }
+    }
+}
+
+impl From<NoInstance> for TransformError {
+    fn from(none: NoInstance) -> Self {
+        let NoInstance { error, limit: _ } = none;
+        Self { message: format!("no instance: {}", error.message), ..error }
+    }
+}
+
+/// The limit that kept a component from being instantiated, if one did. Memory and elements of tables are asked for; tables
+/// and core instances are counted by wasmtime, whose words name no limit.
+fn limit_in_the_way(error: &wasmtime::Error, state: &GuestState, component: &Component) -> Option<Exceeded> {
+    if let Some(refused) = &state.memory.refused {
+        return Some(refused.clone());
+    }
+    let Limits { tables, instances, .. } = &*state.limits;
+    let needed = component.resources_required().map_or(0, |needed| needed.num_tables);
+    if usize::try_from(needed).is_ok_and(|needed| needed > *tables) {
+        let what = format!("needs {needed} tables, the cap is {tables}");
+        return Some(Exceeded { limit: "tables", what });
+    }
+    // How many there are nobody tells beforehand.
+    let too_many = error.root_cause().to_string().starts_with("resource limit exceeded: instance count");
+    let what = || format!("needs more core instances than the cap of {instances}");
+    too_many.then(|| Exceeded { limit: "instances", what: what() })
 }
 
 /// What Rust's panic handler printed: `thread 'main' panicked at src/lib.rs:7:5:`, the message, then perhaps a note.

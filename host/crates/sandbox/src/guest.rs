@@ -13,7 +13,7 @@ use wasmtime::Store;
 use crate::abi::v0_1::{ExportIndexes, Exports};
 use crate::abi::{Draft, Refusal, SelfDescription};
 use crate::engine::deadline;
-use crate::failure::explain;
+use crate::failure::{NoInstance, explain};
 use crate::limits::Limits;
 use crate::lower::lower;
 use crate::output::{Console, GuestLog};
@@ -40,7 +40,7 @@ pub(crate) type Pre = wasmtime::component::InstancePre<GuestState>;
 
 impl Guest {
     /// A fresh instance.
-    pub(crate) fn new(pre: &Pre, indexes: &ExportIndexes, around: &Surroundings) -> Result<Self, TransformError> {
+    pub(crate) fn new(pre: &Pre, indexes: &ExportIndexes, around: &Surroundings) -> Result<Self, NoInstance> {
         let Surroundings { limits, log, name, assets } = around;
         let console = Console::new(Arc::clone(log), Arc::clone(name));
         let state = GuestState::new(Arc::clone(limits), console, Arc::clone(assets));
@@ -52,16 +52,10 @@ impl Guest {
         store.set_epoch_deadline(deadline(limits.bind_time()));
         store.data_mut().console.begin(limits);
         let exports = pre.instantiate(&mut store).and_then(|instance| Exports::of(&mut store, &instance, indexes));
-        let exports = exports.map_err(|error| {
-            let TransformError { failure: _, message, backtrace } =
-                explain(&error, store.data(), "instantiating", limits.bind_time());
-            TransformError {
-                failure: TransformFailure::Instance,
-                message: format!("no instance: {message}"),
-                backtrace,
-            }
-        })?;
-        Ok(Self { store, exports })
+        match exports {
+            Ok(exports) => Ok(Self { store, exports }),
+            Err(error) => Err(NoInstance::explain(&error, store.data(), pre.component())),
+        }
     }
 
     /// Whether the exports have the types that the WIT says.

@@ -20,7 +20,7 @@ use crate::bound::Bound;
 use crate::compile::compile;
 use crate::engine::{Engines, settings_hash};
 use crate::error::{SandboxError, ShortDigest};
-use crate::failure::told;
+use crate::failure::{NoInstance, told};
 use crate::guest::{Guest, Pre, Surroundings};
 use crate::inspect;
 use crate::limits::Limits;
@@ -228,14 +228,14 @@ impl Compiled {
 
         let undescribed = |reason: String| SandboxError::Describe { digest: short, reason };
         let failed = |error: TransformError| undescribed(told(error));
-        let mut guest = Guest::new(&pre, &indexes, around).map_err(failed)?;
+        let mut guest = Guest::new(&pre, &indexes, around).map_err(|none| none.of(short.to_string(), failed))?;
         guest.check_exports().map_err(|error| other_world(format!("its exports are not those of the WIT: {error}")))?;
         let said = guest.describe().map_err(failed)?;
         let description = check_description(said).map_err(undescribed)?;
         Ok(Self { digest, pre, indexes, description })
     }
 
-    pub(crate) fn instantiate(&self, around: &Surroundings) -> Result<Guest, TransformError> {
+    pub(crate) fn instantiate(&self, around: &Surroundings) -> Result<Guest, NoInstance> {
         Guest::new(&self.pre, &self.indexes, around)
     }
 }
@@ -313,7 +313,7 @@ impl LoadedModule {
             | TransformFailure::InvalidOutput
             | TransformFailure::RuleError => SandboxError::Bind { module: module(), reason: told(error) },
         };
-        let mut guest = self.compiled.instantiate(&around).map_err(failed)?;
+        let mut guest = self.compiled.instantiate(&around).map_err(|none| none.of(module(), failed))?;
         let draft = guest.bind(&message, &config).map_err(failed)?.map_err(|refusal| {
             let Refusal { message, hint, place } = refusal;
             let short = |text: String| cut(&text, WORDS_BYTES);

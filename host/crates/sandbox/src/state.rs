@@ -24,6 +24,16 @@ const METRIC_BYTES: usize = 64;
 #[error("{0}")]
 pub(crate) struct Mistake(pub(crate) String);
 
+/// A limit that a guest ran into.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{what} (limits.{limit})")]
+pub(crate) struct Exceeded {
+    /// Its name in the config.
+    pub(crate) limit: &'static str,
+    /// What was needed, and the cap.
+    pub(crate) what: String,
+}
+
 /// A call of what no guest is given: the call fails as a trap.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -246,7 +256,7 @@ pub(crate) struct MemoryGuard {
     instances: usize,
     memory_used: usize,
     /// What the guest asked for in vain, last.
-    pub(crate) refused: Option<String>,
+    pub(crate) refused: Option<Exceeded>,
 }
 
 impl MemoryGuard {
@@ -267,7 +277,8 @@ impl ResourceLimiter for MemoryGuard {
         let total = self.memory_used.saturating_add(desired.saturating_sub(current));
         if total > self.bytes {
             let (asked, most) = (total.div_ceil(1 << 20), self.bytes >> 20);
-            self.refused = Some(format!("asked for {asked} MiB of memory, the cap is {most} MiB (limits.memory_mib)"));
+            let what = format!("asked for {asked} MiB of memory, the cap is {most} MiB");
+            self.refused = Some(Exceeded { limit: "memory_mib", what });
             return Ok(false);
         }
         self.memory_used = total;
@@ -277,8 +288,8 @@ impl ResourceLimiter for MemoryGuard {
     fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
         if desired > self.table_elements {
             let most = self.table_elements;
-            self.refused =
-                Some(format!("asked for a table of {desired} elements, the cap is {most} (limits.table_elements)"));
+            let what = format!("asked for a table of {desired} elements, the cap is {most}");
+            self.refused = Some(Exceeded { limit: "table_elements", what });
             return Ok(false);
         }
         Ok(true)

@@ -2,9 +2,8 @@
 //!
 //! # Names
 //!
-//! Each of `` ,;{}()=`` , a space, a tab, a line end and any other control character becomes `_`, in nested fields too; an empty
-//! name becomes `_`. (Delta Lake without column mapping and Parquet forbid them.) Two fields of one struct that come to the
-//! same name, or to names that differ only in case, are refused.
+//! Characters that tables forbid become `_`, in nested fields too ([`stored_name`]). Two fields of one struct that come to the same
+//! name, or to names that differ only in case, are refused: decoding keeps one of them, so only a rule makes such a struct.
 //!
 //! # Types
 //!
@@ -33,7 +32,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef, ListArray, MapArray, RecordBatch, StructArray, new_null_array};
 use arrow_cast::{CastOptions, cast_with_options};
 use arrow_schema::{ArrowError, DataType, Field, FieldRef, Fields, SchemaRef};
-use forebay_model::column::timestamp_type;
+use forebay_model::column::{stored_name, timestamp_type};
 
 use crate::error::WarehouseError;
 
@@ -43,16 +42,7 @@ use crate::error::WarehouseError;
 /// [`WarehouseError::ColumnType`] and [`WarehouseError::ColumnName`].
 pub fn storage_field(field: &Field) -> Result<Field, WarehouseError> {
     let data_type = storage_type(field.name(), field.data_type())?;
-    Ok(Field::new(storage_name(field.name()), data_type, true))
-}
-
-/// The name with forbidden characters mapped to `_`.
-#[must_use]
-pub fn storage_name(name: &str) -> String {
-    if name.is_empty() {
-        return "_".to_owned();
-    }
-    name.chars().map(|c| if c.is_control() || " ,;{}()=".contains(c) { '_' } else { c }).collect()
+    Ok(Field::new(stored_name(field.name()), data_type, true))
 }
 
 fn storage_type(path: &str, data_type: &DataType) -> Result<DataType, WarehouseError> {
@@ -123,7 +113,7 @@ fn storage_fields(path: &str, fields: &Fields) -> Result<Fields, WarehouseError>
     let mut names = HashSet::new();
     let mut stored = Vec::with_capacity(fields.len());
     for field in fields {
-        let name = storage_name(field.name());
+        let name = stored_name(field.name());
         if !names.insert(name.to_lowercase()) {
             return Err(WarehouseError::ColumnName { column: path.to_owned(), name });
         }

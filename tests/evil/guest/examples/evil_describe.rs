@@ -1,5 +1,7 @@
 //! Describes itself in a way that the sandbox refuses.
 
+#![expect(unsafe_code, reason = "bindings are generated")]
+
 mod bindings {
     wit_bindgen::generate!({ world: "transform", path: "../../../wit/0.1.0" });
 }

@@ -1,5 +1,7 @@
 //! Is of a version of `forebay:transform` that does not exist yet.
 
+#![expect(unsafe_code, reason = "bindings are generated")]
+
 mod bindings {
     wit_bindgen::generate!({
         world: "transform",

@@ -1,5 +1,7 @@
 //! Wants the network.
 
+#![expect(unsafe_code, reason = "bindings are generated")]
+
 mod bindings {
     wit_bindgen::generate!({ world: "transform", path: "../../../wit/0.1.0" });
 }

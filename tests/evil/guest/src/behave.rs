@@ -9,7 +9,7 @@ use crate::bindings::forebay::transform::types::{Node, RowNumbers, Selection};
 use crate::bindings::{Context, RecordBatch};
 use crate::chance::wasi::random::random;
 
-pub fn spin() {
+pub(crate) fn spin() {
     let mut i = 0u64;
     while black_box(true) {
         i = black_box(i.wrapping_add(1));
@@ -17,11 +17,11 @@ pub fn spin() {
 }
 
 #[inline(never)]
-pub fn recurse(depth: u64) -> u64 {
+pub(crate) fn recurse(depth: u64) -> u64 {
     if black_box(false) { depth } else { black_box(recurse(depth + 1)) + 1 }
 }
 
-pub fn emit_nothing(route: u32) {
+pub(crate) fn emit_nothing(route: u32) {
     host::emit(route, &Selection::Rows(vec![]), &RecordBatch { rows: 0, nodes: vec![], buffers: vec![] });
 }
 
@@ -114,7 +114,7 @@ fn mangle(behaviour: &str, batch: &mut RecordBatch) -> bool {
     true
 }
 
-pub fn process(behaviour: &str, context: &Context, mut batch: RecordBatch) -> Result<(), String> {
+pub(crate) fn process(behaviour: &str, context: &Context, mut batch: RecordBatch) -> Result<(), String> {
     let rows = batch.rows;
     if mangle(behaviour, &mut batch) {
         emit(&batch);
@@ -203,6 +203,7 @@ pub fn process(behaviour: &str, context: &Context, mut batch: RecordBatch) -> Re
         "random_greedy" => {
             black_box(random::get_random_bytes(u64::MAX));
         }
+        "nans" => emit_each(rows, nans().into_iter().cycle().take(rows as usize)),
         "hash_order" => emit_i64(rows, RandomState::new().hash_one(17).cast_signed()),
         // A column of `config.schema`: the rows' numbers, and the greatest value there is for one of a thousand.
         "timestamp_huge" => {
@@ -228,6 +229,15 @@ pub fn process(behaviour: &str, context: &Context, mut batch: RecordBatch) -> Re
         _ => emit(&batch),
     }
     Ok(())
+}
+
+/// The bits of what is no number, by arithmetic that leaves them to the processor: some add up payloads, some have a sign.
+fn nans() -> [i64; 4] {
+    let double = black_box(f64::from_bits(0x7ff8_dead_beef_0001)) + black_box(1.0);
+    let signed = black_box(f64::from_bits(0xfff8_0000_0000_002a)) * black_box(-1.0);
+    let none = black_box(0.0_f64) / black_box(0.0);
+    let single = black_box(f32::from_bits(0x7fc0_beef)) - black_box(1.0);
+    [double, signed, none, f64::from(single)].map(|nan| nan.to_bits().cast_signed())
 }
 
 /// What a rule sees of the world outside.

@@ -3,6 +3,14 @@
 //! It is written on the raw bindings, since the SDK does not let a rule do most of this. Its honest behaviour is
 //! `identity`: it computes the columns that it reads, so that whatever crosses the boundary comes back.
 
+#![expect(
+    unsafe_code,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    reason = "bindings are generated; and this is what misbehaves"
+)]
+
 mod bindings {
     wit_bindgen::generate!({ world: "transform", path: "../../../wit/0.1.0" });
 }

@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::bindings::Plan;
 use crate::bindings::forebay::transform::types::{InputColumn, InputSource, OutputColumn, PassColumn, Route};
 
-pub fn plan(behaviour: &str, config: &Value, schema: Vec<u8>) -> Plan {
+pub(crate) fn plan(behaviour: &str, config: &Value, schema: Vec<u8>) -> Plan {
     let schema = config["schema"].as_str().map_or(schema, from_hex);
     let columns: Vec<&str> =
         config["columns"].as_array().map(|names| names.iter().filter_map(Value::as_str).collect()).unwrap_or_default();

@@ -199,6 +199,11 @@ pub(crate) fn data(path: &str) -> Option<PathBuf> {
     if path.exists() {
         return Some(path);
     }
+    assert!(
+        std::env::var_os("FOREBAY_REQUIRE_ALL").is_none(),
+        "FOREBAY_REQUIRE_ALL is set, and there is no corpus {}: set FOREBAY_DATA",
+        path.display()
+    );
     eprintln!("skipped, no corpus: set FOREBAY_DATA to the folder that holds {}", path.display());
     None
 }

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::land::{Lander, ObjectNaming};
 use super::state::{Effect, Event, Intake, Report};
-use crate::budget::Budget;
+use crate::budget::{Budget, OBJECT_BYTES};
 use crate::decoding::Decoding;
 use crate::metrics::{Stage, StreamMetrics};
 
@@ -204,9 +204,9 @@ impl Driver {
 impl StreamContext {
     async fn land(&self, batch: RawBatch) -> super::state::LandedBatch {
         let context = self;
-        // An object streams through buffers of a few chunks, whatever its size; records are held whole.
+        // Objects stream through; records are held whole.
         let bytes = match &batch {
-            RawBatch::Objects(_) => 8 * 1024 * 1024,
+            RawBatch::Objects(_) => OBJECT_BYTES,
             RawBatch::Records(records) => records
                 .spans
                 .iter()

@@ -145,6 +145,11 @@ impl Fitting<'_> {
     fn place(&mut self, stored: Field) -> Destination {
         let index = self.fields.iter().position(|field| field.name() == stored.name());
         let Some(index) = index else {
+            // Most readers would take them for one.
+            let folded = stored.name().to_lowercase();
+            if self.fields.iter().any(|field| field.name().to_lowercase() == folded) {
+                return Destination::Rescued;
+            }
             return self.add(stored);
         };
         if !self.taken.insert(index) {

@@ -7,15 +7,12 @@ use forebay_model::ports::ModuleLoader as _;
 use forebay_sandbox::Limits;
 use insta::assert_snapshot;
 
-use crate::support::{evil, sandbox, wasm};
+use crate::support::{evil, sandbox, wasm, without_digest};
 
 fn refused(bytes: &[u8]) -> String {
     let error = sandbox().load(bytes).unwrap_err();
     assert_eq!(error.class(), ErrorClass::Operator);
-    let text = format!("{error}\n  hint: {}", error.hint().unwrap_or("-"));
-    // Digests of guests change with the toolchain.
-    let digest = text.find("sha256:").map(|at| text[at..at + 19].to_owned()).unwrap_or_default();
-    text.replace(&digest, "sha256:…")
+    without_digest(&format!("{error}\n  hint: {}", error.hint().unwrap_or("-")))
 }
 
 #[test]

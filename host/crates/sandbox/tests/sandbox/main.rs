@@ -4,6 +4,7 @@
 mod cache;
 mod compiling;
 mod contained;
+mod limits;
 mod load;
 mod plans;
 mod round_trip;

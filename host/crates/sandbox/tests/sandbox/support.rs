@@ -51,6 +51,14 @@ pub(crate) fn steady(text: &str) -> String {
     steady
 }
 
+/// The text without the module's digest, which changes with the toolchain.
+pub(crate) fn without_digest(text: &str) -> String {
+    match text.find("sha256:").and_then(|at| text.get(at..at + 19)) {
+        Some(digest) => text.replace(digest, "sha256:…"),
+        None => text.to_owned(),
+    }
+}
+
 /// Remembers what guests say.
 #[derive(Default)]
 pub(crate) struct Lines(pub(crate) Mutex<Vec<String>>);

@@ -4,5 +4,6 @@
 mod commits;
 mod crashes;
 mod files;
+mod log_end;
 mod maintenance;
 mod support;
