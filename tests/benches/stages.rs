@@ -121,7 +121,10 @@ fn envelope(runtime: &tokio::runtime::Runtime, work: &Path) {
         &format!("{count} records, {:.1} times smaller, synced", bytes as f64 / landed.bytes as f64),
     );
     let (took, _) = least(3, || {
-        zone.open_records(&landed.name, 0..count).unwrap().map(|batch| batch.unwrap().num_rows()).sum::<usize>()
+        zone.open_records(&landed.name, 0..count, landed.digest)
+            .unwrap()
+            .map(|batch| batch.unwrap().num_rows())
+            .sum::<usize>()
     });
     line("read an envelope", bytes, took, "");
 }

@@ -16,7 +16,7 @@ use forebay_model::ports::{
     Clock, Journal, JournalEntry, LandedObject, LandingZone, ObjectEntry, SplitRule, ZoneIdentity,
 };
 use forebay_model::segment::Compression;
-use forebay_model::{Result, StreamName, Timestamp};
+use forebay_model::{Digest, Result, StreamName, Timestamp};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use uuid::Uuid;
@@ -183,8 +183,10 @@ impl LandingZone for MemoryZone {
         Ok(Box::new(Cursor::new(part)))
     }
 
-    fn open_records(&self, name: &str, rows: Range<u64>) -> Result<envelope::Rows> {
-        Ok(envelope::open(name, self.object(name)?, rows)?)
+    fn open_records(&self, name: &str, rows: Range<u64>, digest: Digest) -> Result<envelope::Rows> {
+        let object = self.object(name)?;
+        envelope::check(name, Digest::of(&object), digest)?;
+        Ok(envelope::open(name, object, rows)?)
     }
 
     async fn journal(&self, entry: &JournalEntry) -> Result<()> {

@@ -196,6 +196,6 @@ fn the_seed_of_the_fuzz_target_is_an_envelope_that_can_be_read() {
     let zone = open(folder.path());
     std::fs::create_dir(folder.path().join("s")).unwrap();
     std::fs::write(folder.path().join("s/a.parquet"), file).unwrap();
-    let batches = zone.open_records("s/a.parquet", 0..u64::from(*rows)).unwrap();
+    let batches = zone.open_records("s/a.parquet", 0..u64::from(*rows), forebay_model::Digest::of(file)).unwrap();
     assert_eq!(batches.map(|batch| batch.unwrap().num_rows()).sum::<usize>(), 3);
 }

@@ -29,7 +29,7 @@ pub trait Decoding: Send + Sync + std::fmt::Debug {
 pub fn open_segment(zone: &dyn LandingZone, decoding: &dyn Decoding, segment: &LandedSegment) -> Result<SegmentInput> {
     match &segment.content {
         SegmentContent::Envelope { rows } => {
-            Ok(SegmentInput::Records(zone.open_records(&segment.object, rows.clone())?))
+            Ok(SegmentInput::Records(zone.open_records(&segment.object, rows.clone(), segment.digest)?))
         }
         SegmentContent::Bytes { range, compression, preamble } => {
             let body = zone.open(&segment.object, range.clone())?;

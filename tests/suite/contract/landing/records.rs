@@ -6,7 +6,7 @@ use forebay_landing::envelope;
 use forebay_model::flow::{RawRecord, RawRecords, RecordSpan};
 use forebay_model::ports::LandingZone;
 use forebay_model::segment::Partition;
-use forebay_model::{ErrorClass, OrderedPosition, StreamName, Timestamp};
+use forebay_model::{Digest, ErrorClass, OrderedPosition, StreamName, Timestamp};
 
 fn stream() -> StreamName {
     StreamName::new("clicks").unwrap()
@@ -32,7 +32,16 @@ fn span(partition: &str, records: Vec<RawRecord>) -> RecordSpan {
 }
 
 fn rows(zone: &dyn LandingZone, name: &str, rows: std::ops::Range<u64>) -> Vec<RecordBatch> {
-    zone.open_records(name, rows).unwrap().collect::<Result<_, _>>().unwrap()
+    let object = digest_of(zone, name);
+    zone.open_records(name, rows, object).unwrap().collect::<Result<_, _>>().unwrap()
+}
+
+/// The digest of an object that lies there whole.
+fn digest_of(zone: &dyn LandingZone, name: &str) -> Digest {
+    let bytes = futures::executor::block_on(zone.list(name)).unwrap()[0].bytes;
+    let mut read = Vec::new();
+    std::io::Read::read_to_end(&mut zone.open(name, 0..bytes).unwrap(), &mut read).unwrap();
+    Digest::of(&read)
 }
 
 /// The records of batches, as they were put.
@@ -76,7 +85,7 @@ pub(super) async fn nothing_of_a_record_is_dropped(zone: &dyn LandingZone) {
     assert_eq!(object.head, &b"{}"[..], "formats are told by the first value");
     let mut bytes = Vec::new();
     std::io::Read::read_to_end(&mut zone.open("clicks/a.parquet", 0..object.bytes).unwrap(), &mut bytes).unwrap();
-    assert_eq!(object.digest, forebay_model::Digest::of(&bytes));
+    assert_eq!(object.digest, Digest::of(&bytes));
     assert!(zone.put_records("clicks/a.parquet", &stream(), &put).await.is_err(), "a name is written once");
 }
 
@@ -127,10 +136,10 @@ pub(super) async fn an_envelope_without_rows_can_be_read(zone: &dyn LandingZone)
 pub(super) async fn rows_that_are_not_there_are_an_error(zone: &dyn LandingZone) {
     let put = RawRecords { spans: vec![span("p0", vec![record("0", Some(b"v"))])] };
     let object = zone.put_records("clicks/e.parquet", &stream(), &put).await.unwrap();
-    let error = zone.open_records("clicks/e.parquet", 0..2).err().unwrap();
+    let error = zone.open_records("clicks/e.parquet", 0..2, object.digest).err().unwrap();
     assert_eq!(error.class(), ErrorClass::Operator);
     assert!(error.to_string().contains("1 rows") && error.hint().is_some(), "{error}");
-    assert!(zone.open_records("clicks/none.parquet", 0..1).is_err());
+    assert!(zone.open_records("clicks/none.parquet", 0..1, object.digest).is_err());
     // Half an envelope, and what is none.
     let mut bytes = Vec::new();
     std::io::Read::read_to_end(&mut zone.open("clicks/e.parquet", 0..object.bytes).unwrap(), &mut bytes).unwrap();
@@ -139,7 +148,11 @@ pub(super) async fn rows_that_are_not_there_are_an_error(zone: &dyn LandingZone)
     {
         let whole = forebay_model::ports::SplitRule::Whole;
         zone.put(name, super::body(&[part]), forebay_model::Compression::None, whole).await.unwrap();
-        let error = zone.open_records(name, 0..1).err().unwrap();
-        assert_eq!(error.class(), ErrorClass::Operator, "{name}: {error}");
+        // What landed is another: nothing of it is read. And the reader itself, where it is what landed.
+        for digest in [object.digest, Digest::of(part)] {
+            let error = zone.open_records(name, 0..1, digest).err().unwrap();
+            assert_eq!(error.class(), ErrorClass::Operator, "{name}: {error}");
+            assert_eq!(error.to_string().contains("it was changed"), digest == object.digest, "{name}: {error}");
+        }
     }
 }

@@ -14,7 +14,7 @@ use forebay_model::ports::{
     ZoneIdentity,
 };
 use forebay_model::segment::Compression;
-use forebay_model::{Result, StreamName, Timestamp};
+use forebay_model::{Digest, Result, StreamName, Timestamp};
 use futures::stream::BoxStream;
 use uuid::Uuid;
 
@@ -150,8 +150,9 @@ impl LandingZone for HastyZone {
         &self,
         name: &str,
         rows: Range<u64>,
+        digest: Digest,
     ) -> Result<Box<dyn Iterator<Item = Result<RecordBatch>> + Send>> {
-        self.inner.open_records(name, rows)
+        self.inner.open_records(name, rows, digest)
     }
 
     async fn journal(&self, entry: &JournalEntry) -> Result<()> {

@@ -10,7 +10,7 @@ use forebay_landing::MemoryZone;
 use forebay_model::flow::RawRecords;
 use forebay_model::ports::{Journal, JournalEntry, LandedObject, LandingZone, ObjectEntry, SplitRule, ZoneIdentity};
 use forebay_model::segment::Compression;
-use forebay_model::{Error, Result, StreamName, Timestamp};
+use forebay_model::{Digest, Error, Result, StreamName, Timestamp};
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use uuid::Uuid;
@@ -73,9 +73,10 @@ impl LandingZone for FaultyZone {
         &self,
         name: &str,
         rows: Range<u64>,
+        digest: Digest,
     ) -> Result<Box<dyn Iterator<Item = Result<RecordBatch>> + Send>> {
         let detail = || format!("{name} {rows:?}");
-        self.chaos.call_now("zone.open_records", detail, || self.inner.open_records(name, rows.clone()))
+        self.chaos.call_now("zone.open_records", detail, || self.inner.open_records(name, rows.clone(), digest))
     }
 
     async fn journal(&self, entry: &JournalEntry) -> Result<()> {

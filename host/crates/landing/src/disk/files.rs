@@ -1,13 +1,14 @@
 //! Files that are whole and durable or not there.
 
+use std::collections::HashMap;
 use std::fs::{File, TryLockError};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use forebay_disk::{Disk, FolderError, FolderStep, Folders};
-use forebay_model::Timestamp;
 use forebay_model::ports::Random;
+use forebay_model::{Digest, Timestamp};
 
 use crate::error::{LandingError, Result};
 use crate::naming::OWN;
@@ -22,7 +23,12 @@ pub(super) struct Files {
     disk: Arc<dyn Disk>,
     random: Arc<dyn Random>,
     folders: Folders,
+    /// Envelopes that this process wrote, or has read whole and found to be what landed.
+    known: Mutex<HashMap<String, Digest>>,
 }
+
+/// So many are remembered: many segments lie in one envelope, and come one after the other.
+const KNOWN: usize = 4096;
 
 /// A file that is being written. Locked while it is, so that a sweep can tell it from what a dead process left; gone when
 /// it is dropped.
@@ -46,6 +52,18 @@ pub(super) fn failed(path: &Path, action: &'static str) -> impl FnOnce(std::io::
 }
 
 impl Files {
+    pub(super) fn is_known(&self, name: &str, digest: Digest) -> bool {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).get(name) == Some(&digest)
+    }
+
+    pub(super) fn know(&self, name: &str, digest: Digest) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= KNOWN {
+            known.clear();
+        }
+        known.insert(name.to_owned(), digest);
+    }
+
     pub(super) fn open(disk: Arc<dyn Disk>, root: &Path, random: Arc<dyn Random>) -> Result<Self> {
         disk.create_folder(root).map_err(failed(root, "making the landing folder"))?;
         let root = root.canonicalize().map_err(failed(root, "looking at the landing folder"))?;
@@ -61,7 +79,7 @@ impl Files {
     /// A folder that is only read. It need not be there.
     pub(super) fn reading(disk: Arc<dyn Disk>, root: &Path, random: Arc<dyn Random>) -> Self {
         let folders = Folders::new(root.to_owned(), Arc::clone(&disk));
-        Self { root: root.to_owned(), disk, random, folders }
+        Self { root: root.to_owned(), disk, random, folders, known: Mutex::default() }
     }
 
     /// A name as a path.

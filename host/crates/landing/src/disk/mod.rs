@@ -18,7 +18,7 @@ use forebay_model::ports::{
     Journal, JournalEntry, LandedObject, LandingZone, ObjectEntry, Random, SplitRule, ZoneIdentity,
 };
 use forebay_model::segment::Compression;
-use forebay_model::{Result, StreamName, Timestamp};
+use forebay_model::{Digest, Result, StreamName, Timestamp};
 use futures::stream::BoxStream;
 use uuid::Uuid;
 
@@ -103,7 +103,9 @@ impl LandingZone for DiskZone {
 
     async fn put_records(&self, name: &str, stream: &StreamName, records: &RawRecords) -> Result<LandedObject> {
         naming::check(name)?;
-        Ok(put::records(&self.files, name, stream, records).await?)
+        let landed = put::records(&self.files, name, stream, records).await?;
+        self.files.know(name, landed.digest);
+        Ok(landed)
     }
 
     fn open(&self, name: &str, range: Range<u64>) -> Result<Box<dyn Read + Send>> {
@@ -111,9 +113,14 @@ impl LandingZone for DiskZone {
         Ok(Box::new(read::part(&self.files.path(name), name, range)?))
     }
 
-    fn open_records(&self, name: &str, rows: Range<u64>) -> Result<envelope::Rows> {
+    fn open_records(&self, name: &str, rows: Range<u64>, digest: Digest) -> Result<envelope::Rows> {
         naming::check(name)?;
-        Ok(envelope::open(name, read::whole(&self.files.path(name), name)?, rows)?)
+        let file = read::whole(&self.files.path(name), name)?;
+        if !self.files.is_known(name, digest) {
+            envelope::check(name, read::digest(&file, name)?, digest)?;
+            self.files.know(name, digest);
+        }
+        Ok(envelope::open(name, file, rows)?)
     }
 
     async fn journal(&self, entry: &JournalEntry) -> Result<()> {

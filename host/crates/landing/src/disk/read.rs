@@ -3,8 +3,9 @@ use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use forebay_model::Timestamp;
 use forebay_model::ports::ObjectEntry;
+use forebay_model::{Digest, Timestamp};
+use sha2::{Digest as _, Sha256};
 
 use super::files::failed;
 use crate::error::{LandingError, Result};
@@ -52,6 +53,23 @@ pub(super) fn part(path: &Path, name: &str, range: Range<u64>) -> Result<Part> {
     };
     file.seek(SeekFrom::Start(range.start)).map_err(failed(path, "reading"))?;
     Ok(Part { name: name.to_owned(), file, left })
+}
+
+/// The digest of a whole object; the file stands at its beginning afterwards.
+pub(super) fn digest(mut file: &File, name: &str) -> Result<Digest> {
+    let unread = |source| LandingError::File { path: PathBuf::from(name), action: "reading", source };
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 1 << 18];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(read) => hash.update(buffer.get(..read).unwrap_or_default()),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(unread(error)),
+        }
+    }
+    file.seek(SeekFrom::Start(0)).map_err(unread)?;
+    Ok(Digest::from_bytes(hash.finalize().into()))
 }
 
 /// A small file; `None` where there is none.

@@ -100,7 +100,7 @@ pub struct ZoneIdentity {
 /// - what `put`, `put_records` or `journal` returned `Ok` for survives a power cut;
 /// - a name is written once; what fails half way leaves nothing that `list` shows under its final name;
 /// - reading gives back the bytes that were put, or an error; a torn or changed object is never read in silence where its
-///   size tells;
+///   size tells, nor an envelope where its content does;
 /// - names never lead out of the zone.
 #[async_trait]
 pub trait LandingZone: Send + Sync + std::fmt::Debug {
@@ -116,11 +116,14 @@ pub trait LandingZone: Send + Sync + std::fmt::Debug {
     async fn put_records(&self, name: &str, stream: &StreamName, records: &RawRecords) -> Result<LandedObject>;
     /// Bytes of an object as they were stored. Blocking: called on worker threads.
     fn open(&self, name: &str, range: Range<u64>) -> Result<Box<dyn Read + Send>>;
-    /// Rows of an envelope, in its documented schema (`landing::envelope`). Blocking.
+    /// Rows of an envelope, in its documented schema (`landing::envelope`). Blocking. `digest` is the one that it landed with: an
+    /// envelope that was changed since is an error before any of it is read, since Parquet readers do not survive all damage (some
+    /// has them ask for more memory than there is, which ends the process).
     fn open_records(
         &self,
         name: &str,
         rows: Range<u64>,
+        digest: Digest,
     ) -> Result<Box<dyn Iterator<Item = Result<RecordBatch>> + Send>>;
     /// Writes down what the ledger accepted. What lies there torn, of an attempt to do so that was cut short, is set aside.
     async fn journal(&self, entry: &JournalEntry) -> Result<()>;
