@@ -84,9 +84,9 @@ fn nothing_rejected() -> forebay_model::Result<Arc<dyn TableProvider>> {
     let mut fields = rejects_schema().fields().to_vec();
     fields.extend(column::own_fields());
     // As the reader of the real one gives them.
-    let fields = fields.into_iter().map(|field| match field.data_type() {
-        DataType::Utf8 => Arc::new(field.as_ref().clone().with_data_type(DataType::Utf8View)),
-        _ => field,
+    let fields = fields.into_iter().map(|field| {
+        let is_text = *field.data_type() == DataType::Utf8;
+        if is_text { Arc::new(field.as_ref().clone().with_data_type(DataType::Utf8View)) } else { field }
     });
     let fields: Vec<_> = fields.collect();
     let table = MemTable::try_new(Arc::new(Schema::new(fields)), vec![vec![]])

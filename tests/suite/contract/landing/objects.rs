@@ -63,7 +63,7 @@ pub(super) async fn names_never_lead_out_of_the_zone(zone: &dyn LandingZone) {
         let put = zone.put(name, body(&[b"x"]), Compression::None, SplitRule::Whole).await;
         assert_eq!(put.unwrap_err().class(), ErrorClass::Bug, "{name:?}");
         assert!(zone.open(name, 0..1).is_err(), "{name:?}");
-        assert!(zone.open_records(name, 0..1, forebay_model::Digest::of(b"x")).is_err(), "{name:?}");
+        assert!(zone.open_records(name, 0..1, Digest::of(b"x")).is_err(), "{name:?}");
         assert!(zone.delete(name).await.is_err(), "{name:?}");
     }
     assert!(zone.keep("../a", Bytes::new()).await.is_err());
