@@ -33,6 +33,11 @@ pub(crate) fn attempt_of(name: &str) -> Option<Uuid> {
     attempt.parse().ok()
 }
 
+/// The time that an entry's name begins with.
+fn time_of(name: &str) -> &str {
+    name.split_once('-').map_or(name, |(time, _)| time)
+}
+
 /// Entries that are read one after the other, oldest first.
 #[derive(Debug, Default)]
 pub(crate) struct Survey(Journal);
@@ -42,7 +47,9 @@ impl Survey {
     pub(crate) fn take(&mut self, name: &str, path: &Path, bytes: &[u8]) -> Result<()> {
         match read_entry(path, bytes) {
             Ok(entry) => {
-                self.0.damaged.iter_mut().for_each(|damaged| damaged.last = false);
+                // Two streams may land at one time, and names of one time are in the order of the attempts: of chance.
+                let later = |damaged: &&mut DamagedEntry| time_of(&damaged.name) < time_of(name);
+                self.0.damaged.iter_mut().filter(later).for_each(|damaged| damaged.last = false);
                 self.0.entries.push(entry);
                 Ok(())
             }
@@ -118,4 +125,38 @@ pub(crate) fn check_owner(owner: &ZoneIdentity, wanted: &ZoneIdentity) -> Result
         return Ok(());
     }
     Err(LandingError::Claimed { owner: owner.ledger, ledger: wanted.ledger })
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use forebay_model::{StreamName, Timestamp};
+
+    use super::*;
+
+    #[test]
+    fn a_torn_entry_is_the_last_where_no_other_is_of_a_later_time() {
+        let entry = |seconds: i64, attempt: u128| JournalEntry {
+            version: VERSION,
+            ledger: Uuid::nil(),
+            landing: forebay_model::ports::Landing {
+                stream: StreamName::new("s").unwrap(),
+                attempt: Uuid::from_u128(attempt),
+                landed_at: Timestamp::from_micros(seconds * 1_000_000),
+                objects: Vec::new(),
+                advances: Vec::new(),
+            },
+            segments: Vec::new(),
+        };
+        for (seconds, last) in [(7, true), (8, false)] {
+            let mut survey = Survey::default();
+            let torn = entry_name(&entry(7, 1));
+            survey.take(&torn, Path::new(&torn), b"{").unwrap();
+            let whole = entry(seconds, 2);
+            let name = entry_name(&whole);
+            survey.take(&name, Path::new(&name), &write_entry(&whole).unwrap()).unwrap();
+            let Journal { entries, damaged } = survey.finish();
+            assert_eq!((entries.len(), damaged[0].last), (1, last), "{seconds}");
+        }
+    }
 }

@@ -62,13 +62,13 @@ fn found(what: &str, kinds: &[&str], make: MakeStorage) {
 fn a_ledger_that_lists_before_the_zone_has_synced_is_found() {
     let make: MakeStorage =
         |_, clock, random| Box::new(HastyZoneStorage::new(Omits::SyncingBeforeListing, clock, random));
-    found("ledger before sync", &[GONE, "it is torn or was changed", "Corrupt footer"], make);
+    found("ledger before sync", &[GONE, "it is torn or was changed", "landed: it was changed"], make);
 }
 
 #[test]
 fn a_zone_that_answers_before_it_has_synced_is_found() {
     let make: MakeStorage = |_, clock, random| Box::new(HastyZoneStorage::new(Omits::Syncing, clock, random));
-    found("synced too late", &[GONE, "it is torn or was changed", "Corrupt footer"], make);
+    found("synced too late", &[GONE, "it is torn or was changed", "landed: it was changed"], make);
 }
 
 #[test]

@@ -79,7 +79,7 @@ pub struct DamagedEntry {
     pub attempt: Option<Uuid>,
     /// What is wrong with it.
     pub what: String,
-    /// Whether every entry that can be read is older.
+    /// Whether no entry that can be read is of a later time.
     pub last: bool,
 }
 
