@@ -139,6 +139,7 @@ mod tests {
         let entry = |seconds: i64, attempt: u128| JournalEntry {
             version: VERSION,
             ledger: Uuid::nil(),
+            attempt: Uuid::from_u128(attempt),
             landing: forebay_model::ports::Landing {
                 stream: StreamName::new("s").unwrap(),
                 attempt: Uuid::from_u128(attempt),
