@@ -1,6 +1,7 @@
 //! The command line: one file a verb. stdout is data, stderr is talk.
 
 mod build;
+mod deploy;
 mod exit;
 mod init;
 mod kept;
@@ -10,11 +11,14 @@ mod maintain;
 mod modules;
 pub(crate) mod named;
 mod new;
+mod pause;
 mod plan;
+mod pushing;
 mod query;
 mod recover;
 mod rejects;
 mod revisions;
+mod rollback;
 mod run;
 mod schema;
 mod segments;
@@ -38,6 +42,7 @@ pub(crate) use maintain::{MaintainRequest, Stores, maintain_all};
 pub(crate) use recover::lost;
 pub(crate) use run::{FailOn, RunArgs};
 pub(crate) use segments::find as find_segment;
+pub(crate) use show::thousands;
 
 /// Lands data raw and untouched, then turns it into warehouse tables with sandboxed WebAssembly transforms.
 #[derive(Debug, Parser)]
@@ -117,6 +122,10 @@ enum Work {
     Schema(schema::SchemaArgs),
     Modules(modules::ModulesArgs),
     Revisions(revisions::RevisionsArgs),
+    Deploy(deploy::DeployArgs),
+    Rollback(rollback::RollbackArgs),
+    Pause(pause::PauseArgs),
+    Resume(pause::ResumeArgs),
     Maintain(maintain::MaintainArgs),
     Recover(recover::RecoverArgs),
 }
@@ -231,6 +240,10 @@ async fn dispatch(global: Global, work: Work, config: Config) -> anyhow::Result<
         Work::Schema(args) => schema::schema(&global, config, args).await,
         Work::Modules(args) => modules::modules(&global, config, args).await,
         Work::Revisions(args) => revisions::revisions(&global, config, args).await,
+        Work::Deploy(args) => deploy::deploy(&global, &config, &args).await,
+        Work::Rollback(args) => rollback::rollback(&global, config, &args).await,
+        Work::Pause(args) => pause::pause(&global, &config, &args).await,
+        Work::Resume(args) => pause::resume(&global, &config, &args).await,
         Work::Maintain(args) => maintain::maintain(&global, config, args).await,
         Work::Recover(args) => recover::recover(&global, &config, &args).await,
     }

@@ -22,7 +22,7 @@ pub(super) fn count(number: u64, what: &str) -> String {
 }
 
 /// `20,000`.
-pub(super) fn thousands(number: u64) -> String {
+pub(crate) fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
     for (index, digit) in digits.chars().enumerate() {

@@ -39,6 +39,7 @@ pub(super) async fn status(global: &Global, config: Config, args: &StatusArgs) -
     let refused = refused(&lake).await?;
     let failures = failures(&lake, &work).await?;
     let held = held(&lake).await?;
+    let paused = listing::objects(&lake, "SELECT * FROM ledger.paused", vec![]).await?;
     let mut pipelines = Vec::new();
     for (name, pipeline) in &config.pipelines {
         let of = |rows: &[Object]| rows.iter().find(|row| text(row, "pipeline") == name.as_str()).cloned();
@@ -51,6 +52,7 @@ pub(super) async fn status(global: &Global, config: Config, args: &StatusArgs) -
             "counts": of(&counts).unwrap_or_default(),
             "active": of(&deployed),
             "refused": of(&refused),
+            "paused": of(&paused),
             "last_load": of(&last_loads),
             "failures": failed.collect::<Vec<_>>(),
             "held": waiting.collect::<Vec<_>>(),
@@ -170,6 +172,14 @@ fn pipeline_in_words(pipeline: &Object, lines: &mut Vec<String>) {
         None => "no revision yet".to_owned(),
     };
     lines.push(format!("pipeline {} of {}: {revision}", text(pipeline, "pipeline"), text(pipeline, "stream")));
+    if let Some(paused) = object("paused") {
+        let reason = match text(paused, "reason") {
+            "" => String::new(),
+            reason => format!(" ({reason})"),
+        };
+        let name = text(pipeline, "pipeline");
+        lines.push(format!("  paused since {}{reason}: `forebay resume {name}`", moment(paused, "since")));
+    }
     if let Some(refused) = object("refused") {
         lines.push(format!(
             "  refused since: revision {} at {}, {}",

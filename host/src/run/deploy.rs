@@ -4,6 +4,8 @@
 //! |---|---|---|
 //! | submitted | its modules load, bind to the present schema, and its rows fit the tables | active; the former one is retired |
 //! | submitted | any of that fails | refused, with the reason; the former one goes on |
+//! | active, or meant by the config | a person puts another one back (`push`) | retired; what the config means is cancelled |
+//! | cancelled | a person puts it back | active |
 //!
 //! A module of the folder is taken by all pipelines that use its name, or by none: all are asked before any changes. One that was
 //! refused is tried again whenever something changes, for what it lacked may have come.
@@ -20,7 +22,8 @@ use forebay_model::{Digest, Error, ErrorClass, PipelineName, Result, RevisionId}
 use forebay_pipeline::refine::bind::Materials;
 use forebay_pipeline::refine::driver::PipelineHandle;
 
-use super::modules::{NewModule, Scan, Shelf};
+use super::modules::{NewModule, Scan, Shelf, uses};
+use super::push::{Active, Refused};
 use crate::config::Config;
 use crate::failpoint::failpoint;
 
@@ -45,12 +48,18 @@ pub(super) struct Reloaded {
     pub(super) modules_refused: bool,
     /// Something failed that may go away by itself.
     pub(super) again: bool,
+    /// Revisions that were made active.
+    pub(super) active: Vec<Active>,
+    /// Why a module was not taken, by each pipeline that refused it.
+    pub(super) why: Vec<Refused>,
 }
 
 /// A revision that passed its checks.
 enum Prepared {
     /// It is active, and runs.
     Unchanged,
+    /// A person rolled it back: the active one goes on.
+    Cancelled { id: RevisionId, number: u32 },
     Checked {
         materials: Arc<Materials>,
         id: RevisionId,
@@ -90,7 +99,19 @@ impl Deployer {
     /// Looks at the folder and at the config: what changed is submitted. Where that is refused and the pipeline has just begun, the
     /// revision that was active before goes on.
     pub(super) async fn reload(&mut self, config: &Config, handles: &Handles, reason: &str) -> Result<Reloaded> {
-        let Scan { new, refused } = self.shelf.scan(config).await?;
+        let scan = self.shelf.scan(config).await?;
+        self.take(config, handles, scan, reason).await
+    }
+
+    /// Submits modules that are new, and what the config means.
+    pub(super) async fn take(
+        &mut self,
+        config: &Config,
+        handles: &Handles,
+        scan: Scan,
+        reason: &str,
+    ) -> Result<Reloaded> {
+        let Scan { new, refused } = scan;
         let mut reloaded = Reloaded { modules_refused: !refused.is_empty(), ..Reloaded::default() };
         for (file, error) in refused {
             reloaded.again |= error.class() == ErrorClass::Retry;
@@ -105,6 +126,7 @@ impl Deployer {
             for (pipeline, refusal) in by {
                 reloaded.again |= refusal.error.class() == ErrorClass::Retry;
                 reloaded.modules_refused = true;
+                reloaded.why.push(Refused::new(Some(&pipeline), &refusal.error));
                 self.tell_module_refused(module, &pipeline, &refusal).await?;
                 refusals.insert(pipeline, refusal.error);
             }
@@ -118,8 +140,11 @@ impl Deployer {
             let reason = taken.iter().find(uses).map_or(reason, |module| &module.origin);
             match checked {
                 Ok(Prepared::Unchanged) => {}
+                Ok(Prepared::Cancelled { id, number }) => self.keep_back(config, name, handle, (id, number)).await?,
                 Ok(Prepared::Checked { materials, id, active }) => {
+                    let revision = materials.number;
                     self.deploy(config, name, handle, (materials, id, active), reason).await?;
+                    reloaded.active.push(Active { pipeline: name.clone(), revision, revision_id: id });
                 }
                 Err(refusal) => {
                     reloaded.again |= refusal.error.class() == ErrorClass::Retry;
@@ -226,6 +251,11 @@ impl Deployer {
             return Ok(Prepared::Unchanged);
         }
         let record = ledger.record_revision(&revision, self.shelf.clock.now()).await?;
+        // Who brings one of its modules wants it.
+        let brought = instead.keys().any(|module| uses(config, name, module));
+        if !active && !brought && ledger.is_cancelled(name, id).await? {
+            return Ok(Prepared::Cancelled { id, number: record.number });
+        }
         let checked = async {
             let materials = self.shelf.materials(revision, record.number, &pipeline.limits).await?;
             handle.check(Arc::clone(&materials)).await?;
@@ -272,6 +302,41 @@ impl Deployer {
         self.noted.remove(name);
         handle.deploy(materials);
         Ok(())
+    }
+
+    /// What the config means was rolled back: told once, and the active revision goes on, after a start too.
+    async fn keep_back(
+        &mut self,
+        config: &Config,
+        name: &PipelineName,
+        handle: &PipelineHandle,
+        (id, number): (RevisionId, u32),
+    ) -> Result<()> {
+        let said = (id, "cancelled".to_owned());
+        if self.noted.get(name) != Some(&said) {
+            tracing::warn!(
+                pipeline = %name, revision = number, revision_id = id.short(),
+                "the config means a revision that was rolled back: the active one goes on until the config changes, or \
+                 `forebay rollback` puts it back"
+            );
+            self.noted.insert(name.clone(), said);
+        }
+        self.take_up_former(config, name, handle).await
+    }
+
+    /// Why pipelines other than `but` would not take the modules.
+    pub(super) async fn refusals(
+        &self,
+        config: &Config,
+        handles: &Handles,
+        but: &PipelineName,
+        modules: &[NewModule],
+    ) -> Vec<Refused> {
+        let instead = modules.iter().map(|module| (module.name.clone(), module.digest)).collect();
+        let modules: Vec<_> = modules.iter().collect();
+        let (_, refused) = self.ask(config, handles, &modules, &instead).await;
+        let others = refused.iter().filter(|(name, _)| name != but);
+        others.map(|(name, refusal)| Refused::new(Some(name), &refusal.error)).collect()
     }
 
     async fn tell_module_refused(
@@ -340,10 +405,4 @@ impl Deployer {
         }
         Ok(())
     }
-}
-
-/// Whether a pipeline takes the active module of a name: a step that pins one does not.
-fn uses(config: &Config, pipeline: &PipelineName, module: &ModuleName) -> bool {
-    let steps = config.pipelines.get(pipeline).map(|pipeline| pipeline.steps.as_slice()).unwrap_or_default();
-    steps.iter().any(|step| step.module == *module && step.pin.is_none())
 }

@@ -5,6 +5,7 @@ mod difference;
 pub(crate) mod modules;
 mod parts;
 mod progress;
+pub(crate) mod push;
 mod reload;
 mod restart;
 mod service;
@@ -215,6 +216,14 @@ impl Host {
         for name in &all.start_pipelines {
             self.parts.start_pipeline(self, &self.config, name, &progress);
         }
+        for name in &all.start_pipelines {
+            if let Some(pause) = self.ledger.paused(name).await? {
+                tracing::warn!(
+                    pipeline = %name, since = %pause.since, reason = pause.reason,
+                    "pipeline is paused: its segments wait for `forebay resume {name}`"
+                );
+            }
+        }
         let mut deployer = self.deployer()?;
         let handles = self.parts.handles();
         let started = tokio::select! {
@@ -237,6 +246,7 @@ impl Host {
         } else {
             let (restarts, due) = Restarts::new(assemble::clock());
             let (runs, config) = tokio::sync::watch::channel(self.config.clone());
+            let (submit, submitted) = mpsc::unbounded_channel();
             let reloader = Reloader {
                 host: Arc::clone(self),
                 progress: Arc::clone(&progress),
@@ -245,6 +255,7 @@ impl Host {
                 runs,
                 told: Vec::new(),
                 due,
+                submitted,
             };
             // Tasks of their own, which end with the host: none waits for another.
             let mut services = JoinSet::new();
@@ -252,6 +263,7 @@ impl Host {
             services.spawn(progress::follow(Arc::clone(self)));
             services.spawn(service::approve(Arc::clone(self)));
             services.spawn(service::answer(Arc::clone(self), config));
+            services.spawn(service::push(Arc::clone(self), submit));
             self.until_ended(tasks, &mut signals, Some(restarts)).await
         };
         let seconds = progress.finish();

@@ -16,7 +16,7 @@ use forebay_model::kept::{KeptModule, KeptRevision};
 use forebay_model::ports::{
     Asset, Assets, Clock, Description, LandingZone, Ledger, Module, ModuleLoader, ModuleRecord, RevisionRecord,
 };
-use forebay_model::{Digest, Error, ErrorClass, Result, Revision};
+use forebay_model::{Digest, Error, ErrorClass, PipelineName, Result, Revision};
 use forebay_pipeline::refine::bind::Materials;
 use forebay_pipeline::workers::Workers;
 use forebay_sandbox::{Limits, Sandbox};
@@ -35,15 +35,15 @@ pub(super) struct Shelf {
     pub(super) no_modules: Mutex<BTreeMap<String, (Digest, Limits)>>,
 }
 
-/// A module of the folder that is not the one taken last from its path.
+/// A module of the folder that is not the one taken last from its path, or one that a person pushed.
 #[derive(Debug, Clone)]
 pub(super) struct NewModule {
     pub(super) name: ModuleName,
     pub(super) digest: Digest,
-    /// `folder:modules/fraud.wasm`.
+    /// `folder:modules/fraud.wasm`, `deploy:fraud.wasm`.
     pub(super) origin: String,
-    /// How the ledger knows the path.
-    pub(super) path: String,
+    /// How the ledger knows the path; `None` where a person pushed it.
+    pub(super) path: Option<String>,
 }
 
 /// What a look into the folder gave.
@@ -55,7 +55,30 @@ pub(super) struct Scan {
     pub(super) refused: Vec<(PathBuf, Error)>,
 }
 
-fn kept_module(digest: Digest) -> String {
+/// A file does not say which pipelines will use it, so it is loaded under the most that any of them allows; each pipeline then
+/// loads it under its own limits.
+pub(crate) fn loosest(of_host: &Limits, config: &Config) -> Limits {
+    let mut loosest = of_host.clone();
+    // The config was checked: its limits can be read.
+    let limits = config.pipelines.values().filter_map(|pipeline| assemble::limits(&pipeline.limits).ok());
+    for limits in limits {
+        loosest.module_mib = loosest.module_mib.max(limits.module_mib);
+        loosest.compile_seconds = loosest.compile_seconds.max(limits.compile_seconds);
+        loosest.compile_memory_mib = loosest.compile_memory_mib.max(limits.compile_memory_mib);
+        loosest.bind_ms = loosest.bind_ms.max(limits.bind_ms);
+        loosest.memory_mib = loosest.memory_mib.max(limits.memory_mib);
+    }
+    loosest
+}
+
+/// Whether a pipeline takes the active module of a name: a step that pins one does not.
+pub(crate) fn uses(config: &Config, pipeline: &PipelineName, module: &ModuleName) -> bool {
+    let steps = config.pipelines.get(pipeline).map(|pipeline| pipeline.steps.as_slice()).unwrap_or_default();
+    steps.iter().any(|step| step.module == *module && step.pin.is_none())
+}
+
+/// What the landing zone calls a module.
+pub(crate) fn kept_module(digest: Digest) -> String {
     format!("modules/{digest}.wasm")
 }
 
@@ -84,7 +107,7 @@ impl Shelf {
     /// Looks for modules that are new in the folder, checks and keeps them. Nothing is active yet.
     pub(super) async fn scan(&self, config: &Config) -> Result<Scan> {
         let taken = self.taken().await?;
-        let limits = self.loosest(config);
+        let limits = loosest(self.sandbox.limits(), config);
         let mut scan = Scan::default();
         let mut files = files(&config.modules.watch);
         files.sort_by_key(|file| std::cmp::Reverse(modified(file)));
@@ -106,7 +129,7 @@ impl Shelf {
             }
             let origin = format!("folder:{path}");
             match self.take_in(bytes, origin.clone(), &limits).await {
-                Ok(name) => scan.new.push(NewModule { name, digest, origin, path }),
+                Ok(name) => scan.new.push(NewModule { name, digest, origin, path: Some(path) }),
                 Err(error) => {
                     // What may go away by itself is tried at the next look.
                     if error.class() != ErrorClass::Retry {
@@ -121,22 +144,6 @@ impl Shelf {
 
     fn no_modules(&self) -> MutexGuard<'_, BTreeMap<String, (Digest, Limits)>> {
         self.no_modules.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A file does not say which pipelines will use it, so it is loaded under the most that any of them allows; each
-    /// pipeline then loads it under its own limits.
-    fn loosest(&self, config: &Config) -> Limits {
-        let mut loosest = self.sandbox.limits().clone();
-        // The config was checked: its limits can be read.
-        let limits = config.pipelines.values().filter_map(|pipeline| assemble::limits(&pipeline.limits).ok());
-        for limits in limits {
-            loosest.module_mib = loosest.module_mib.max(limits.module_mib);
-            loosest.compile_seconds = loosest.compile_seconds.max(limits.compile_seconds);
-            loosest.compile_memory_mib = loosest.compile_memory_mib.max(limits.compile_memory_mib);
-            loosest.bind_ms = loosest.bind_ms.max(limits.bind_ms);
-            loosest.memory_mib = loosest.memory_mib.max(limits.memory_mib);
-        }
-        loosest
     }
 
     /// The content that was last taken from each path.
@@ -183,7 +190,9 @@ impl Shelf {
 
     /// A file is new no more. One that was refused stays new: it is tried again when something changes, and at the next start.
     pub(super) async fn note_taken(&self, module: &NewModule) -> Result<()> {
-        self.ledger.seen_in_folder(&module.path, module.digest, self.clock.now()).await?;
+        if let Some(path) = &module.path {
+            self.ledger.seen_in_folder(path, module.digest, self.clock.now()).await?;
+        }
         Ok(())
     }
 
@@ -191,7 +200,7 @@ impl Shelf {
     pub(super) async fn revision(
         &self,
         config: &Config,
-        name: &forebay_model::PipelineName,
+        name: &PipelineName,
         pipeline: &PipelineConfig,
         instead: &BTreeMap<ModuleName, Digest>,
     ) -> Result<Revision> {

@@ -15,7 +15,7 @@ use forebay_pipeline::refine::protocol::{Event, Report};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::Host;
-use crate::cli::Global;
+use crate::cli::{Global, thousands};
 use crate::config::format_bytes;
 
 /// How often the bars move.
@@ -175,19 +175,6 @@ pub(super) fn rate(bytes: u64, seconds: f64) -> u64 {
     if seconds <= 0.0 { 0 } else { (bytes as f64 / seconds) as u64 }
 }
 
-/// `20000` as `20,000`.
-pub(super) fn thousands(number: u64) -> String {
-    let digits = number.to_string();
-    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
-
 /// Tells what streams and pipelines report: as log lines above the bars; and pipelines of what has landed.
 pub(super) struct Tell {
     bars: Option<MultiProgress>,
@@ -285,10 +272,5 @@ mod tests {
             }
         }
         assert_eq!(told, [(13, 11), (24, 11), (26, 1), (41, 1)]);
-    }
-
-    #[test]
-    fn thousands_are_told_apart() {
-        assert_eq!([0, 999, 1000, 20_000, 1_234_567].map(thousands), ["0", "999", "1,000", "20,000", "1,234,567"]);
     }
 }

@@ -15,6 +15,7 @@ use super::deploy::Deployer;
 use super::difference::Difference;
 use super::parts::Part;
 use super::progress::Progress;
+use super::push::Submission;
 use super::watch::Watch;
 use super::{Host, check_tables};
 use crate::assemble::{self, Access};
@@ -36,6 +37,8 @@ pub(super) struct Reloader {
     pub(super) told: Vec<String>,
     /// Parts that ended with an error and are to be started again now.
     pub(super) due: mpsc::UnboundedReceiver<Part>,
+    /// What people push.
+    pub(super) submitted: mpsc::UnboundedReceiver<Submission>,
 }
 
 impl Reloader {
@@ -44,6 +47,10 @@ impl Reloader {
         loop {
             let (due, reason) = tokio::select! {
                 Some(part) = self.due.recv() => (Some(part), "restart"),
+                Some(submission) = self.submitted.recv() => {
+                    self.push(submission).await;
+                    continue;
+                }
                 () = change(&mut self.watch, again) => (None, "config"),
             };
             let reload = async {
@@ -61,6 +68,19 @@ impl Reloader {
                 }
             };
         }
+    }
+
+    /// Does what a person pushed, and answers.
+    async fn push(&mut self, submission: Submission) {
+        let Submission { push, answer } = submission;
+        let config = self.runs.borrow().clone();
+        let handles = self.host.parts.handles();
+        let pushed = caught(self.deployer.push(&config, &handles, push)).await;
+        if let Err(error) = &pushed {
+            tracing::error!(error = error.chain(), hint = error.hint(), "push refused; what was active goes on");
+        }
+        // Who asked may have gone: it is done all the same, and told in the log.
+        drop(answer.send(pushed));
     }
 
     /// True where something failed that may go away by itself.

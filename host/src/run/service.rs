@@ -4,17 +4,21 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use forebay_model::{Result, TableName};
+use forebay_model::{Error, Result, TableName};
 use forebay_pipeline::panics::caught;
 use forebay_pipeline::refine::protocol::Event;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::Host;
+use super::push::{PushRequest, Pushed, Refused, Submission};
 use crate::cli::{MaintainRequest, Stores, maintain_all};
 use crate::config::Config;
 
 /// How often requests and approvals are looked for.
 const TICK: Duration = Duration::from_millis(500);
+
+/// How often pushes are looked for: who pushes waits.
+const PUSH_TICK: Duration = Duration::from_millis(100);
 
 /// Tells pipelines of changes that a person approved, for ever.
 pub(super) async fn approve(host: Arc<Host>) {
@@ -52,6 +56,10 @@ pub(super) async fn answer(host: Arc<Host>, config: watch::Receiver<Config>) {
 
 async fn answer_all(host: &Host, config: &watch::Receiver<Config>) -> Result<()> {
     for (number, what, arguments) in host.ledger.asked().await? {
+        // They are answered by a task of their own, and do not wait for maintenance.
+        if what == PushRequest::WHAT {
+            continue;
+        }
         let now = crate::assemble::clock().now();
         let answer = match (what.as_str(), serde_json::from_value::<MaintainRequest>(arguments)) {
             (MaintainRequest::WHAT, Ok(request)) => {
@@ -74,6 +82,48 @@ async fn answer_all(host: &Host, config: &watch::Receiver<Config>) -> Result<()>
         host.ledger.answer(number, &answer, crate::assemble::clock().now()).await?;
     }
     Ok(())
+}
+
+/// Hands what other processes push to who reloads, and answers with what came of it, for ever.
+pub(super) async fn push(host: Arc<Host>, submit: mpsc::UnboundedSender<Submission>) {
+    loop {
+        if let Err(error) = caught(push_all(&host, &submit)).await {
+            tracing::warn!(error = error.chain(), "pushes could not be answered; they are tried again");
+        }
+        tokio::time::sleep(PUSH_TICK).await;
+    }
+}
+
+async fn push_all(host: &Host, submit: &mpsc::UnboundedSender<Submission>) -> Result<()> {
+    for (number, what, arguments) in host.ledger.asked().await? {
+        if what != PushRequest::WHAT {
+            continue;
+        }
+        let refused = |error: &Error| Pushed { active: Vec::new(), refused: vec![Refused::new(None, error)] };
+        let pushed = match serde_json::from_value(arguments) {
+            Ok(PushRequest { at, .. }) if at < host.since => refused(
+                &Error::operator("the host that was asked has stopped before it was done").with_hint("ask again"),
+            ),
+            Ok(PushRequest { at: _, push }) => {
+                let (answer, answered) = oneshot::channel();
+                let sent = submit.send(Submission { push, answer }).map_err(|_| gone());
+                match sent.and(answered.await.map_err(|_| gone())) {
+                    Ok(Ok(pushed)) => pushed,
+                    Ok(Err(error)) => refused(&error),
+                    Err(error) => return Err(error),
+                }
+            }
+            Err(error) => refused(&Error::operator("this host does not know what is pushed").with_source(error)),
+        };
+        let answer = serde_json::to_value(pushed).unwrap_or_default();
+        host.ledger.answer(number, &answer, crate::assemble::clock().now()).await?;
+    }
+    Ok(())
+}
+
+/// The host ends, and nobody reloads any more.
+fn gone() -> Error {
+    Error::operator("the host is stopping")
 }
 
 /// SIGINT and SIGTERM, from the moment that it is made.

@@ -8,8 +8,8 @@ use forebay_model::{PipelineName, StreamName};
 use forebay_pipeline::metrics::{PipelineMetrics, RuleMetrics, Stage, StreamMetrics};
 use serde::Serialize;
 
-use super::progress::{rate, thousands};
-use crate::cli::Global;
+use super::progress::rate;
+use crate::cli::{Global, thousands};
 use crate::config::{Config, format_bytes};
 
 /// What a run did.

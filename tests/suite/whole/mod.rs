@@ -14,6 +14,7 @@ mod names;
 mod orphans;
 mod panics;
 mod parts;
+mod push;
 mod readers;
 mod recovery;
 mod refused_loads;

@@ -313,6 +313,11 @@ impl Place {
 pub(crate) struct Running(Child);
 
 impl Running {
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.0.id()
+    }
+
     /// SIGTERM.
     pub(crate) fn terminate(&self) {
         let pid = self.0.id().to_string();

@@ -391,6 +391,14 @@ pub(crate) fn revision_body(revision: &Revision) -> Result<String> {
     Ok(forebay_model::revision::canonical(&value))
 }
 
+/// What a rollback puts in place cannot be what it takes back.
+pub(crate) fn roll_back(to: RevisionId, meant: Option<RevisionId>) -> Result<()> {
+    if meant == Some(to) {
+        return Err(LedgerError::invariant(format!("revision {} is rolled back to itself", to.short())));
+    }
+    Ok(())
+}
+
 /// A revision cannot be deployed before it is recorded.
 pub(crate) fn not_recorded(pipeline: &PipelineName, revision: RevisionId) -> LedgerError {
     LedgerError::invariant(format!("revision {} of pipeline {pipeline} is not recorded", revision.short()))

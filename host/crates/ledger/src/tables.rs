@@ -241,6 +241,7 @@ pub(crate) const TABLES: &[Table] = &[
         ],
         order: "number",
     },
+    Table { name: "paused", columns: &[text("pipeline"), text("reason"), time("since")], order: "pipeline" },
     Table {
         name: "requests",
         columns: &[

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::exit::report;
 use super::{Exit, Global, named, show};
-use crate::config::Config;
+use crate::config::{Config, PipelineConfig};
 use bind::{Grows, Planned, PlannedRoute, PlannedStep, PlannedTable, Planner, Typed};
 
 /// Bind the modules and look at the tables: source ▶ landing ▶ steps ▶ tables, and the columns that would be added.
@@ -26,6 +26,18 @@ pub(super) struct PlanArgs {
     /// This pipeline only; may be given many times.
     #[arg(long = "pipeline", value_name = "NAME")]
     pipelines: Vec<PipelineName>,
+}
+
+/// Whether a pipeline would bind with these settings, as a run would.
+///
+/// # Errors
+/// Why it would not.
+pub(super) async fn check(
+    config: &Config,
+    name: &PipelineName,
+    pipeline: &PipelineConfig,
+) -> forebay_model::Result<()> {
+    Planner::open(config).await?.plan(name, pipeline).await.map(drop)
 }
 
 pub(super) async fn plan(global: &Global, config: &Config, args: &PlanArgs) -> anyhow::Result<Exit> {

@@ -7,7 +7,7 @@ use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use forebay_model::ErrorClass;
 use forebay_model::flow::OnChange;
 use forebay_model::ids::{Digest, ModuleName, PipelineName};
-use forebay_model::ports::{DeploymentState, HeldChange, Ledger, ModuleRecord};
+use forebay_model::ports::{DeploymentState, HeldChange, Ledger, ModuleRecord, Pause};
 use forebay_model::revision::{Revision, RouteTarget, Step};
 use forebay_model::schema::{SchemaChanges, StreamSchema};
 use serde_json::json;
@@ -147,6 +147,53 @@ pub(super) async fn one_deployment_is_active(ledger: &dyn Ledger) {
     assert_eq!(unknown.class(), ErrorClass::Bug);
     deploy(second.id, DeploymentState::Retired, 9).await.unwrap();
     assert_eq!(ledger.active(&pipeline()).await.unwrap(), None);
+}
+
+pub(super) async fn what_was_rolled_back_is_cancelled(ledger: &dyn Ledger) {
+    let first = ledger.record_revision(&revision(-8.0), at(1)).await.unwrap().id;
+    let second = ledger.record_revision(&revision(-7.5), at(2)).await.unwrap().id;
+    ledger.deploy(&pipeline(), first, DeploymentState::Active, "start", at(3)).await.unwrap();
+    ledger.deploy(&pipeline(), second, DeploymentState::Active, "config", at(4)).await.unwrap();
+    let unknown = ledger.roll_back(&pipeline(), first, Some(Digest::of(b"none")), "rollback", at(5)).await.unwrap_err();
+    assert_eq!(unknown.class(), ErrorClass::Bug);
+    assert_eq!(ledger.active(&pipeline()).await.unwrap().unwrap().revision.id, second, "both or neither");
+    for _ in 0..2 {
+        ledger.roll_back(&pipeline(), first, Some(second), "rollback", at(5)).await.unwrap();
+    }
+    let active = ledger.active(&pipeline()).await.unwrap().unwrap();
+    assert_eq!((active.revision.id, active.at, active.reason.as_str()), (first, at(5), "rollback"));
+    let cancelled = async |id| ledger.is_cancelled(&pipeline(), id).await.unwrap();
+    assert_eq!((cancelled(first).await, cancelled(second).await), (false, true));
+    let table = ledger.read_table("deployments").await.unwrap();
+    let states: Vec<_> = table.column_by_name("state").unwrap().as_string::<i32>().iter().flatten().collect();
+    assert_eq!(states, ["retired", "retired", "active", "cancelled"]);
+    // What is put back on purpose is cancelled no more.
+    ledger.roll_back(&pipeline(), second, None, "rollback", at(6)).await.unwrap();
+    assert_eq!(ledger.active(&pipeline()).await.unwrap().unwrap().revision.id, second);
+    assert!(!cancelled(second).await);
+    assert_eq!(
+        ledger.roll_back(&pipeline(), second, Some(second), "", at(7)).await.unwrap_err().class(),
+        ErrorClass::Bug
+    );
+}
+
+pub(super) async fn a_paused_pipeline_is_given_no_work(ledger: &dyn Ledger) {
+    let landed = 2;
+    for number in 1..=2 {
+        land_file(ledger, number, &format!("{number}.csv"), "v1", 10).await;
+    }
+    let (one, other) = (pipeline(), PipelineName::new("other").unwrap());
+    let work = async |of: &PipelineName| ledger.work(of, &stream(), at(100), &[], 10).await.unwrap().len();
+    assert_eq!(ledger.paused(&one).await.unwrap(), None);
+    for (reason, seconds) in [("the tables are moved", 5), ("once more", 6)] {
+        ledger.pause(&one, reason, at(seconds)).await.unwrap();
+    }
+    let pause = Pause { reason: "the tables are moved".to_owned(), since: at(5) };
+    assert_eq!(ledger.paused(&one).await.unwrap(), Some(pause));
+    assert_eq!((work(&one).await, work(&other).await), (0, landed), "only that one");
+    assert!(ledger.resume(&one).await.unwrap());
+    assert!(!ledger.resume(&one).await.unwrap(), "it was given work already");
+    assert_eq!((work(&one).await, ledger.paused(&one).await.unwrap()), (landed, None));
 }
 
 pub(super) async fn requests_are_answered_once(ledger: &dyn Ledger) {

@@ -83,6 +83,8 @@ contract! {
         modules_and_files_are_remembered,
         revisions_are_numbered_once,
         one_deployment_is_active,
+        what_was_rolled_back_is_cancelled,
+        a_paused_pipeline_is_given_no_work,
         requests_are_answered_once,
         the_documented_tables_have_their_rows;
 }

@@ -6,7 +6,7 @@ use forebay_model::ids::{Digest, ModuleName, PipelineName, SegmentId, StreamName
 use forebay_model::load::{LoadGroup, LoadReceipt};
 use forebay_model::ports::{
     Deployment, DeploymentState, HeldChange, HostHolder, HostLease, JournalEntry, LandOutcome, Landing, Ledger,
-    ModuleRecord, ObjectState, Rebuilt, RevisionRecord, SegmentFailure, WorkItem,
+    ModuleRecord, ObjectState, Pause, Rebuilt, RevisionRecord, SegmentFailure, WorkItem,
 };
 use forebay_model::revision::{Revision, RevisionId};
 use forebay_model::schema::{SchemaVersion, StreamSchema};
@@ -252,6 +252,39 @@ impl Ledger for FaultyLedger {
 
     async fn active(&self, pipeline: &PipelineName) -> Result<Option<Deployment>> {
         self.chaos.call("ledger.active", String::new, self.inner.active(pipeline)).await
+    }
+
+    async fn roll_back(
+        &self,
+        pipeline: &PipelineName,
+        to: RevisionId,
+        meant: Option<RevisionId>,
+        reason: &str,
+        at: Timestamp,
+    ) -> Result<()> {
+        self.chaos
+            .call(
+                "ledger.roll_back",
+                || format!("{pipeline} {} {reason}", to.short()),
+                self.inner.roll_back(pipeline, to, meant, reason, at),
+            )
+            .await
+    }
+
+    async fn is_cancelled(&self, pipeline: &PipelineName, revision: RevisionId) -> Result<bool> {
+        self.chaos.call("ledger.is_cancelled", String::new, self.inner.is_cancelled(pipeline, revision)).await
+    }
+
+    async fn pause(&self, pipeline: &PipelineName, reason: &str, at: Timestamp) -> Result<()> {
+        self.chaos.call("ledger.pause", String::new, self.inner.pause(pipeline, reason, at)).await
+    }
+
+    async fn resume(&self, pipeline: &PipelineName) -> Result<bool> {
+        self.chaos.call("ledger.resume", String::new, self.inner.resume(pipeline)).await
+    }
+
+    async fn paused(&self, pipeline: &PipelineName) -> Result<Option<Pause>> {
+        self.chaos.call("ledger.paused", String::new, self.inner.paused(pipeline)).await
     }
 
     async fn ask(&self, what: &str, arguments: &serde_json::Value, at: Timestamp) -> Result<u64> {

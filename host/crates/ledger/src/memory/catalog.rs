@@ -1,7 +1,7 @@
 use arrow_schema::SchemaRef;
 use forebay_model::Timestamp;
 use forebay_model::ids::{Digest, PipelineName, TableName};
-use forebay_model::ports::{Deployment, DeploymentState, HeldChange, ModuleRecord, RevisionRecord};
+use forebay_model::ports::{Deployment, DeploymentState, HeldChange, ModuleRecord, Pause, RevisionRecord};
 use forebay_model::revision::{Revision, RevisionId, canonical};
 use forebay_model::schema::{SchemaVersion, StreamSchema};
 
@@ -101,19 +101,17 @@ impl State {
         let (retire, add) = match state {
             DeploymentState::Active => (!is_active, !is_active),
             DeploymentState::Retired => (is_active, false),
-            DeploymentState::Refused => (false, true),
+            DeploymentState::Refused | DeploymentState::Cancelled => (false, true),
         };
         if let (true, Some(active)) = (retire, active) {
             active.state = DeploymentState::Retired;
             active.retired_at = Some(at);
         }
+        // The same call once more, whose first answer may have been lost.
         let noted = |known: &Deployed| {
-            known.pipeline == *pipeline
-                && known.revision == revision
-                && known.state == DeploymentState::Refused
-                && known.at == at
+            known.pipeline == *pipeline && known.revision == revision && known.state == state && known.at == at
         };
-        if add && !(state == DeploymentState::Refused && self.deployments.iter().any(noted)) {
+        if add && (state == DeploymentState::Active || !self.deployments.iter().any(noted)) {
             self.deployments.push(Deployed {
                 pipeline: pipeline.clone(),
                 revision,
@@ -138,6 +136,35 @@ impl State {
             at: active.at,
             reason: active.reason.clone(),
         })
+    }
+
+    pub(super) fn roll_back(
+        &mut self,
+        pipeline: &PipelineName,
+        to: RevisionId,
+        meant: Option<RevisionId>,
+        reason: &str,
+        at: Timestamp,
+    ) -> Result<()> {
+        check::roll_back(to, meant)?;
+        // Both or neither.
+        if let Some(meant) = meant.filter(|meant| self.revision(pipeline, *meant).is_none()) {
+            return Err(check::not_recorded(pipeline, meant));
+        }
+        self.deploy(pipeline, to, DeploymentState::Active, reason, at)?;
+        match meant {
+            Some(meant) => self.deploy(pipeline, meant, DeploymentState::Cancelled, reason, at),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn is_cancelled(&self, pipeline: &PipelineName, revision: RevisionId) -> bool {
+        let mut of = self.deployments.iter().filter(|known| known.pipeline == *pipeline && known.revision == revision);
+        of.next_back().is_some_and(|last| last.state == DeploymentState::Cancelled)
+    }
+
+    pub(super) fn pause(&mut self, pipeline: &PipelineName, reason: &str, at: Timestamp) {
+        self.paused.entry(pipeline.clone()).or_insert_with(|| Pause { reason: reason.to_owned(), since: at });
     }
 
     pub(super) fn ask(&mut self, what: &str, arguments: &serde_json::Value, at: Timestamp) -> u64 {

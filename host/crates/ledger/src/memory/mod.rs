@@ -22,7 +22,7 @@ use forebay_model::ids::{Digest, ModuleName, PipelineName, SegmentId, StreamName
 use forebay_model::load::{LoadGroup, LoadReceipt};
 use forebay_model::ports::{
     Deployment, DeploymentState, HeldChange, HostHolder, HostLease, JournalEntry, LandOutcome, Landing, Ledger,
-    ModuleRecord, ObjectState, Random, Rebuilt, RevisionRecord, SegmentFailure, WorkItem,
+    ModuleRecord, ObjectState, Pause, Random, Rebuilt, RevisionRecord, SegmentFailure, WorkItem,
 };
 use forebay_model::position::OrderedPosition;
 use forebay_model::revision::{Revision, RevisionId};
@@ -281,6 +281,36 @@ impl Ledger for MemoryLedger {
 
     async fn active(&self, pipeline: &PipelineName) -> Result<Option<Deployment>> {
         Ok(self.read(|state| state.active(pipeline)))
+    }
+
+    async fn roll_back(
+        &self,
+        pipeline: &PipelineName,
+        to: RevisionId,
+        meant: Option<RevisionId>,
+        reason: &str,
+        at: Timestamp,
+    ) -> Result<()> {
+        self.write(|state| state.roll_back(pipeline, to, meant, reason, at))
+    }
+
+    async fn is_cancelled(&self, pipeline: &PipelineName, revision: RevisionId) -> Result<bool> {
+        Ok(self.read(|state| state.is_cancelled(pipeline, revision)))
+    }
+
+    async fn pause(&self, pipeline: &PipelineName, reason: &str, at: Timestamp) -> Result<()> {
+        self.write(|state| {
+            state.pause(pipeline, reason, at);
+            Ok(())
+        })
+    }
+
+    async fn resume(&self, pipeline: &PipelineName) -> Result<bool> {
+        self.write(|state| Ok(state.paused.remove(pipeline).is_some()))
+    }
+
+    async fn paused(&self, pipeline: &PipelineName) -> Result<Option<Pause>> {
+        Ok(self.read(|state| state.paused.get(pipeline).cloned()))
     }
 
     async fn ask(&self, what: &str, arguments: &serde_json::Value, at: Timestamp) -> Result<u64> {

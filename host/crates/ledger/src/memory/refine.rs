@@ -37,6 +37,9 @@ impl State {
         skip: &BTreeSet<SegmentId>,
         limit: usize,
     ) -> Vec<WorkItem> {
+        if self.paused.contains_key(pipeline) {
+            return Vec::new();
+        }
         let units = self.units(pipeline, stream, now, skip);
         let mut items: Vec<WorkItem> = Vec::new();
         let mut last: Option<&Unit> = None;

@@ -4,7 +4,7 @@ use forebay_model::flow::OnChange;
 use forebay_model::ids::{Digest, Generation, ModuleName, PipelineName, SegmentId, StreamName, TableName};
 use forebay_model::load::{Load, LoadGroup, LoadReceipt};
 use forebay_model::ports::{
-    DeploymentState, HeldChange, Landing, ModuleRecord, ObjectState, RevisionRecord, SegmentFailure,
+    DeploymentState, HeldChange, Landing, ModuleRecord, ObjectState, Pause, RevisionRecord, SegmentFailure,
 };
 use forebay_model::position::OrderedPosition;
 use forebay_model::revision::RevisionId;
@@ -36,6 +36,7 @@ pub(super) struct State {
     /// Revisions of each pipeline by number.
     pub(super) revisions: BTreeMap<PipelineName, Vec<RevisionRecord>>,
     pub(super) deployments: Vec<Deployed>,
+    pub(super) paused: BTreeMap<PipelineName, Pause>,
     pub(super) requests: Vec<Request>,
 }
 

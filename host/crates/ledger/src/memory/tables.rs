@@ -1,5 +1,6 @@
 use forebay_model::ids::PipelineName;
 use forebay_model::load::{Load, LoadReceipt};
+use forebay_model::ports::Pause;
 use forebay_model::position::Position;
 use forebay_model::revision::RevisionId;
 use forebay_model::segment::{LandedSegment, SegmentContent};
@@ -82,6 +83,7 @@ impl State {
                 .collect(),
             "revisions" => self.revision_rows()?,
             "deployments" => self.deployment_rows(),
+            "paused" => self.paused_rows(),
             "requests" => self.request_rows(),
             other => return Err(LedgerError::NoTable { name: other.to_owned() }),
         })
@@ -263,6 +265,14 @@ impl State {
             ]
         };
         self.deployments.iter().enumerate().map(row).collect()
+    }
+
+    fn paused_rows(&self) -> Vec<Vec<Cell>> {
+        let row = |(pipeline, pause): (&PipelineName, &Pause)| {
+            let Pause { reason, since } = pause;
+            vec![pipeline.as_str().into(), reason.as_str().into(), (*since).into()]
+        };
+        self.paused.iter().map(row).collect()
     }
 
     fn request_rows(&self) -> Vec<Vec<Cell>> {

@@ -1,9 +1,9 @@
-//! Schemas, modules, revisions, deployments and requests.
+//! Schemas, modules, revisions and requests.
 
 use arrow_schema::SchemaRef;
 use forebay_model::Timestamp;
 use forebay_model::ids::{Digest, ModuleName, PipelineName, TableName};
-use forebay_model::ports::{Deployment, DeploymentState, HeldChange, ModuleRecord, RevisionRecord};
+use forebay_model::ports::{HeldChange, ModuleRecord, RevisionRecord};
 use forebay_model::revision::{Revision, RevisionId};
 use forebay_model::schema::{SchemaVersion, StreamSchema};
 use sqlx::Row;
@@ -194,7 +194,7 @@ pub(super) async fn revision(
     row.map(|row| revision_record(&row)).transpose()
 }
 
-fn revision_record(row: &SqliteRow) -> Step<RevisionRecord> {
+pub(super) fn revision_record(row: &SqliteRow) -> Step<RevisionRecord> {
     let body: String = row.try_get("body")?;
     Ok(RevisionRecord {
         number: small(row, "revision")?,
@@ -202,100 +202,6 @@ fn revision_record(row: &SqliteRow) -> Step<RevisionRecord> {
         revision: serde_json::from_str(&body)?,
         created_at: time(row, "created_at")?,
     })
-}
-
-pub(super) async fn deploy(
-    db: &mut SqliteConnection,
-    pipeline: &PipelineName,
-    revision: RevisionId,
-    state: DeploymentState,
-    reason: &str,
-    at: Timestamp,
-) -> Step<()> {
-    if self::revision(db, pipeline, revision).await?.is_none() {
-        return Err(crate::check::not_recorded(pipeline, revision).into());
-    }
-    let active = active_revision(db, pipeline).await?;
-    let is_active = active == Some(revision);
-    match state {
-        DeploymentState::Active if is_active => Ok(()),
-        DeploymentState::Active => {
-            retire(db, pipeline, at).await?;
-            insert_deployment(db, pipeline, revision, state, reason, at).await
-        }
-        DeploymentState::Retired if is_active => retire(db, pipeline, at).await,
-        DeploymentState::Retired => Ok(()),
-        DeploymentState::Refused => {
-            let noted = sqlx::query(
-                "SELECT 1 FROM deployments WHERE pipeline = ? AND revision_id = ? AND state = 'refused' \
-                 AND deployed_at = ?",
-            )
-            .bind(pipeline.as_str())
-            .bind(revision.to_string())
-            .bind(at.as_micros())
-            .fetch_optional(&mut *db)
-            .await?;
-            match noted {
-                Some(_) => Ok(()),
-                None => insert_deployment(db, pipeline, revision, state, reason, at).await,
-            }
-        }
-    }
-}
-
-async fn active_revision(db: &mut SqliteConnection, pipeline: &PipelineName) -> Step<Option<RevisionId>> {
-    let row = sqlx::query("SELECT revision_id FROM deployments WHERE pipeline = ? AND state = 'active'")
-        .bind(pipeline.as_str())
-        .fetch_optional(db)
-        .await?;
-    row.map(|row| rows::digest(&row, "revision_id")).transpose()
-}
-
-async fn retire(db: &mut SqliteConnection, pipeline: &PipelineName, at: Timestamp) -> Step<()> {
-    sqlx::query("UPDATE deployments SET state = 'retired', retired_at = ? WHERE pipeline = ? AND state = 'active'")
-        .bind(at.as_micros())
-        .bind(pipeline.as_str())
-        .execute(db)
-        .await?;
-    Ok(())
-}
-
-async fn insert_deployment(
-    db: &mut SqliteConnection,
-    pipeline: &PipelineName,
-    revision: RevisionId,
-    state: DeploymentState,
-    reason: &str,
-    at: Timestamp,
-) -> Step<()> {
-    sqlx::query("INSERT INTO deployments (pipeline, revision_id, state, reason, deployed_at) VALUES (?, ?, ?, ?, ?)")
-        .bind(pipeline.as_str())
-        .bind(revision.to_string())
-        .bind(rows::word(&state)?)
-        .bind(reason)
-        .bind(at.as_micros())
-        .execute(db)
-        .await?;
-    Ok(())
-}
-
-pub(super) async fn active(db: &mut SqliteConnection, pipeline: &PipelineName) -> Step<Option<Deployment>> {
-    let row = sqlx::query(
-        "SELECT v.revision, v.revision_id, v.body, v.created_at, d.reason, d.deployed_at FROM deployments d \
-         JOIN revisions v ON v.pipeline = d.pipeline AND v.revision_id = d.revision_id \
-         WHERE d.pipeline = ? AND d.state = 'active'",
-    )
-    .bind(pipeline.as_str())
-    .fetch_optional(db)
-    .await?;
-    let Some(row) = row else { return Ok(None) };
-    Ok(Some(Deployment {
-        pipeline: pipeline.clone(),
-        revision: revision_record(&row)?,
-        state: DeploymentState::Active,
-        at: time(&row, "deployed_at")?,
-        reason: row.try_get("reason")?,
-    }))
 }
 
 pub(super) async fn ask(

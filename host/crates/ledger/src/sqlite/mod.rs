@@ -5,6 +5,7 @@
 //! of a person never waits for a landing, nor the other way round.
 
 mod catalog;
+mod deployments;
 mod fault;
 mod groups;
 mod intake;
@@ -29,7 +30,7 @@ use forebay_model::ids::{Digest, ModuleName, PipelineName, SegmentId, StreamName
 use forebay_model::load::{LoadGroup, LoadReceipt};
 use forebay_model::ports::{
     Clock, Deployment, DeploymentState, HeldChange, HostHolder, HostLease, JournalEntry, LandOutcome, Landing, Ledger,
-    ModuleRecord, ObjectState, Random, Rebuilt, RevisionRecord, SegmentFailure, WorkItem,
+    ModuleRecord, ObjectState, Pause, Random, Rebuilt, RevisionRecord, SegmentFailure, WorkItem,
 };
 use forebay_model::position::OrderedPosition;
 use forebay_model::revision::{Revision, RevisionId};
@@ -394,11 +395,38 @@ impl Ledger for SqliteLedger {
         reason: &str,
         at: Timestamp,
     ) -> Result<()> {
-        write!(self, "writing a deployment", |db| catalog::deploy(db, pipeline, revision, state, reason, at))
+        write!(self, "writing a deployment", |db| deployments::deploy(db, pipeline, revision, state, reason, at))
     }
 
     async fn active(&self, pipeline: &PipelineName) -> Result<Option<Deployment>> {
-        read!(self, "reading deployments", |db| catalog::active(db, pipeline))
+        read!(self, "reading deployments", |db| deployments::active(db, pipeline))
+    }
+
+    async fn roll_back(
+        &self,
+        pipeline: &PipelineName,
+        to: RevisionId,
+        meant: Option<RevisionId>,
+        reason: &str,
+        at: Timestamp,
+    ) -> Result<()> {
+        write!(self, "rolling back", |db| deployments::roll_back(db, pipeline, to, meant, reason, at))
+    }
+
+    async fn is_cancelled(&self, pipeline: &PipelineName, revision: RevisionId) -> Result<bool> {
+        read!(self, "reading deployments", |db| deployments::is_cancelled(db, pipeline, revision))
+    }
+
+    async fn pause(&self, pipeline: &PipelineName, reason: &str, at: Timestamp) -> Result<()> {
+        write!(self, "pausing a pipeline", |db| deployments::pause(db, pipeline, reason, at))
+    }
+
+    async fn resume(&self, pipeline: &PipelineName) -> Result<bool> {
+        write!(self, "resuming a pipeline", |db| deployments::resume(db, pipeline))
+    }
+
+    async fn paused(&self, pipeline: &PipelineName) -> Result<Option<Pause>> {
+        read!(self, "reading pauses", |db| deployments::paused(db, pipeline))
     }
 
     async fn ask(&self, what: &str, arguments: &serde_json::Value, at: Timestamp) -> Result<u64> {

@@ -9,7 +9,7 @@ use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
 
 use super::fault::Step;
-use super::{catalog, intake};
+use super::{catalog, deployments, intake};
 use crate::check::{not_empty, rebuilt_revisions, signed};
 
 pub(super) async fn import(db: &mut SqliteConnection, content: &Rebuilt) -> Step<()> {
@@ -92,7 +92,7 @@ async fn import_pipeline(db: &mut SqliteConnection, content: &RebuiltPipeline) -
     }
     if let Some((revision, at)) = active {
         let state = forebay_model::ports::DeploymentState::Active;
-        catalog::deploy(db, pipeline, *revision, state, crate::check::REBUILT, *at).await?;
+        deployments::deploy(db, pipeline, *revision, state, crate::check::REBUILT, *at).await?;
         let steps = revisions.iter().filter(|record| record.id == *revision).flat_map(|record| &record.revision.steps);
         for step in steps {
             catalog::activate_module(db, &step.module, step.digest, *at).await?;

@@ -44,6 +44,9 @@ pub(super) async fn work(
     skip: &[SegmentId],
     limit: usize,
 ) -> Step<Vec<WorkItem>> {
+    if super::deployments::paused(db, pipeline).await?.is_some() {
+        return Ok(Vec::new());
+    }
     let skip: BTreeSet<SegmentId> = skip.iter().cloned().collect();
     let mut items: Vec<WorkItem> = Vec::new();
     // What the plans of keys with several versions gave, by segment: what it replaces, and its unit's first segment.

@@ -171,6 +171,8 @@ pub enum DeploymentState {
     Retired,
     /// It did not pass its checks, and never ran.
     Refused,
+    /// A person took it back: it is not deployed by itself any more, though the config means it.
+    Cancelled,
 }
 
 /// A deployment.
@@ -186,6 +188,15 @@ pub struct Deployment {
     pub at: Timestamp,
     /// Why: `config`, `folder:modules/fraud.wasm`, or the reason it was refused.
     pub reason: String,
+}
+
+/// A pipeline that is given no work.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Pause {
+    /// Why, as a person said; empty where nobody said.
+    pub reason: String,
+    /// Since when.
+    pub since: Timestamp,
 }
 
 /// A change of a table's schema that waits for approval.
@@ -269,7 +280,7 @@ pub trait Ledger: Send + Sync + std::fmt::Debug {
 
     // Refine.
 
-    /// Segments to refine, in the order of landing: not loaded, not in an open group, not superseded, not failed unless
+    /// Segments to refine, none while the pipeline is paused; in the order of landing: not loaded, not in an open group, not superseded, not failed unless
     /// `now` is past their retry time. Segments in `skip` are left out. All segments that share a `replaces` come together.
     ///
     /// Versions of a changed object do not overtake one another: a version is left out while a later one that replaces it is
@@ -354,6 +365,25 @@ pub trait Ledger: Send + Sync + std::fmt::Debug {
     ) -> Result<()>;
     /// The active deployment.
     async fn active(&self, pipeline: &PipelineName) -> Result<Option<Deployment>>;
+    /// Puts a recorded revision in the place of the active one, which is retired, and cancels `meant`, both or neither: what the
+    /// config means is not deployed again by itself. `None` where the config means `to`. Repeated at the same time it does nothing.
+    async fn roll_back(
+        &self,
+        pipeline: &PipelineName,
+        to: RevisionId,
+        meant: Option<RevisionId>,
+        reason: &str,
+        at: Timestamp,
+    ) -> Result<()>;
+    /// Whether a revision's last deployment was cancelled.
+    async fn is_cancelled(&self, pipeline: &PipelineName, revision: RevisionId) -> Result<bool>;
+
+    /// From now on `work` gives this pipeline nothing; what is under way is finished. One that is paused keeps its reason and time.
+    async fn pause(&self, pipeline: &PipelineName, reason: &str, at: Timestamp) -> Result<()>;
+    /// It is given work again; false where it was not paused.
+    async fn resume(&self, pipeline: &PipelineName) -> Result<bool>;
+    /// The pause of a pipeline; `None` where it is given work.
+    async fn paused(&self, pipeline: &PipelineName) -> Result<Option<Pause>>;
 
     // Asked by another process of the one that holds the host lease.
 

@@ -1,0 +1,161 @@
+//! Deployments: which revision is active, which were taken back; and pauses.
+
+use forebay_model::Timestamp;
+use forebay_model::ids::PipelineName;
+use forebay_model::ports::{Deployment, DeploymentState, Pause};
+use forebay_model::revision::RevisionId;
+use sqlx::Row;
+use sqlx::sqlite::SqliteConnection;
+
+use super::catalog;
+use super::fault::Step;
+use super::rows::{self, time};
+
+pub(super) async fn deploy(
+    db: &mut SqliteConnection,
+    pipeline: &PipelineName,
+    revision: RevisionId,
+    state: DeploymentState,
+    reason: &str,
+    at: Timestamp,
+) -> Step<()> {
+    if catalog::revision(db, pipeline, revision).await?.is_none() {
+        return Err(crate::check::not_recorded(pipeline, revision).into());
+    }
+    let active = active_revision(db, pipeline).await?;
+    let is_active = active == Some(revision);
+    match state {
+        DeploymentState::Active if is_active => Ok(()),
+        DeploymentState::Active => {
+            retire(db, pipeline, at).await?;
+            insert_deployment(db, pipeline, revision, state, reason, at).await
+        }
+        DeploymentState::Retired if is_active => retire(db, pipeline, at).await,
+        DeploymentState::Retired => Ok(()),
+        DeploymentState::Refused | DeploymentState::Cancelled => {
+            let noted = sqlx::query(
+                "SELECT 1 FROM deployments WHERE pipeline = ? AND revision_id = ? AND state = ? AND deployed_at = ?",
+            )
+            .bind(pipeline.as_str())
+            .bind(revision.to_string())
+            .bind(rows::word(&state)?)
+            .bind(at.as_micros())
+            .fetch_optional(&mut *db)
+            .await?;
+            match noted {
+                Some(_) => Ok(()),
+                None => insert_deployment(db, pipeline, revision, state, reason, at).await,
+            }
+        }
+    }
+}
+
+async fn active_revision(db: &mut SqliteConnection, pipeline: &PipelineName) -> Step<Option<RevisionId>> {
+    let row = sqlx::query("SELECT revision_id FROM deployments WHERE pipeline = ? AND state = 'active'")
+        .bind(pipeline.as_str())
+        .fetch_optional(db)
+        .await?;
+    row.map(|row| rows::digest(&row, "revision_id")).transpose()
+}
+
+async fn retire(db: &mut SqliteConnection, pipeline: &PipelineName, at: Timestamp) -> Step<()> {
+    sqlx::query("UPDATE deployments SET state = 'retired', retired_at = ? WHERE pipeline = ? AND state = 'active'")
+        .bind(at.as_micros())
+        .bind(pipeline.as_str())
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+async fn insert_deployment(
+    db: &mut SqliteConnection,
+    pipeline: &PipelineName,
+    revision: RevisionId,
+    state: DeploymentState,
+    reason: &str,
+    at: Timestamp,
+) -> Step<()> {
+    sqlx::query("INSERT INTO deployments (pipeline, revision_id, state, reason, deployed_at) VALUES (?, ?, ?, ?, ?)")
+        .bind(pipeline.as_str())
+        .bind(revision.to_string())
+        .bind(rows::word(&state)?)
+        .bind(reason)
+        .bind(at.as_micros())
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+pub(super) async fn active(db: &mut SqliteConnection, pipeline: &PipelineName) -> Step<Option<Deployment>> {
+    let row = sqlx::query(
+        "SELECT v.revision, v.revision_id, v.body, v.created_at, d.reason, d.deployed_at FROM deployments d \
+         JOIN revisions v ON v.pipeline = d.pipeline AND v.revision_id = d.revision_id \
+         WHERE d.pipeline = ? AND d.state = 'active'",
+    )
+    .bind(pipeline.as_str())
+    .fetch_optional(db)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    Ok(Some(Deployment {
+        pipeline: pipeline.clone(),
+        revision: catalog::revision_record(&row)?,
+        state: DeploymentState::Active,
+        at: time(&row, "deployed_at")?,
+        reason: row.try_get("reason")?,
+    }))
+}
+
+pub(super) async fn roll_back(
+    db: &mut SqliteConnection,
+    pipeline: &PipelineName,
+    to: RevisionId,
+    meant: Option<RevisionId>,
+    reason: &str,
+    at: Timestamp,
+) -> Step<()> {
+    crate::check::roll_back(to, meant)?;
+    deploy(db, pipeline, to, DeploymentState::Active, reason, at).await?;
+    if let Some(meant) = meant {
+        deploy(db, pipeline, meant, DeploymentState::Cancelled, reason, at).await?;
+    }
+    Ok(())
+}
+
+pub(super) async fn is_cancelled(
+    db: &mut SqliteConnection,
+    pipeline: &PipelineName,
+    revision: RevisionId,
+) -> Step<bool> {
+    let last = sqlx::query(
+        "SELECT state = 'cancelled' AS cancelled FROM deployments WHERE pipeline = ? AND revision_id = ? \
+         ORDER BY number DESC LIMIT 1",
+    )
+    .bind(pipeline.as_str())
+    .bind(revision.to_string())
+    .fetch_optional(db)
+    .await?;
+    Ok(last.map(|row| row.try_get("cancelled")).transpose()?.unwrap_or(false))
+}
+
+pub(super) async fn pause(db: &mut SqliteConnection, pipeline: &PipelineName, reason: &str, at: Timestamp) -> Step<()> {
+    sqlx::query("INSERT INTO paused (pipeline, reason, since) VALUES (?, ?, ?) ON CONFLICT DO NOTHING")
+        .bind(pipeline.as_str())
+        .bind(reason)
+        .bind(at.as_micros())
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+pub(super) async fn resume(db: &mut SqliteConnection, pipeline: &PipelineName) -> Step<bool> {
+    let done = sqlx::query("DELETE FROM paused WHERE pipeline = ?").bind(pipeline.as_str()).execute(db).await?;
+    Ok(done.rows_affected() > 0)
+}
+
+pub(super) async fn paused(db: &mut SqliteConnection, pipeline: &PipelineName) -> Step<Option<Pause>> {
+    let row = sqlx::query("SELECT reason, since FROM paused WHERE pipeline = ?")
+        .bind(pipeline.as_str())
+        .fetch_optional(db)
+        .await?;
+    row.map(|row| Ok(Pause { reason: row.try_get("reason")?, since: time(&row, "since")? })).transpose()
+}

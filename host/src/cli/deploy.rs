@@ -1,0 +1,121 @@
+//! `forebay deploy`: a module into the running host.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use forebay_model::ports::{Ledger, ModuleLoader as _, ModuleRecord};
+use forebay_model::{Digest, Error};
+
+use super::kept::blocking;
+use super::plan::check;
+use super::pushing::{ask, no_host, tell};
+use super::{Exit, Failure, Global, another_host, listing, need_ledger, show};
+use crate::assemble::{self, Access};
+use crate::config::Config;
+use crate::run::modules::{kept_module, loosest, uses};
+use crate::run::push::Push;
+
+/// Deploy a module: the running host checks it, and takes it for the next segments.
+///
+/// It is checked as a file of the watched folder is: it loads within the limits, binds to the schemas in use, and its rows fit the
+/// tables. All pipelines that use its name take it, or none does; where it is refused, what was active goes on and this ends with
+/// 1. The module is kept by digest, so `forebay rollback` puts the former one back.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  forebay deploy target/wasm32-wasip2/guest/fraud.wasm
+  forebay deploy fraud.wasm --label \"$(git rev-parse --short HEAD)\"
+  forebay deploy fraud.wasm --offline          for the next start, where no host runs")]
+pub(super) struct DeployArgs {
+    /// The module.
+    file: PathBuf,
+    /// Where it came from, as you call it: a commit, a release. It stands beside the module's origin.
+    #[arg(long, value_name = "TEXT")]
+    label: Option<String>,
+    /// Write into a ledger that no host uses; the next start takes it.
+    #[arg(long)]
+    offline: bool,
+}
+
+pub(super) async fn deploy(global: &Global, config: &Config, args: &DeployArgs) -> anyhow::Result<Exit> {
+    let DeployArgs { file, label, offline } = args;
+    need_ledger(config)?;
+    let wasm = tokio::fs::read(file).await.map_err(|error| {
+        Failure::new(Exit::NotFound, format!("module {} cannot be read: {error}", file.display()))
+            .with_hint("`forebay build` says where it puts a module")
+    })?;
+    let ledger = assemble::open_ledger(config, Access::Write).await?;
+    let lease = ledger.lease_host().await?;
+    match (&lease, offline) {
+        (Some(_), false) => {
+            return Err(no_host()
+                .with_hint("start it with `forebay run`, or deploy for its next start with --offline")
+                .into());
+        }
+        (None, true) => return Err(another_host(ledger.host().await?).into()),
+        (Some(_), true) | (None, false) => {}
+    }
+    let origin = format!("deploy:{}", file.file_name().unwrap_or(file.as_os_str()).to_string_lossy());
+    let origin = label.as_ref().map_or(origin.clone(), |label| format!("{origin} ({label})"));
+    let module = keep(config, &*ledger, wasm, origin).await?;
+    let ModuleRecord { name, digest, version, bytes: _, origin, at } = module;
+    let known = ledger.active_module(&name).await? == Some(digest);
+    let nothing = match (known, config.pipelines.keys().any(|pipeline| uses(config, pipeline, &name))) {
+        (true, _) => format!("{name} {version} ({}) is active already: nothing changed", digest.short()),
+        (false, true) => format!("{name} {version} ({}) is active, and waits for its pipelines to run", digest.short()),
+        (false, false) => format!("{name} {version} ({}) is active, and no pipeline uses it", digest.short()),
+    };
+    if lease.is_none() {
+        let pushed = ask(&*ledger, Push::Module { name, digest, origin }).await?;
+        return tell(global, &pushed, &nothing);
+    }
+    let mut users = Vec::new();
+    for (pipeline, settings) in &config.pipelines {
+        if !uses(config, pipeline, &name) {
+            continue;
+        }
+        let mut pinned = settings.clone();
+        for step in pinned.steps.iter_mut().filter(|step| step.module == name && step.pin.is_none()) {
+            step.pin = Some(digest.to_string());
+        }
+        if let Err(error) = check(config, pipeline, &pinned).await {
+            return Err(anyhow::Error::from(error).context(format!("pipeline {pipeline} refuses it")));
+        }
+        users.push(pipeline.to_string());
+    }
+    ledger.activate_module(&name, digest, at).await?;
+    if global.json() {
+        show::object(&serde_json::json!({ "module": name, "sha256": digest, "pipelines": users }))?;
+    } else if users.is_empty() {
+        show::line(&nothing)?;
+    } else {
+        show::line(&format!(
+            "{name} {version} ({}): the next start takes it for {}",
+            digest.short(),
+            users.join(", ")
+        ))?;
+    }
+    Ok(Exit::Ok)
+}
+
+/// Checks that the bytes are a module, keeps them beside the raw data, and records them. Nothing is active yet.
+async fn keep(config: &Config, ledger: &dyn Ledger, wasm: Vec<u8>, origin: String) -> anyhow::Result<ModuleRecord> {
+    let sandbox = assemble::open_sandbox(config)?;
+    let sandbox = sandbox.with_limits(loosest(sandbox.limits(), config))?;
+    let (digest, bytes) = (Digest::of(&wasm), wasm.len() as u64);
+    let wasm = bytes::Bytes::from(wasm);
+    let loaded = wasm.clone();
+    let module = blocking(move || sandbox.load(&loaded).map_err(Error::from)).await?;
+    let description = module.description();
+    assemble::open_zone(config, Access::Write)?.keep(&kept_module(digest), wasm).await?;
+    let record = ModuleRecord {
+        digest,
+        name: description.name.clone(),
+        version: description.version.clone(),
+        bytes,
+        origin,
+        at: listing::now(),
+    };
+    ledger.record_module(&record).await?;
+    Ok(record)
+}

@@ -1,0 +1,65 @@
+//! `forebay pause` and `forebay resume`: a pipeline that is given no work, while its stream goes on landing.
+
+use clap::Args;
+use forebay_model::PipelineName;
+
+use super::{Exit, Global, listing, named, need_ledger, show};
+use crate::assemble::{self, Access};
+use crate::config::Config;
+
+/// Stop a pipeline from taking segments. Its stream goes on landing; what is under way is finished.
+///
+/// It holds across restarts, until `forebay resume`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  forebay pause fraud
+  forebay pause fraud --reason \"lake.payments is being moved\"")]
+pub(super) struct PauseArgs {
+    /// The pipeline.
+    pipeline: PipelineName,
+    /// Why; `forebay status` shows it.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    reason: String,
+}
+
+/// Let a paused pipeline take segments again: first those that have waited.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  forebay resume fraud")]
+pub(super) struct ResumeArgs {
+    /// The pipeline.
+    pipeline: PipelineName,
+}
+
+pub(super) async fn pause(global: &Global, config: &Config, args: &PauseArgs) -> anyhow::Result<Exit> {
+    let PauseArgs { pipeline, reason } = args;
+    let pipeline = named::pipeline(config, pipeline.as_str())?;
+    need_ledger(config)?;
+    let ledger = assemble::open_ledger(config, Access::Write).await?;
+    let before = ledger.paused(&pipeline).await?;
+    ledger.pause(&pipeline, reason, listing::now()).await?;
+    if global.json() {
+        show::object(&serde_json::json!({ "pipeline": pipeline, "paused": ledger.paused(&pipeline).await? }))?;
+    } else if before.is_some() {
+        show::line(&format!("{pipeline} was paused already"))?;
+    } else {
+        show::line(&format!("{pipeline} is paused: its segments wait, until `forebay resume {pipeline}`"))?;
+    }
+    Ok(Exit::Ok)
+}
+
+pub(super) async fn resume(global: &Global, config: &Config, args: &ResumeArgs) -> anyhow::Result<Exit> {
+    let ResumeArgs { pipeline } = args;
+    let pipeline = named::pipeline(config, pipeline.as_str())?;
+    need_ledger(config)?;
+    let ledger = assemble::open_ledger(config, Access::Write).await?;
+    let was_paused = ledger.resume(&pipeline).await?;
+    if global.json() {
+        show::object(&serde_json::json!({ "pipeline": pipeline, "was_paused": was_paused }))?;
+    } else if was_paused {
+        show::line(&format!("{pipeline} takes segments again"))?;
+    } else {
+        show::line(&format!("{pipeline} was not paused"))?;
+    }
+    Ok(Exit::Ok)
+}

@@ -1,0 +1,75 @@
+//! What `deploy` and `rollback` have in common: the host is asked through the ledger, and what it made of it is told.
+
+use std::time::Duration;
+
+use forebay_model::ports::Ledger;
+
+use super::{Exit, Failure, Global, listing, show};
+use crate::run::push::{Active, Push, PushRequest, Pushed, Refused};
+
+/// How often the answer is looked for.
+const POLL: Duration = Duration::from_millis(50);
+
+/// Asks the host that runs, and waits for its answer.
+///
+/// # Errors
+/// Where the host stops meanwhile.
+pub(super) async fn ask(ledger: &dyn Ledger, push: Push) -> anyhow::Result<Pushed> {
+    let at = listing::now();
+    let number = ledger.ask(PushRequest::WHAT, &serde_json::to_value(PushRequest { at, push })?, at).await?;
+    loop {
+        if let Some(answer) = ledger.answered(number).await? {
+            return Ok(serde_json::from_value(answer)?);
+        }
+        if let Some(lease) = ledger.lease_host().await? {
+            drop(lease);
+            let failure = Failure::new(Exit::Failed, "the host that ran has stopped without an answer");
+            return Err(failure
+                .with_hint("`forebay revisions list` shows what is active; start the host, and ask again")
+                .into());
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// Nobody runs what is to change.
+pub(super) fn no_host() -> Failure {
+    Failure::new(Exit::Failed, "no host runs on this ledger")
+}
+
+/// Tells what came of it; `nothing` is what to say where it was as it was.
+///
+/// # Errors
+/// What a pipeline refused.
+pub(super) fn tell(global: &Global, pushed: &Pushed, nothing: &str) -> anyhow::Result<Exit> {
+    let Pushed { active, refused } = pushed;
+    if let Some(failure) = refusal(refused) {
+        return Err(failure.into());
+    }
+    if global.json() {
+        show::object(&serde_json::to_value(pushed)?)?;
+        return Ok(Exit::Ok);
+    }
+    for Active { pipeline, revision, revision_id } in active {
+        show::line(&format!("{pipeline}: revision {revision} ({}) is active", revision_id.short()))?;
+    }
+    if active.is_empty() {
+        show::line(nothing)?;
+    }
+    Ok(Exit::Ok)
+}
+
+/// All refusals as one.
+fn refusal(refused: &[Refused]) -> Option<Failure> {
+    let told = refused.iter().map(|Refused { pipeline, error, hint: _ }| match pipeline {
+        Some(pipeline) => format!("pipeline {pipeline} refuses it: {error}"),
+        None => format!("refused: {error}"),
+    });
+    let told: Vec<_> = told.collect();
+    let hint = refused.iter().find_map(|refused| refused.hint.clone());
+    let failure = Failure::new(Exit::Failed, format!("{}; what was active goes on", told.join("; ")));
+    (!told.is_empty()).then(|| match hint {
+        Some(hint) => failure.with_hint(hint),
+        None => failure,
+    })
+}

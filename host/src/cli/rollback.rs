@@ -1,0 +1,98 @@
+//! `forebay rollback`: a former revision back in its place.
+
+use clap::Args;
+use datafusion::common::ScalarValue;
+use forebay_model::{PipelineName, RevisionId};
+
+use super::listing::{self, text};
+use super::pushing::{ask, no_host, tell};
+use super::{Exit, Failure, Global, named, need_ledger};
+use crate::assemble::{self, Access};
+use crate::config::Config;
+use crate::query::Lake;
+use crate::run::push::Push;
+
+/// Put a former revision back: the running host takes it for the next segments.
+///
+/// It is the one that was active before, or any other that the ledger knows. The modules that it names become the active ones of
+/// their names, so other pipelines that use them take them too. Where the config means another revision still, that one is
+/// cancelled: it does not come back by itself, until the config changes or it is rolled back to. Rows that the bad revision
+/// made stay as they are.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  forebay rollback                      where the config has one pipeline
+  forebay rollback fraud
+  forebay rollback fraud --to 3         its number, or the beginning of its id: `forebay revisions list`")]
+pub(super) struct RollbackArgs {
+    /// The pipeline. Default: the only one.
+    pipeline: Option<PipelineName>,
+    /// The revision. Default: the one that was active before the present one.
+    #[arg(long, value_name = "REVISION")]
+    to: Option<String>,
+}
+
+pub(super) async fn rollback(global: &Global, config: Config, args: &RollbackArgs) -> anyhow::Result<Exit> {
+    let RollbackArgs { pipeline, to } = args;
+    need_ledger(&config)?;
+    let pipeline = match pipeline {
+        Some(name) => named::pipeline(&config, name.as_str())?,
+        None => only(&config)?,
+    };
+    let ledger = assemble::open_ledger(&config, Access::Write).await?;
+    if let Some(lease) = ledger.lease_host().await? {
+        drop(lease);
+        return Err(no_host().with_hint("start it with `forebay run`; it goes on with what was active").into());
+    }
+    let lake = Lake::open(config).await?;
+    let to = match to {
+        Some(wanted) => find(&lake, &pipeline, wanted).await?,
+        None => former(&lake, &pipeline).await?,
+    };
+    let pushed = ask(&*ledger, Push::RollBack { pipeline, to }).await?;
+    tell(global, &pushed, "nothing changed")
+}
+
+fn only(config: &Config) -> Result<PipelineName, Failure> {
+    let mut names = config.pipelines.keys();
+    match (names.next(), names.next()) {
+        (Some(only), None) => Ok(only.clone()),
+        _ => {
+            let names: Vec<_> = config.pipelines.keys().map(ToString::to_string).collect();
+            let failure = Failure::new(Exit::Usage, "which pipeline?");
+            Err(failure.with_hint(format!("the config has {}", names.join(", "))))
+        }
+    }
+}
+
+/// The revision that was active before the present one.
+async fn former(lake: &Lake, pipeline: &PipelineName) -> anyhow::Result<RevisionId> {
+    let sql = "SELECT revision_id FROM ledger.deployments WHERE pipeline = $pipeline AND state = 'retired'
+               AND revision_id NOT IN (SELECT revision_id FROM ledger.deployments
+                                       WHERE pipeline = $pipeline AND state = 'active')
+               ORDER BY retired_at DESC, number DESC LIMIT 1";
+    let found = listing::objects(lake, sql, vec![("pipeline", ScalarValue::from(pipeline.as_str()))]).await?;
+    let found = found.first().ok_or_else(|| {
+        Failure::new(Exit::NotFound, format!("pipeline {pipeline} has no former revision"))
+            .with_hint("`forebay revisions list` shows what there is")
+    })?;
+    Ok(text(found, "revision_id").parse()?)
+}
+
+/// A revision by its number, or by the beginning of its id.
+async fn find(lake: &Lake, pipeline: &PipelineName, wanted: &str) -> anyhow::Result<RevisionId> {
+    let sql = "SELECT revision_id FROM ledger.revisions WHERE pipeline = $pipeline
+               AND (CAST(revision AS VARCHAR) = $wanted OR (length($wanted) >= 6 AND starts_with(revision_id, $wanted)))
+               ORDER BY CAST(revision AS VARCHAR) = $wanted DESC LIMIT 2";
+    let values = vec![("pipeline", ScalarValue::from(pipeline.as_str())), ("wanted", ScalarValue::from(wanted))];
+    let found = listing::objects(lake, sql, values).await?;
+    match found.as_slice() {
+        [one] => Ok(text(one, "revision_id").parse()?),
+        [] => Err(Failure::new(Exit::NotFound, format!("pipeline {pipeline} has no revision {wanted}"))
+            .with_hint("`forebay revisions list` shows what there is")
+            .into()),
+        [..] => Err(Failure::new(Exit::Usage, format!("more than one revision of {pipeline} begins with {wanted}"))
+            .with_hint("write its number")
+            .into()),
+    }
+}

@@ -1,0 +1,171 @@
+//! What a person pushes into a running host: a module to deploy, a revision to put back. The verbs ask through the ledger; the host
+//! does it between two reloads, and answers with what each pipeline made of it.
+//!
+//! A push is checked as a file of the watched folder is, and what does not pass changes nothing. A rollback puts a recorded
+//! revision in the place of the active one. The modules that it names are made the active ones of their names, so that the next
+//! change of the config does not bring the bad one back; and where the config means another revision all the same, that one is
+//! cancelled in the same transaction: it comes back when a person asks for it, or the config means something else.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use forebay_model::ids::ModuleName;
+use forebay_model::ports::RevisionRecord;
+use forebay_model::{Digest, Error, PipelineName, Result, RevisionId, Timestamp};
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+
+use super::deploy::{Deployer, Handles, Reloaded};
+use super::modules::{NewModule, Scan};
+use crate::config::Config;
+use crate::failpoint::failpoint;
+
+/// What is asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "push", rename_all = "snake_case")]
+pub(crate) enum Push {
+    /// A module that was kept in the landing zone and recorded in the ledger becomes the active one of its name.
+    Module {
+        /// Its name.
+        name: ModuleName,
+        /// Its content.
+        digest: Digest,
+        /// Who brought it: `deploy:fraud.wasm`.
+        origin: String,
+    },
+    /// A former revision takes the place of the active one.
+    RollBack {
+        /// The pipeline.
+        pipeline: PipelineName,
+        /// The revision.
+        to: RevisionId,
+    },
+}
+
+/// A push as it stands in the ledger.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PushRequest {
+    /// When it was asked for: a host that started later does not do it, since nobody waits for it any more.
+    pub(crate) at: Timestamp,
+    /// What is asked for.
+    pub(crate) push: Push,
+}
+
+impl PushRequest {
+    /// What a request of this kind is called in the ledger.
+    pub(crate) const WHAT: &'static str = "push";
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Pushed {
+    /// Pipelines with a revision that takes the next segments now.
+    pub(crate) active: Vec<Active>,
+    /// Why nothing changed.
+    pub(crate) refused: Vec<Refused>,
+}
+
+/// A revision that is active.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Active {
+    pub(crate) pipeline: PipelineName,
+    pub(crate) revision: u32,
+    pub(crate) revision_id: RevisionId,
+}
+
+/// A refusal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Refused {
+    pub(crate) pipeline: Option<PipelineName>,
+    pub(crate) error: String,
+    pub(crate) hint: Option<String>,
+}
+
+impl Refused {
+    pub(crate) fn new(pipeline: Option<&PipelineName>, error: &Error) -> Self {
+        Self { pipeline: pipeline.cloned(), error: error.chain(), hint: error.hint().map(str::to_owned) }
+    }
+}
+
+/// A push on its way to the task that reloads, with where its answer is waited for.
+pub(super) struct Submission {
+    pub(super) push: Push,
+    pub(super) answer: oneshot::Sender<Result<Pushed>>,
+}
+
+impl Deployer {
+    /// Does what is asked for, or nothing.
+    pub(super) async fn push(&mut self, config: &Config, handles: &Handles, push: Push) -> Result<Pushed> {
+        match push {
+            Push::Module { name, digest, origin } => {
+                let scan = Scan { new: vec![NewModule { name, digest, origin, path: None }], refused: Vec::new() };
+                let taken = self.take(config, handles, scan, "deploy").await?;
+                // What else the config means, and is refused, has nothing to do with what was pushed.
+                let Reloaded { refused: _, modules_refused: _, again: _, active, why } = taken;
+                Ok(Pushed { active, refused: why })
+            }
+            Push::RollBack { pipeline, to } => self.roll_back(config, handles, &pipeline, to).await,
+        }
+    }
+
+    async fn roll_back(
+        &mut self,
+        config: &Config,
+        handles: &Handles,
+        name: &PipelineName,
+        to: RevisionId,
+    ) -> Result<Pushed> {
+        let (Some(handle), Some(pipeline)) = (handles.get(name), config.pipelines.get(name)) else {
+            return Err(
+                Error::operator(format!("pipeline {name} does not run")).with_hint("`forebay status` tells what runs")
+            );
+        };
+        let ledger = Arc::clone(&self.shelf.ledger);
+        let record = ledger.revision(name, to).await?;
+        let record =
+            record.ok_or_else(|| Error::operator(format!("pipeline {name} has no revision {}", to.short())))?;
+        let RevisionRecord { number, id, ref revision, created_at: _ } = record;
+        if revision.stream != pipeline.from {
+            return Err(Error::operator(format!(
+                "revision {number} of pipeline {name} reads stream {}, and the pipeline reads {} now",
+                revision.stream, pipeline.from
+            )));
+        }
+        // The modules that it names, where the names mean others now and the config pins none.
+        let mut modules = Vec::new();
+        for step in &revision.steps {
+            let pinned = pipeline.steps.iter().any(|of| of.module == step.module && of.pin.is_some());
+            if !pinned && ledger.active_module(&step.module).await?.is_some_and(|digest| digest != step.digest) {
+                let origin = format!("rollback of {name} to revision {number}");
+                modules.push(NewModule { name: step.module.clone(), digest: step.digest, origin, path: None });
+            }
+        }
+        let refused = self.refusals(config, handles, name, &modules).await;
+        if !refused.is_empty() {
+            return Ok(Pushed { active: Vec::new(), refused });
+        }
+        let materials = self.shelf.materials(revision.clone(), number, &pipeline.limits).await?;
+        handle.check(Arc::clone(&materials)).await?;
+        self.shelf.keep_revision(&record, &materials).await?;
+        // First the modules: a process that dies in between starts with what the config means with them.
+        for module in &modules {
+            self.shelf.activate(module).await?;
+        }
+        failpoint("in_rollback");
+        let now = self.shelf.clock.now();
+        let meant = self.shelf.revision(config, name, pipeline, &BTreeMap::new()).await?;
+        let meant = ledger.record_revision(&meant, now).await?.id;
+        let reason = format!("rollback to revision {number}");
+        ledger.roll_back(name, id, (meant != id).then_some(meant), &reason, now).await?;
+        failpoint("after_rollback");
+        tracing::info!(pipeline = %name, revision = number, revision_id = id.short(), "rolled back: revision is active");
+        self.limits.insert(name.clone(), pipeline.limits.clone());
+        self.noted.remove(name);
+        handle.deploy(materials);
+        let others = handles.iter().filter(|(other, _)| *other != name);
+        let others = others.map(|(other, handle)| (other.clone(), handle.clone())).collect();
+        let mut active = vec![Active { pipeline: name.clone(), revision: number, revision_id: id }];
+        active.extend(self.take(config, &others, Scan::default(), &reason).await?.active);
+        Ok(Pushed { active, refused: Vec::new() })
+    }
+}

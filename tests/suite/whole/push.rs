@@ -1,0 +1,206 @@
+//! What is pushed into a host that runs: modules are deployed or refused, former revisions come back and stay, pipelines pause.
+
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use super::seen::check;
+use super::support::{CONFIG, Place, fraud_wasm, keep_wasm, payments};
+
+/// Another content of a module that does the same: a custom section more.
+fn variant(place: &Place, name: &str, module: &std::path::Path, note: u8) -> PathBuf {
+    let mut wasm = std::fs::read(module).unwrap();
+    wasm.extend([0, 6, 5, b'n', b'o', b't', b'e', note]);
+    std::fs::write(place.path(name), wasm).unwrap();
+    place.path(name)
+}
+
+/// What a verb answers with, for programs.
+fn asked(place: &Place, verb: &str) -> Value {
+    let arguments: Vec<_> = verb.split(' ').chain(["--json"]).collect();
+    serde_json::from_str(&place.run_well(&arguments)).unwrap()
+}
+
+/// The revision of each deployment and its state, in their order.
+fn deployments(place: &Place) -> Value {
+    let rows = place.query("SELECT revision, state FROM ledger.deployments ORDER BY number");
+    rows.iter().map(|row| json!([row["revision"], row["state"]])).collect()
+}
+
+/// How many rows each revision made.
+fn made_by(place: &Place) -> Value {
+    let rows = place.query(
+        "SELECT l.revision AS revision, count(*) AS rows FROM lake.payments p JOIN ledger.loads l
+         ON l.number = p._forebay_load AND l.table_name = 'lake.payments' GROUP BY 1 ORDER BY 1",
+    );
+    rows.iter().map(|row| json!([row["revision"], row["rows"]])).collect()
+}
+
+#[test]
+fn a_module_is_deployed_and_rolled_back_while_data_flows() {
+    let place = Place::new();
+    let running = place.start();
+    place.write("inbox/a.jsonl", &payments(0..100));
+    place.until("the first file is loaded", || place.rows("lake.payments") == 100);
+    variant(&place, "second.wasm", fraud_wasm(), b'2');
+    let deployed = asked(&place, "deploy second.wasm --label 9f2c1e");
+    assert_eq!((&deployed["active"][0]["revision"], &deployed["refused"]), (&json!(2), &json!([])), "{deployed}");
+    place.write("inbox/b.jsonl", &payments(100..200));
+    place.until("the second file is loaded", || place.rows("lake.payments") == 200);
+    let origin = place.query("SELECT origin FROM ledger.modules WHERE active");
+    assert_eq!(origin[0]["origin"], "deploy:second.wasm (9f2c1e)");
+    check("push-deploy-again", &place.sees(&["deploy", "second.wasm"]).replace(digest_of(&place).as_str(), "[digest]"));
+    let back = asked(&place, "rollback");
+    assert_eq!(back["active"][0]["revision"], 1, "{back}");
+    place.write("inbox/c.jsonl", &payments(200..300));
+    place.until("the third file is loaded", || place.rows("lake.payments") == 300);
+    assert_eq!(made_by(&place), json!([[1, 200], [2, 100]]));
+    // A change of the config does not bring the module back that was rolled back.
+    place.write("forebay.toml", &CONFIG.replace("-8.0", "-7.5"));
+    place.until_told("revision is active", 3);
+    let modules = place.query(
+        "SELECT r.revision AS revision, m.origin AS origin FROM ledger.revisions r JOIN ledger.modules m
+         ON strpos(r.body, m.sha256) > 0 ORDER BY 1",
+    );
+    let origins: Vec<_> = modules.iter().map(|row| row["origin"].as_str().unwrap()).collect();
+    assert_eq!(origins, ["folder:modules/fraud.wasm", "deploy:second.wasm (9f2c1e)", "folder:modules/fraud.wasm"]);
+    assert_eq!(deployments(&place), json!([[1, "retired"], [2, "retired"], [1, "retired"], [3, "active"]]));
+    assert!(running.stop().success());
+    place.adds_up();
+}
+
+/// The first twelve digits of the active module.
+fn digest_of(place: &Place) -> String {
+    let rows = place.query("SELECT substr(sha256, 1, 12) AS digest FROM ledger.modules WHERE active");
+    rows[0]["digest"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn what_is_no_module_or_does_not_fit_is_refused_and_changes_nothing() {
+    let place = Place::new();
+    let running = place.start();
+    place.write("inbox/a.jsonl", &payments(0..100));
+    place.until("it is loaded", || place.rows("lake.payments") == 100);
+    place.write("no.wasm", "not wasm");
+    check("push-no-module", &place.sees(&["deploy", "no.wasm"]));
+    check("push-no-file", &place.sees(&["deploy", "nowhere.wasm"]));
+    check("push-offline-refused", &place.sees(&["deploy", "no.wasm", "--offline"]).replace(&pid(&running), "[pid]"));
+    // A module that no pipeline uses is taken, and changes no pipeline.
+    variant(&place, "keep.wasm", keep_wasm(), b'1');
+    let unused = place.sees(&["deploy", "keep.wasm"]);
+    assert!(unused.contains("no pipeline uses it"), "{unused}");
+    check("push-no-former", &place.sees(&["rollback"]));
+    check("push-no-revision", &place.sees(&["rollback", "fraud", "--to", "9"]));
+    check("push-no-pipeline", &place.sees(&["rollback", "frau"]));
+    assert_eq!(deployments(&place), json!([[1, "active"]]));
+    assert!(running.stop().success());
+    check("push-no-host", &place.sees(&["rollback"]));
+    check("push-deploy-no-host", &place.sees(&["deploy", "keep.wasm"]));
+    place.adds_up();
+}
+
+fn pid(running: &super::support::Running) -> String {
+    running.id().to_string()
+}
+
+#[test]
+fn a_revision_that_the_config_brought_is_rolled_back_and_stays_so() {
+    let place = Place::new();
+    let running = place.start();
+    place.write("inbox/a.jsonl", &payments(0..100));
+    place.until("the first file is loaded", || place.rows("lake.payments") == 100);
+    place.write("forebay.toml", &CONFIG.replace("-8.0", "0.0"));
+    place.until_told("revision is active", 2);
+    assert_eq!(asked(&place, "rollback fraud --to 1")["active"][0]["revision"], 1);
+    assert_eq!(deployments(&place), json!([[1, "retired"], [2, "retired"], [1, "active"], [2, "cancelled"]]));
+    // Not with a reload, and not with a restart, though the config means it.
+    place.drop_module("keep.wasm", keep_wasm(), b'1');
+    place.until_told("module is active", 2);
+    place.until_told("the config means a revision that was rolled back", 1);
+    assert!(running.stop().success());
+    let running = place.start();
+    place.until_told("the config means a revision that was rolled back", 1);
+    place.write("inbox/b.jsonl", &payments(100..200));
+    place.until("the second file is loaded", || place.rows("lake.payments") == 200);
+    assert_eq!(made_by(&place), json!([[1, 200]]));
+    // A person puts it back; or the config means something else.
+    assert_eq!(asked(&place, "rollback fraud --to 2")["active"][0]["revision"], 2);
+    place.write("inbox/c.jsonl", &payments(200..300));
+    place.until("the third file is loaded", || place.rows("lake.payments") == 300);
+    assert_eq!(made_by(&place), json!([[1, 200], [2, 100]]));
+    assert_eq!(asked(&place, "rollback fraud")["active"][0]["revision"], 1);
+    place.write("forebay.toml", &CONFIG.replace("-8.0", "-7.0"));
+    place.until_told("revision is active", 1);
+    assert_eq!(deployments(&place).as_array().unwrap().last(), Some(&json!([3, "active"])));
+    assert!(running.stop().success());
+    place.adds_up();
+}
+
+#[test]
+fn a_host_that_dies_in_a_rollback_starts_with_one_revision_and_all_rows() {
+    for point in ["in_rollback", "after_rollback"] {
+        let place = Place::new();
+        let running = place.start_with("FOREBAY_FAILPOINT", point);
+        place.write("inbox/a.jsonl", &payments(0..100));
+        place.until("the first file is loaded", || place.rows("lake.payments") == 100);
+        variant(&place, "second.wasm", fraud_wasm(), b'2');
+        assert_eq!(asked(&place, "deploy second.wasm")["active"][0]["revision"], 2);
+        let told = place.sees(&["rollback"]);
+        assert!(told.contains("has stopped without an answer"), "{point}: {told}");
+        drop(running);
+        // What was asked of the host that died is not done by the next one.
+        let running = place.start();
+        place.write("inbox/b.jsonl", &payments(100..200));
+        place.until("the second file is loaded", || place.rows("lake.payments") == 200);
+        place.until("nothing is asked any more", || {
+            place.number("SELECT count(*) FROM ledger.requests WHERE answered_at IS NULL") == 0
+        });
+        assert_eq!(made_by(&place), json!([[1, 200]]), "{point}");
+        assert!(running.stop().success());
+        place.adds_up();
+    }
+}
+
+#[test]
+fn a_module_is_deployed_for_the_next_start() {
+    let place = Place::new();
+    place.write("inbox/a.jsonl", &payments(0..100));
+    place.run_well(&["run", "--once"]);
+    variant(&place, "second.wasm", fraud_wasm(), b'2');
+    assert_eq!(asked(&place, "deploy second.wasm --offline")["pipelines"], json!(["fraud"]));
+    place.write("inbox/b.jsonl", &payments(100..200));
+    place.run_well(&["run", "--once"]);
+    assert_eq!(made_by(&place), json!([[1, 100], [2, 100]]));
+    // One that the pipeline's config does not fit.
+    place.write("forebay.toml", &CONFIG.replace("v14_below", "v14_belw"));
+    variant(&place, "third.wasm", fraud_wasm(), b'3');
+    let refused = place.sees(&["deploy", "third.wasm", "--offline"]);
+    assert!(refused.starts_with("exit 1") && refused.contains("pipeline fraud refuses it"), "{refused}");
+    assert_eq!(place.number("SELECT count(*) FROM ledger.modules WHERE active AND origin = 'deploy:second.wasm'"), 1);
+    place.adds_up();
+}
+
+#[test]
+fn a_paused_pipeline_waits_while_its_stream_lands() {
+    let place = Place::new();
+    let running = place.start();
+    place.write("inbox/a.jsonl", &payments(0..100));
+    place.until("the first file is loaded", || place.rows("lake.payments") == 100);
+    let pauses = [place.sees(&["pause", "fraud", "--reason", "lake.payments is being moved"]), place.sees(&["pause", "fraud"])];
+    place.write("inbox/b.jsonl", &payments(100..200));
+    place.until("it has landed", || place.number("SELECT count(*) FROM ledger.segments") == 2);
+    assert!(running.stop().success());
+    // Across a restart too.
+    place.run_well(&["run", "--once"]);
+    assert_eq!(place.rows("lake.payments"), 100);
+    let status = place.run_well(&["status"]);
+    let paused = status.lines().find(|line| line.contains("paused")).unwrap();
+    assert!(paused.contains("(lake.payments is being moved): `forebay resume fraud`"), "{status}");
+    let running = place.start();
+    place.until_told("pipeline is paused", 1);
+    let resumes = [place.sees(&["resume", "fraud"]), place.sees(&["resume", "fraud"])];
+    place.until("what waited is loaded", || place.rows("lake.payments") == 200);
+    check("push-pause", &[pauses, resumes].concat().join("\n"));
+    assert!(running.stop().success());
+    place.adds_up();
+}
