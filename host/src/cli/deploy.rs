@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use forebay_model::Digest;
 use forebay_model::ports::{Ledger, ModuleLoader as _, ModuleRecord};
-use forebay_model::{Digest, Error};
 
 use super::kept::blocking;
 use super::plan::check;
@@ -105,7 +105,7 @@ async fn keep(config: &Config, ledger: &dyn Ledger, wasm: Vec<u8>, origin: Strin
     let (digest, bytes) = (Digest::of(&wasm), wasm.len() as u64);
     let wasm = bytes::Bytes::from(wasm);
     let loaded = wasm.clone();
-    let module = blocking(move || sandbox.load(&loaded).map_err(Error::from)).await?;
+    let module = blocking(move || sandbox.load(&loaded)).await?;
     let description = module.description();
     assemble::open_zone(config, Access::Write)?.keep(&kept_module(digest), wasm).await?;
     let record = ModuleRecord {

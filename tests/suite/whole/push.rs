@@ -186,7 +186,8 @@ fn a_paused_pipeline_waits_while_its_stream_lands() {
     let running = place.start();
     place.write("inbox/a.jsonl", &payments(0..100));
     place.until("the first file is loaded", || place.rows("lake.payments") == 100);
-    let pauses = [place.sees(&["pause", "fraud", "--reason", "lake.payments is being moved"]), place.sees(&["pause", "fraud"])];
+    let pauses =
+        [place.sees(&["pause", "fraud", "--reason", "lake.payments is being moved"]), place.sees(&["pause", "fraud"])];
     place.write("inbox/b.jsonl", &payments(100..200));
     place.until("it has landed", || place.number("SELECT count(*) FROM ledger.segments") == 2);
     assert!(running.stop().success());
