@@ -101,6 +101,8 @@ impl Inbox {
 struct Deaths {
     by_sigkill: u32,
     at_points: u32,
+    /// By `maintain`, which had the lease.
+    kept_out: u32,
     maintained: u32,
     modules: u32,
     replaced: u32,
@@ -174,6 +176,8 @@ fn live(place: &Place, lot: &mut Lot, inbox: &mut Inbox, number: u32, deaths: &m
     match host.wait().unwrap().signal() {
         Some(KILLED) => deaths.by_sigkill += 1,
         Some(ABORTED) if has_point => deaths.at_points += 1,
+        // `maintain` had the lease before the host had started.
+        None if maintenance.is_some() && said().contains("another forebay process") => deaths.kept_out += 1,
         signal => panic!("life {number} ended by itself: {signal:?}"),
     }
     assert!(!said().contains("panicked"), "life {number}");

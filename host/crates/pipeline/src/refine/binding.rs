@@ -158,8 +158,10 @@ impl Refine {
                     let hint = error.hint().map(ToOwned::to_owned);
                     out.push(Effect::Report(Report::NotGrown { revision, number, error: error.chain(), hint }));
                 }
-                if self.schema.as_ref().is_some_and(|schema| schema.version == 0) {
-                    // There is no schema before this one that rows could load under: the first that has a field is refused.
+                // What serves may be older than the schema: of a revision whose successor was refused when the first one came.
+                let serves = self.serving.and_then(|id| self.bindings.get(&id)).map_or(0, |bound| bound.schema_version);
+                if serves == 0 {
+                    // Nothing with a field serves that rows could load under.
                     let binding = self.serving.unwrap_or(id);
                     for item in std::mem::take(&mut self.growing) {
                         self.fail(now, binding, &item, &error, out);

@@ -65,6 +65,8 @@ fn staged(item: &WorkItem, table: &TableName) -> SegmentOutcome {
 struct Machine {
     state: Refine,
     revision: RevisionId,
+    /// Of the schema that it knows first.
+    version: u32,
 }
 
 fn table() -> TableName {
@@ -83,14 +85,14 @@ impl Machine {
             once,
         };
         let state = Refine::new(PipelineName::new("p").expect("name"), Uuid::nil(), settings);
-        let mut machine = Self { state, revision: Digest::of(b"revision") };
+        let mut machine = Self { state, revision: Digest::of(b"revision"), version: 1 };
         machine.step(Event::Start);
         machine
     }
 
     /// One that runs, and is asked to bind its revision to a schema of this version as its first binding.
     fn new(once: bool, version: u32) -> Self {
-        let mut machine = Self::before_anything(once);
+        let mut machine = Self { version, ..Self::before_anything(once) };
         let known = StreamSchema { version, schema: std::sync::Arc::new(arrow_schema::Schema::empty()) };
         machine.step(Event::Recovered(Ok(Recovered { schema: Some(known), ..Recovered::default() })));
         let effects = machine.step(Event::Deployed { revision: machine.revision, number: 1 });
@@ -112,7 +114,7 @@ impl Machine {
     fn bound(&mut self, id: BindingId) -> Vec<Effect> {
         let schema = std::sync::Arc::new(arrow_schema::Schema::empty());
         let tables = BTreeMap::from([(table(), (schema, Vec::new()))]);
-        let summary = BoundSummary { revision: self.revision, number: 1, schema_version: 1, tables };
+        let summary = BoundSummary { revision: self.revision, number: 1, schema_version: self.version, tables };
         self.step(Event::Bound(id, Ok(Binding::Done(summary))))
     }
 }
@@ -297,6 +299,44 @@ fn before_the_first_schema_a_segment_whose_fields_the_rule_refuses_waits() {
     assert_eq!((&failed[0].segment, failed[0].message.as_str()), (&a.segment.id, "the rule wants n to be a text"));
     assert_eq!(failed[0].revision, machine.revision);
     assert!(!effects.iter().any(|effect| matches!(effect, Effect::Refine { .. })), "{effects:?}");
+}
+
+/// The first schema has come while a newer revision was refused: what serves is the former one, bound to no schema.
+#[test]
+fn what_serves_without_a_field_rejects_no_row_for_what_it_does_not_know() {
+    let mut machine = Machine::serving(false, 0);
+    let [a, b] = ["a", "b"].map(item);
+    machine.step(Event::Worked(Ok(vec![a.clone()])));
+    let schema = std::sync::Arc::new(arrow_schema::Schema::empty());
+    let evolves = || {
+        let schema = std::sync::Arc::clone(&schema);
+        Ok(SegmentOutcome::Evolves(forebay_model::schema::Evolution { schema, added: vec![], widened: vec![] }))
+    };
+    machine.step(Event::Refined(a.segment.id.clone(), evolves()));
+    machine.step(Event::Deployed { revision: Digest::of(b"newer"), number: 2 });
+    let refused = || Error::operator("the rule wants n to be a text");
+    machine.step(Event::Bound(3, Ok(Binding::Refused(refused()))));
+    let tables = BTreeMap::from([(table(), (std::sync::Arc::clone(&schema), Vec::new()))]);
+    let summary = BoundSummary { revision: machine.revision, number: 1, schema_version: 1, tables };
+    let grown = StreamSchema { version: 1, schema: std::sync::Arc::clone(&schema) };
+    let effects = machine.step(Event::Grown(2, Ok(Growth::Done(grown, summary))));
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Bind { id: 4, .. })), "{effects:?}");
+    machine.step(Event::Bound(4, Ok(Binding::Refused(refused()))));
+    machine.step(Event::Worked(Ok(vec![b.clone()])));
+    let mut failed = Vec::new();
+    for item in [&a, &b] {
+        let effects = machine.step(Event::Refined(item.segment.id.clone(), evolves()));
+        let grow =
+            effects.iter().find_map(|effect| if let Effect::Grow { id, .. } = effect { Some(*id) } else { None });
+        let Some(id) = grow else { continue };
+        let effects = machine.step(Event::Grown(id, Ok(Growth::Refused(refused()))));
+        assert!(
+            !effects.iter().any(|effect| matches!(effect, Effect::Refine { job, .. } if job.accept_schema)),
+            "{effects:?}"
+        );
+        failed.extend(failures(&effects).iter().map(|failure| failure.segment.clone()));
+    }
+    assert_eq!(failed, [a.segment.id, b.segment.id]);
 }
 
 #[test]
