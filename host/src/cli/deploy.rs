@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use anyhow::Context as _;
 use clap::Args;
 use forebay_model::Digest;
 use forebay_model::ports::{Ledger, ModuleLoader as _, ModuleRecord};
@@ -57,7 +58,8 @@ pub(super) async fn deploy(global: &Global, config: &Config, args: &DeployArgs) 
     }
     let origin = format!("deploy:{}", file.file_name().unwrap_or(file.as_os_str()).to_string_lossy());
     let origin = label.as_ref().map_or(origin.clone(), |label| format!("{origin} ({label})"));
-    let module = keep(config, &*ledger, wasm, origin).await?;
+    let module =
+        keep(config, &*ledger, wasm, origin).await.with_context(|| format!("{} is refused", file.display()))?;
     let ModuleRecord { name, digest, version, bytes: _, origin, at } = module;
     let known = ledger.active_module(&name).await? == Some(digest);
     let nothing = match (known, config.pipelines.keys().any(|pipeline| uses(config, pipeline, &name))) {
