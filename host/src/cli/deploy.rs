@@ -46,16 +46,15 @@ pub(super) async fn deploy(global: &Global, config: &Config, args: &DeployArgs) 
             .with_hint("`forebay build` says where it puts a module")
     })?;
     let ledger = assemble::open_ledger(config, Access::Write).await?;
-    let lease = ledger.lease_host().await?;
-    match (&lease, offline) {
-        (Some(_), false) => {
-            return Err(no_host()
-                .with_hint("start it with `forebay run`, or deploy for its next start with --offline")
-                .into());
-        }
-        (None, true) => return Err(another_host(ledger.host().await?).into()),
-        (Some(_), true) | (None, false) => {}
-    }
+    let lease = if *offline {
+        let Some(lease) = ledger.lease_host().await? else { return Err(another_host(ledger.host().await?).into()) };
+        Some(lease)
+    } else if ledger.host().await?.is_none() {
+        let hint = "start it with `forebay run`, or deploy for its next start with --offline";
+        return Err(no_host().with_hint(hint).into());
+    } else {
+        None
+    };
     let origin = format!("deploy:{}", file.file_name().unwrap_or(file.as_os_str()).to_string_lossy());
     let origin = label.as_ref().map_or(origin.clone(), |label| format!("{origin} ({label})"));
     let module =

@@ -225,8 +225,8 @@ async fn answer(ledger: &dyn Ledger, number: u64) -> anyhow::Result<Maintained> 
         if let Some(answer) = ledger.answered(number).await? {
             return read_answer(answer);
         }
-        if let Some(lease) = ledger.lease_host().await? {
-            drop(lease);
+        // Looked at without taking it: a host that starts meanwhile is not kept out.
+        if ledger.host().await?.is_none() {
             let failure = Failure::new(Exit::Failed, "the host that ran has stopped without an answer");
             return Err(failure.with_hint("run `forebay maintain` again: it then works by itself").into());
         }

@@ -21,8 +21,8 @@ pub(super) async fn ask(ledger: &dyn Ledger, push: Push) -> anyhow::Result<Pushe
         if let Some(answer) = ledger.answered(number).await? {
             return Ok(serde_json::from_value(answer)?);
         }
-        if let Some(lease) = ledger.lease_host().await? {
-            drop(lease);
+        // Looked at without taking it: a host that starts meanwhile is not kept out.
+        if ledger.host().await?.is_none() {
             let failure = Failure::new(Exit::Failed, "the host that ran has stopped without an answer");
             return Err(failure
                 .with_hint("`forebay revisions list` shows what is active; start the host, and ask again")

@@ -40,8 +40,7 @@ pub(super) async fn rollback(global: &Global, config: Config, args: &RollbackArg
         None => only(&config)?,
     };
     let ledger = assemble::open_ledger(&config, Access::Write).await?;
-    if let Some(lease) = ledger.lease_host().await? {
-        drop(lease);
+    if ledger.host().await?.is_none() {
         return Err(no_host().with_hint("start it with `forebay run`; it goes on with what was active").into());
     }
     let lake = Lake::open(config).await?;
