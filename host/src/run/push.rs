@@ -165,7 +165,13 @@ impl Deployer {
         let others = handles.iter().filter(|(other, _)| *other != name);
         let others = others.map(|(other, handle)| (other.clone(), handle.clone())).collect();
         let mut active = vec![Active { pipeline: name.clone(), revision: number, revision_id: id }];
-        active.extend(self.take(config, &others, Scan::default(), &reason).await?.active);
+        // It is done: what the others lack is theirs, and tried again with the next reload.
+        match self.take(config, &others, Scan::default(), &reason).await {
+            Ok(taken) => active.extend(taken.active),
+            Err(error) => {
+                tracing::error!(error = error.chain(), hint = error.hint(), "other pipelines take the modules later")
+            }
+        }
         Ok(Pushed { active, refused: Vec::new() })
     }
 }

@@ -138,6 +138,16 @@ fn rows_that_trap_are_rejected_alone() {
 }
 
 #[test]
+fn what_was_emitted_before_a_row_trapped_is_loaded_once_for_its_neighbours() {
+    let place = place(&config(&["emit_then_panic_7th"]), 8_000);
+    place.run_well(&["run", "--once"]);
+    assert_eq!(place.rows("lake.emit_then_panic_7th"), 8_000 - 8);
+    assert_eq!(place.number("SELECT count(DISTINCT _forebay_row) FROM lake.emit_then_panic_7th"), 8_000 - 8);
+    assert_eq!(place.number("SELECT count(*) FROM rejects.emit_then_panic_7th WHERE _forebay_row % 1000 = 7"), 8);
+    place.adds_up();
+}
+
+#[test]
 fn what_was_emitted_before_a_trap_is_not_doubled_by_the_rule_that_heals_it() {
     let place = place(&config(&["emit_then_trap"]), 2_000);
     place.run(&["run", "--once"]);

@@ -187,6 +187,22 @@ async fn the_seed_of_the_fuzz_target_is_written() {
     std::fs::write(SEED, seed).unwrap();
 }
 
+#[tokio::test]
+async fn an_envelope_that_changes_after_it_was_read_is_not_read_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let zone = open(folder.path());
+    let landed = zone.put_records("s/a.parquet", &StreamName::new("s").unwrap(), &tiny()).await.unwrap();
+    let rows = || zone.open_records("s/a.parquet", 0..3, landed.digest);
+    assert_eq!(rows().unwrap().map(|batch| batch.unwrap().num_rows()).sum::<usize>(), 3);
+    let path = folder.path().join("s/a.parquet");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let error = rows().err().unwrap().to_string();
+    assert!(error.contains("it was changed"), "{error}");
+}
+
 #[test]
 fn the_seed_of_the_fuzz_target_is_an_envelope_that_can_be_read() {
     let seed = std::fs::read(SEED).unwrap();

@@ -5,6 +5,7 @@ use std::fs::{File, TryLockError};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use forebay_disk::{Disk, FolderError, FolderStep, Folders};
 use forebay_model::ports::Random;
@@ -23,8 +24,16 @@ pub(super) struct Files {
     disk: Arc<dyn Disk>,
     random: Arc<dyn Random>,
     folders: Folders,
-    /// Envelopes that this process wrote, or has read whole and found to be what landed.
-    known: Mutex<HashMap<String, Digest>>,
+    /// Envelopes that this process wrote, or has read whole and found to be what landed: as their files were then.
+    known: Mutex<HashMap<String, Known>>,
+}
+
+/// A file's content, size and last change.
+type Known = (Digest, u64, SystemTime);
+
+fn known(file: &File, digest: Digest) -> Option<Known> {
+    let found = file.metadata().ok()?;
+    Some((digest, found.len(), found.modified().ok()?))
 }
 
 /// So many are remembered: many segments lie in one envelope, and come one after the other.
@@ -52,16 +61,19 @@ pub(super) fn failed(path: &Path, action: &'static str) -> impl FnOnce(std::io::
 }
 
 impl Files {
-    pub(super) fn is_known(&self, name: &str, digest: Digest) -> bool {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).get(name) == Some(&digest)
+    /// Whether a file is as it was when its content was last known.
+    pub(super) fn is_known(&self, name: &str, file: &File, digest: Digest) -> bool {
+        let Some(now) = known(file, digest) else { return false };
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).get(name) == Some(&now)
     }
 
-    pub(super) fn know(&self, name: &str, digest: Digest) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= KNOWN {
-            known.clear();
+    pub(super) fn know(&self, name: &str, file: &File, digest: Digest) {
+        let Some(now) = known(file, digest) else { return };
+        let mut all = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() >= KNOWN {
+            all.clear();
         }
-        known.insert(name.to_owned(), digest);
+        all.insert(name.to_owned(), now);
     }
 
     pub(super) fn open(disk: Arc<dyn Disk>, root: &Path, random: Arc<dyn Random>) -> Result<Self> {

@@ -104,7 +104,9 @@ impl LandingZone for DiskZone {
     async fn put_records(&self, name: &str, stream: &StreamName, records: &RawRecords) -> Result<LandedObject> {
         naming::check(name)?;
         let landed = put::records(&self.files, name, stream, records).await?;
-        self.files.know(name, landed.digest);
+        if let Ok(file) = read::whole(&self.files.path(name), name) {
+            self.files.know(name, &file, landed.digest);
+        }
         Ok(landed)
     }
 
@@ -116,9 +118,9 @@ impl LandingZone for DiskZone {
     fn open_records(&self, name: &str, rows: Range<u64>, digest: Digest) -> Result<envelope::Rows> {
         naming::check(name)?;
         let file = read::whole(&self.files.path(name), name)?;
-        if !self.files.is_known(name, digest) {
+        if !self.files.is_known(name, &file, digest) {
             envelope::check(name, read::digest(&file, name)?, digest)?;
-            self.files.know(name, digest);
+            self.files.know(name, &file, digest);
         }
         Ok(envelope::open(name, file, rows)?)
     }

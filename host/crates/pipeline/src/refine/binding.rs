@@ -23,6 +23,7 @@ impl Refine {
         let (Some((revision, _)), Some(schema), false) = (self.revision, self.schema.clone(), recovering) else {
             return;
         };
+        self.bind_due = false;
         let id = self.next_binding;
         self.next_binding += 1;
         self.making = Some(id);
@@ -123,7 +124,7 @@ impl Refine {
         }
         self.settle_growth(now, (id, current), result, out);
         // A binding that was to be tried again, and whose time came meanwhile, would wait for ever.
-        if self.making.is_none() && self.attempts.contains_key(&Wake::Bind) {
+        if self.making.is_none() && self.bind_due && self.attempts.contains_key(&Wake::Bind) {
             self.bind(out);
         }
     }

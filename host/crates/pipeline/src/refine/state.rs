@@ -39,6 +39,8 @@ pub struct Refine {
     pub(super) serving: Option<BindingId>,
     /// A binding that is being made; what asks for it is not asked again.
     pub(super) making: Option<BindingId>,
+    /// The time of a binding that is to be tried again came while another was made.
+    pub(super) bind_due: bool,
     pub(super) bindings: BTreeMap<BindingId, BoundSummary>,
     pub(super) next_binding: BindingId,
     pub(super) broken: Option<Error>,
@@ -92,6 +94,7 @@ impl Refine {
             inferring: false,
             serving: None,
             making: None,
+            bind_due: false,
             bindings: BTreeMap::new(),
             next_binding: 1,
             broken: None,
@@ -324,7 +327,8 @@ impl Refine {
             Wake::Grow => self.requeue_growing(false),
             // Unless a newer revision came in between.
             Wake::Bind if self.making.is_none() && self.attempts.contains_key(&Wake::Bind) => self.bind(out),
-            Wake::Bind => {}
+            // One is made at a time: it is due when the growth under way has settled.
+            Wake::Bind => self.bind_due = true,
             Wake::Retry => out.push(Effect::RetryFailed),
             Wake::Age => {}
             Wake::Find => self.find_again(out),

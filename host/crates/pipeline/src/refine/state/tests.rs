@@ -181,8 +181,8 @@ fn a_run_does_not_end_while_its_revision_is_to_be_bound_again() {
     assert!(effects.iter().any(|effect| matches!(effect, Effect::Finish(Ok(())))), "{effects:?}");
 }
 
-/// A revision whose binding is to be tried again while a segment has the schema grow.
-fn growing_while_a_binding_is_owed() -> Machine {
+/// A revision whose binding is to be tried again while a segment has the schema grow; its time comes meanwhile, or not yet.
+fn growing_while_a_binding_is_owed(comes: bool) -> Machine {
     let mut machine = Machine::serving(true, 1);
     machine.step(Event::Retried(Ok(())));
     let a = item("a");
@@ -194,14 +194,27 @@ fn growing_while_a_binding_is_owed() -> Machine {
     let evolves = SegmentOutcome::Evolves(evolution);
     let effects = machine.step(Event::Refined(a.segment.id, Ok(evolves)));
     assert!(effects.iter().any(|effect| matches!(effect, Effect::Grow { id: 3, .. })), "{effects:?}");
-    let effects = machine.step(Event::Woke(Wake::Bind));
-    assert!(!effects.iter().any(|effect| matches!(effect, Effect::Bind { .. })), "one at a time: {effects:?}");
+    if comes {
+        let effects = machine.step(Event::Woke(Wake::Bind));
+        assert!(!effects.iter().any(|effect| matches!(effect, Effect::Bind { .. })), "one at a time: {effects:?}");
+    }
     machine
 }
 
 #[test]
+fn a_binding_whose_time_has_not_come_keeps_its_pause_whatever_becomes_of_the_growth() {
+    for result in [Ok(Growth::Refused(Error::operator("the rule says no"))), Err(Error::retry("the ledger is busy"))] {
+        let mut machine = growing_while_a_binding_is_owed(false);
+        let effects = machine.step(Event::Grown(3, result));
+        assert!(!effects.iter().any(|effect| matches!(effect, Effect::Bind { .. })), "{effects:?}");
+        let effects = machine.step(Event::Woke(Wake::Bind));
+        assert!(effects.iter().any(|effect| matches!(effect, Effect::Bind { id: 4, .. })), "{effects:?}");
+    }
+}
+
+#[test]
 fn a_binding_whose_time_came_while_the_schema_grew_is_made_when_that_has_failed() {
-    let mut machine = growing_while_a_binding_is_owed();
+    let mut machine = growing_while_a_binding_is_owed(true);
     let refused = Growth::Refused(Error::operator("the rule says no"));
     let effects = machine.step(Event::Grown(3, Ok(refused)));
     assert!(effects.iter().any(|effect| matches!(effect, Effect::Bind { id: 4, .. })), "{effects:?}");
@@ -209,7 +222,7 @@ fn a_binding_whose_time_came_while_the_schema_grew_is_made_when_that_has_failed(
 
 #[test]
 fn a_schema_that_has_grown_binds_the_revision_for_good_and_lets_failed_segments_go() {
-    let mut machine = growing_while_a_binding_is_owed();
+    let mut machine = growing_while_a_binding_is_owed(true);
     let schema = std::sync::Arc::new(arrow_schema::Schema::empty());
     let tables = BTreeMap::from([(table(), (std::sync::Arc::clone(&schema), Vec::new()))]);
     let summary = BoundSummary { revision: machine.revision, number: 2, schema_version: 2, tables };
