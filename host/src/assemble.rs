@@ -138,7 +138,7 @@ pub(crate) async fn rebuild_ledger(
 ) -> Result<Vec<PathBuf>> {
     match &config.ledger {
         LedgerConfig::Sqlite(path) => {
-            SqliteLedger::rebuild(path, id, content, replace, &SystemClock, &SystemRandom).await
+            SqliteLedger::rebuild(path, id, content, replace, (&SystemClock, &SystemRandom), failpoint).await
         }
     }
 }

@@ -18,6 +18,7 @@ use serde_json::json;
 use super::{Exit, Failure, Global, another_host, listing, show};
 use crate::assemble::{self, Access};
 use crate::config::{Config, format_bytes};
+use crate::failpoint::failpoint;
 
 /// Rebuild a ledger that is lost, damaged or too old, from the landing zone and the tables.
 ///
@@ -99,12 +100,16 @@ async fn put(config: &Config, plan: &Plan, replace: bool) -> anyhow::Result<Vec<
     let Plan { ledger, content, report } = plan;
     let zone = assemble::open_zone(config, Access::Write)?;
     zone.claim(&ZoneIdentity { version: 1, ledger: *ledger, since: listing::now() }).await?;
+    failpoint("recover_claimed");
     // Before the ledger is there: a recovery that dies in between is begun again, and nothing of them is left for a later one, to
     // which they would not be the newest.
     for damaged in &report.damaged {
         zone.set_aside(&damaged.name).await?;
     }
-    Ok(assemble::rebuild_ledger(config, *ledger, content, replace).await?)
+    failpoint("recover_set_aside");
+    let aside = assemble::rebuild_ledger(config, *ledger, content, replace).await?;
+    failpoint("recovered");
+    Ok(aside)
 }
 
 fn tell(global: &Global, config: &Config, report: &Report, dry_run: bool, aside: &[PathBuf]) -> anyhow::Result<()> {

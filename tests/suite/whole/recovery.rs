@@ -119,6 +119,31 @@ fn a_ledger_of_yesterday_is_refused_and_rebuilt() {
 }
 
 #[test]
+fn a_recovery_that_dies_is_begun_again_and_loses_and_doubles_nothing() {
+    for (point, torn) in [
+        ("recover_claimed", true),
+        ("recover_set_aside", true),
+        ("recover_filled", false),
+        ("recover_moved_aside", false),
+        ("recovered", true),
+    ] {
+        let (place, yesterday) = with_history();
+        place.put_back(&yesterday);
+        if torn {
+            // What it lists lands again: its source still has it.
+            tear(journal(&place).last().unwrap());
+        }
+        place.dies_at(point, &["recover", "--replace"]);
+        if point != "recovered" {
+            let run = place.run(&["run", "--once"]);
+            assert_ne!(run.status.code(), Some(0), "{point}: a run makes nothing of what is half done");
+            place.run_well(&["recover", "--replace"]);
+        }
+        goes_on(&place);
+    }
+}
+
+#[test]
 fn a_ledger_that_is_older_than_the_journal_alone_is_refused_and_rebuilt() {
     let (place, _) = with_history();
     let copy = place.copy_ledger();

@@ -95,7 +95,8 @@ impl SqliteLedger {
     }
 
     /// Makes the ledger at `path` of what was rebuilt, under the id that the lost one had. It appears whole or not at all. With
-    /// `replace`, files that are there are moved aside first, under names with the time; returned are those names.
+    /// `replace`, files that are there are moved aside first, under names with the time; returned are those names. `failpoint` is
+    /// called at named points, for faults.
     ///
     /// # Errors
     /// Class operator, naming the file: it is there and is not to be replaced; its folder cannot be written.
@@ -104,8 +105,8 @@ impl SqliteLedger {
         id: Uuid,
         content: &Rebuilt,
         replace: bool,
-        clock: &dyn Clock,
-        random: &dyn Random,
+        (clock, random): (&dyn Clock, &dyn Random),
+        failpoint: fn(&str),
     ) -> Result<Vec<PathBuf>> {
         let path = path.as_ref();
         if !replace {
@@ -122,7 +123,9 @@ impl SqliteLedger {
             open::give_up(&temporary);
             return Err(error);
         }
+        failpoint("recover_filled");
         let aside = if replace { open::move_aside(path, clock)? } else { Vec::new() };
+        failpoint("recover_moved_aside");
         open::finish_rebuilt(&temporary, path)?;
         tracing::info!(path = %path.display(), ledger = %id, "ledger rebuilt");
         Ok(aside)
