@@ -67,7 +67,7 @@ pub(super) async fn deploy(global: &Global, config: &Config, args: &DeployArgs) 
         (false, false) => format!("{name} {version} ({}) is active, and no pipeline uses it", digest.short()),
     };
     if lease.is_none() {
-        let pushed = ask(&*ledger, Push::Module { name, digest, origin }).await?;
+        let pushed = ask(global, &*ledger, Push::Module { name, digest, origin }).await?;
         return tell(global, &pushed, &nothing);
     }
     let mut users = Vec::new();

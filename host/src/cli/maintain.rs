@@ -20,6 +20,7 @@ use serde_json::Value;
 use super::{Exit, Failure, Global, listing, need_ledger, show};
 use crate::assemble::{self, Access};
 use crate::config::{Config, format_bytes};
+use crate::run::check_tables;
 
 /// Make large files of small ones, and remove what nothing needs, from tables and landing zone. Safe while `run` runs.
 ///
@@ -115,6 +116,8 @@ pub(super) async fn maintain(global: &Global, config: Config, args: MaintainArgs
             for name in config.warehouses.keys() {
                 warehouses.insert(name.clone(), assemble::open_warehouse(&config, name, Access::Write).await?);
             }
+            // As a run does: a table that was put back as it was, or lost a commit, is not committed to.
+            check_tables(&config, &*ledger, &warehouses).await?;
             let zone = assemble::open_zone(&config, Access::Read)?;
             let stores = Stores { ledger: &*ledger, zone: &*zone, warehouses: &warehouses, host_since: None };
             let done = maintain_all(&config, stores, &request, listing::now()).await?;

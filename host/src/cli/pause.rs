@@ -39,7 +39,10 @@ pub(super) async fn pause(global: &Global, config: &Config, args: &PauseArgs) ->
     let before = ledger.paused(&pipeline).await?;
     ledger.pause(&pipeline, reason, listing::now()).await?;
     if global.json() {
-        show::object(&serde_json::json!({ "pipeline": pipeline, "paused": ledger.paused(&pipeline).await? }))?;
+        let paused = ledger.paused(&pipeline).await?;
+        let paused =
+            paused.map(|pause| serde_json::json!({ "reason": pause.reason, "since": pause.since.to_string() }));
+        show::object(&serde_json::json!({ "pipeline": pipeline, "paused": paused }))?;
     } else if before.is_some() {
         show::line(&format!("{pipeline} was paused already"))?;
     } else {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use forebay_model::ports::Ledger;
+use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{Exit, Failure, Global, listing, show};
 use crate::run::push::{Active, Push, PushRequest, Pushed, Refused};
@@ -14,7 +15,22 @@ const POLL: Duration = Duration::from_millis(50);
 ///
 /// # Errors
 /// Where the host stops meanwhile.
-pub(super) async fn ask(ledger: &dyn Ledger, push: Push) -> anyhow::Result<Pushed> {
+pub(super) async fn ask(global: &Global, ledger: &dyn Ledger, push: Push) -> anyhow::Result<Pushed> {
+    let bar = global.progress().then(|| {
+        let style =
+            ProgressStyle::with_template("{spinner} {msg} ({elapsed})").unwrap_or(ProgressStyle::default_spinner());
+        let bar = ProgressBar::new_spinner().with_style(style).with_message("waiting for the host");
+        bar.enable_steady_tick(Duration::from_millis(200));
+        bar
+    });
+    let answer = answer(ledger, push).await;
+    if let Some(bar) = bar {
+        bar.finish_and_clear();
+    }
+    answer
+}
+
+async fn answer(ledger: &dyn Ledger, push: Push) -> anyhow::Result<Pushed> {
     let at = listing::now();
     let number = ledger.ask(PushRequest::WHAT, &serde_json::to_value(PushRequest { at, push })?, at).await?;
     loop {
@@ -50,8 +66,11 @@ pub(super) fn tell(global: &Global, pushed: &Pushed, nothing: &str) -> anyhow::R
         show::object(&serde_json::to_value(pushed)?)?;
         return Ok(Exit::Ok);
     }
-    for Active { pipeline, revision, revision_id } in active {
+    for Active { pipeline, revision, revision_id, missing } in active {
         show::line(&format!("{pipeline}: revision {revision} ({}) is active", revision_id.short()))?;
+        for what in missing {
+            eprintln!("warning: every record will be rejected: {what}, which no record had yet");
+        }
     }
     if active.is_empty() {
         show::line(nothing)?;

@@ -48,7 +48,7 @@ pub(super) async fn rollback(global: &Global, config: Config, args: &RollbackArg
         Some(wanted) => find(&lake, &pipeline, wanted).await?,
         None => former(&lake, &pipeline).await?,
     };
-    let pushed = ask(&*ledger, Push::RollBack { pipeline, to }).await?;
+    let pushed = ask(global, &*ledger, Push::RollBack { pipeline, to }).await?;
     tell(global, &pushed, "nothing changed")
 }
 

@@ -23,7 +23,7 @@ use forebay_pipeline::refine::bind::Materials;
 use forebay_pipeline::refine::driver::PipelineHandle;
 
 use super::modules::{NewModule, Scan, Shelf, uses};
-use super::push::{Active, Refused};
+use super::push::{Active, Refused, missing};
 use crate::config::Config;
 use crate::failpoint::failpoint;
 
@@ -65,6 +65,8 @@ enum Prepared {
         id: RevisionId,
         /// It was active before: after a start, or with other limits.
         active: bool,
+        /// What will reject every record.
+        missing: Vec<String>,
     },
 }
 
@@ -141,10 +143,13 @@ impl Deployer {
             match checked {
                 Ok(Prepared::Unchanged) => {}
                 Ok(Prepared::Cancelled { id, number }) => self.keep_back(config, name, handle, (id, number)).await?,
-                Ok(Prepared::Checked { materials, id, active }) => {
+                Ok(Prepared::Checked { materials, id, active, missing }) => {
                     let revision = materials.number;
+                    for what in &missing {
+                        tracing::warn!(pipeline = %name, revision, "every record will be rejected: {what}, which no record had yet");
+                    }
                     self.deploy(config, name, handle, (materials, id, active), reason).await?;
-                    reloaded.active.push(Active { pipeline: name.clone(), revision, revision_id: id });
+                    reloaded.active.push(Active { pipeline: name.clone(), revision, revision_id: id, missing });
                 }
                 Err(refusal) => {
                     reloaded.again |= refusal.error.class() == ErrorClass::Retry;
@@ -258,13 +263,13 @@ impl Deployer {
         }
         let checked = async {
             let materials = self.shelf.materials(revision, record.number, &pipeline.limits).await?;
-            handle.check(Arc::clone(&materials)).await?;
-            Ok::<_, Error>(materials)
+            let bound = handle.check(Arc::clone(&materials)).await?;
+            Ok::<_, Error>((materials, missing(bound.as_deref())))
         };
         match checked.await {
-            Ok(materials) => {
+            Ok((materials, missing)) => {
                 self.shelf.keep_revision(&record, &materials).await?;
-                Ok(Prepared::Checked { materials, id, active })
+                Ok(Prepared::Checked { materials, id, active, missing })
             }
             Err(error) => Err(Refusal { error, revision: Some((id, record.number)) }),
         }

@@ -121,7 +121,7 @@ async fn check_lost(config: &Config) -> anyhow::Result<()> {
 
 /// A ledger that is older than its tables is refused: it would load again what they have. So are tables that are older than the
 /// ledger, or gone: what they had would never come back, since the ledger has it as loaded.
-async fn check_tables(
+pub(crate) async fn check_tables(
     config: &Config,
     ledger: &dyn Ledger,
     warehouses: &BTreeMap<WarehouseName, Arc<dyn Warehouse>>,
@@ -139,8 +139,9 @@ async fn check_tables(
                 "a table is older than the ledger: {table} {has} of pipeline {pipeline}, and the ledger knows load {loaded} as done"
             ))
             .with_hint(
-                "look whether the warehouse is the right one, and whole (a disk that is not mounted?), and put the table back; or have \
-                 everything refined again with `forebay recover --replace --refine-all`",
+                "look whether the warehouse is the right one, and whole (a disk that is not mounted? a commit that could not be read is \
+                 moved to _forebay/torn in the table's folder), and put the table back; or have everything refined again with \
+                 `forebay recover --replace --refine-all`",
             ));
         }
         let Some(committed) = committed else { continue };

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use forebay_model::ids::ModuleName;
 use forebay_model::ports::RevisionRecord;
 use forebay_model::{Digest, Error, PipelineName, Result, RevisionId, Timestamp};
+use forebay_pipeline::refine::bind::{BoundPipeline, BoundStep};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
@@ -71,6 +72,18 @@ pub(crate) struct Active {
     pub(crate) pipeline: PipelineName,
     pub(crate) revision: u32,
     pub(crate) revision_id: RevisionId,
+    /// What will reject every record: `step large requires column fee`.
+    pub(crate) missing: Vec<String>,
+}
+
+/// The columns that a revision's steps require and its schema lacks; none before the first schema.
+pub(super) fn missing(bound: Option<&BoundPipeline>) -> Vec<String> {
+    let steps = bound.map(|bound| bound.steps.as_slice()).unwrap_or_default();
+    let of = |step: &BoundStep| {
+        let columns = step.missing().map(|column| format!("step {} requires column {column}", step.name));
+        columns.collect::<Vec<_>>()
+    };
+    steps.iter().flat_map(of).collect()
 }
 
 /// A refusal.
@@ -145,7 +158,7 @@ impl Deployer {
             return Ok(Pushed { active: Vec::new(), refused });
         }
         let materials = self.shelf.materials(revision.clone(), number, &pipeline.limits).await?;
-        handle.check(Arc::clone(&materials)).await?;
+        let bound = handle.check(Arc::clone(&materials)).await?;
         self.shelf.keep_revision(&record, &materials).await?;
         // First the modules: a process that dies in between starts with what the config means with them.
         for module in &modules {
@@ -164,7 +177,12 @@ impl Deployer {
         handle.deploy(materials);
         let others = handles.iter().filter(|(other, _)| *other != name);
         let others = others.map(|(other, handle)| (other.clone(), handle.clone())).collect();
-        let mut active = vec![Active { pipeline: name.clone(), revision: number, revision_id: id }];
+        let mut active = vec![Active {
+            pipeline: name.clone(),
+            revision: number,
+            revision_id: id,
+            missing: missing(bound.as_deref()),
+        }];
         // It is done: what the others lack is theirs, and tried again with the next reload.
         match self.take(config, &others, Scan::default(), &reason).await {
             Ok(taken) => active.extend(taken.active),

@@ -17,6 +17,9 @@ use crate::config::Config;
 /// How often requests and approvals are looked for.
 const TICK: Duration = Duration::from_millis(500);
 
+/// A push that was asked for so long ago is not done any more.
+const STALE: Duration = Duration::from_secs(60);
+
 /// How often pushes are looked for: who pushes waits.
 const PUSH_TICK: Duration = Duration::from_millis(100);
 
@@ -103,6 +106,11 @@ async fn push_all(host: &Host, submit: &mpsc::UnboundedSender<Submission>) -> Re
         let pushed = match serde_json::from_value(arguments) {
             Ok(PushRequest { at, .. }) if at < host.since => refused(
                 &Error::operator("the host that was asked has stopped before it was done").with_hint("ask again"),
+            ),
+            // Who asked a host that hung may be gone, or have done something else meanwhile.
+            Ok(PushRequest { at, .. }) if crate::assemble::clock().now().since(at) > STALE => refused(
+                &Error::operator(format!("the host has not come to it within {} s", STALE.as_secs()))
+                    .with_hint("ask again"),
             ),
             Ok(PushRequest { at: _, push }) => {
                 let (answer, answered) = oneshot::channel();

@@ -178,6 +178,28 @@ fn a_module_is_deployed_for_the_next_start() {
 }
 
 #[test]
+fn a_rule_that_requires_what_no_record_has_is_taken_with_a_warning() {
+    let place = Place::new();
+    let running = place.start();
+    place.write("inbox/a.jsonl", &payments(0..100));
+    place.until("it is loaded", || place.rows("lake.payments") == 100);
+    let step = "module = \"keep\"\nconfig = { column = \"fee\", above = 1.0 }";
+    let config = CONFIG.replace("module = \"fraud\"\nconfig = { v14_below = -8.0 }", step);
+    let routes = "scored = \"lake.payments\"\nflagged = \"lake.flagged_payments\"";
+    place.write("forebay.toml", &config.replace(routes, "out = \"lake.payments\""));
+    place.drop_module("keep.wasm", keep_wasm(), b'1');
+    let warned = place.until_told("every record will be rejected", 1);
+    assert!(warned["message"].as_str().unwrap().contains("step keep requires column fee"), "{warned}");
+    variant(&place, "again.wasm", keep_wasm(), b'2');
+    let told = place.sees(&["deploy", "again.wasm"]);
+    assert!(
+        told.starts_with("exit 0") && told.contains("warning: every record will be rejected: step keep requires"),
+        "{told}"
+    );
+    assert!(running.stop().success());
+}
+
+#[test]
 fn a_paused_pipeline_waits_while_its_stream_lands() {
     let place = Place::new();
     let running = place.start();

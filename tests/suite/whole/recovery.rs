@@ -411,6 +411,8 @@ fn tables_that_are_older_than_the_ledger_are_refused_and_everything_is_refined_a
         }
         place.write("inbox/c.jsonl", &payments(200..300));
         let name = if gone { "table-gone" } else { "table-older" };
+        // Nor is a commit put on top of what is left.
+        assert_eq!(place.run(&["maintain"]).status.code(), Some(3), "{name}");
         steady(|| insta::assert_snapshot!(name, told(&place, &["run", "--once"])));
         place.run_well(&["recover", "--replace", "--refine-all"]);
         place.run_well(&["run", "--once"]);

@@ -319,9 +319,9 @@ fn named(name: &str, found: &Found) -> PlannedStep {
 fn planned_step(step: &BoundStep, found: &Found, targets: &[Target]) -> PlannedStep {
     let BoundStep { name, transform, inputs, routes } = step;
     let plan = transform.plan();
-    let columns = || plan.inputs.iter().zip(inputs);
-    let missing = columns().filter(|(_, bound)| **bound == BoundInput::Missing).map(|(column, _)| column.name.clone());
-    let reads = columns().filter(|(_, bound)| **bound != BoundInput::Missing).map(|(column, _)| column.name.clone());
+    let missing = step.missing().map(str::to_owned);
+    let columns = plan.inputs.iter().zip(inputs);
+    let reads = columns.filter(|(_, bound)| **bound != BoundInput::Missing).map(|(column, _)| column.name.clone());
     let routes = plan.routes.iter().zip(routes).map(|(route, BoundRoute { schema, columns: _, leads })| PlannedRoute {
         name: route.name.clone(),
         leads: match leads {

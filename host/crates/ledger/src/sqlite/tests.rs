@@ -205,17 +205,42 @@ async fn an_older_schema_is_migrated_after_a_copy_and_a_newer_one_refused() {
     assert!(held.to_string().contains("a running forebay holds it"), "{held}");
     drop(lease);
     refused(upgraded(OpenMode::ReadOnly).await, &path);
-    assert!(!open::beside(&path, ".v1.backup").exists());
+    assert!(!open::beside(&path, ".v2.backup").exists());
 
     let now = upgraded(OpenMode::Create).await.unwrap();
     assert_eq!(now.id(), ledger.id());
     assert_eq!(now.segment(&landed_id()).await.unwrap().map(|segment| segment.id), Some(landed_id()));
     let newer = refused(open(&path, OpenMode::Create).await, &path);
-    assert!(newer.to_string().contains("schema version 2"), "{newer}");
+    assert!(newer.to_string().contains("schema version 3"), "{newer}");
     refused(open(&path, OpenMode::ReadOnly).await, &path);
 
-    let backup = open(&open::beside(&path, ".v1.backup"), OpenMode::ReadOnly).await.unwrap();
+    let backup = open(&open::beside(&path, ".v2.backup"), OpenMode::ReadOnly).await.unwrap();
     assert_eq!((backup.id(), backup.read_table("segments").await.unwrap().num_rows()), (ledger.id(), 1));
+}
+
+#[tokio::test]
+async fn deployments_of_the_first_version_are_there_after_the_migration() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("forebay.db");
+    let first = Migrator::with_migrations(open::MIGRATIONS.iter().take(1).cloned().collect());
+    let old = SqliteLedger::open_with(&path, OpenMode::Create, &Still, &Counting::default(), &first).await.unwrap();
+    let pipeline: forebay_model::PipelineName = "p".parse().unwrap();
+    let revision = forebay_model::Revision {
+        pipeline: pipeline.clone(),
+        stream: "s".parse().unwrap(),
+        decoder: serde_json::Value::Null,
+        steps: Vec::new(),
+        routes: std::collections::BTreeMap::new(),
+        rejects: "lake.rejects".parse().unwrap(),
+    };
+    let record = old.record_revision(&revision, Timestamp::EPOCH).await.unwrap();
+    let active = forebay_model::ports::DeploymentState::Active;
+    old.deploy(&pipeline, record.id, active, "start", Timestamp::EPOCH).await.unwrap();
+    old.close().await;
+    let now = open(&path, OpenMode::Create).await.unwrap();
+    assert_eq!(now.active(&pipeline).await.unwrap().map(|deployment| deployment.revision.id), Some(record.id));
+    now.pause(&pipeline, "", Timestamp::EPOCH).await.unwrap();
+    assert!(now.paused(&pipeline).await.unwrap().is_some());
 }
 
 fn landed_id() -> SegmentId {

@@ -83,6 +83,14 @@ pub struct BoundStep {
     pub routes: Vec<BoundRoute>,
 }
 
+impl BoundStep {
+    /// The columns that it requires and the schema lacks: it rejects every record, until one brings them.
+    pub fn missing(&self) -> impl Iterator<Item = &str> {
+        let inputs = self.transform.plan().inputs.iter().zip(&self.inputs);
+        inputs.filter(|(_, bound)| **bound == BoundInput::Missing).map(|(column, _)| column.name.as_str())
+    }
+}
+
 /// A table that rows go to.
 #[derive(Debug, Clone)]
 pub struct Target {

@@ -177,7 +177,7 @@ pub(super) fn repair(name: &str, table: &Path, disk: &dyn Disk, now: Timestamp) 
                 "commit {before} is torn, and another stands on it: rows are missing ({})",
                 entry_path(table, before).display()
             ),
-            hint: "restore the file from a backup, or move the table away and replay its pipeline",
+            hint: "restore the file from a backup; or move the table's folder away and run `forebay recover --replace --refine-all`",
         });
     }
     if !torn {
