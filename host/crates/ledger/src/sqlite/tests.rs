@@ -224,8 +224,8 @@ async fn deployments_of_the_first_version_are_there_after_the_migration() {
     let path = folder.path().join("forebay.db");
     let first = Migrator::with_migrations(open::MIGRATIONS.iter().take(1).cloned().collect());
     let old = SqliteLedger::open_with(&path, OpenMode::Create, &Still, &Counting::default(), &first).await.unwrap();
-    let pipeline: forebay_model::PipelineName = "p".parse().unwrap();
-    let revision = forebay_model::Revision {
+    let pipeline: PipelineName = "p".parse().unwrap();
+    let revision = Revision {
         pipeline: pipeline.clone(),
         stream: "s".parse().unwrap(),
         decoder: serde_json::Value::Null,
@@ -234,7 +234,7 @@ async fn deployments_of_the_first_version_are_there_after_the_migration() {
         rejects: "lake.rejects".parse().unwrap(),
     };
     let record = old.record_revision(&revision, Timestamp::EPOCH).await.unwrap();
-    let active = forebay_model::ports::DeploymentState::Active;
+    let active = DeploymentState::Active;
     old.deploy(&pipeline, record.id, active, "start", Timestamp::EPOCH).await.unwrap();
     old.close().await;
     let now = open(&path, OpenMode::Create).await.unwrap();
