@@ -164,6 +164,13 @@ pub(crate) fn open_zone(config: &Config, access: Access) -> Result<Arc<dyn Landi
     }
 }
 
+/// Whether the landing zone belongs to a ledger already.
+pub(crate) fn zone_is_taken(config: &Config) -> bool {
+    match &config.landing {
+        LandingConfig::Folder(folder) => DiskZone::is_taken(folder),
+    }
+}
+
 /// The folder of the landing zone, where it is one.
 pub(crate) fn zone_folder(config: &Config) -> Option<&Path> {
     match &config.landing {

@@ -57,10 +57,13 @@ struct Cli {
 /// Refuses where nothing has run yet: the first `forebay run` makes the ledger, and no other verb does.
 ///
 /// # Errors
-/// Exit code 4.
+/// Exit code 4; 3 where there was one.
 pub(crate) fn need_ledger(config: &Config) -> Result<(), Failure> {
     if crate::assemble::ledger_is_there(config) {
         return Ok(());
+    }
+    if crate::assemble::zone_is_taken(config) {
+        return Err(lost(config, "the landing zone belongs to one that was there"));
     }
     let failure = Failure::new(Exit::NotFound, "nothing has landed yet: there is no ledger");
     Err(failure.with_hint("`forebay run --once` makes it, and lands and loads what is there"))

@@ -364,10 +364,14 @@ impl Deployer {
     async fn tell_revision_refused(&mut self, pipeline: &PipelineName, refusal: &Refusal, reason: &str) -> Result<()> {
         let Refusal { error, revision } = refusal;
         self.note(pipeline, refusal, reason).await?;
+        let goes_on = match self.shelf.ledger.active(pipeline).await? {
+            Some(_) => "the active one goes on",
+            None => "none is active, and its segments wait",
+        };
         tracing::error!(
             %pipeline, revision = revision.map(|(_, number)| number), revision_id = revision.map(|(id, _)| id.short()),
             error = error.chain(), hint = error.hint(),
-            "revision refused; the active one goes on"
+            "revision refused; {goes_on}"
         );
         Ok(())
     }

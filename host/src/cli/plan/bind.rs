@@ -18,6 +18,7 @@ use crate::assemble::{self, Access};
 use crate::cli::kept::blocking;
 use crate::cli::listing::now;
 use crate::config::{Config, PipelineConfig};
+use crate::run::check_tables;
 
 /// What a pipeline would do.
 pub(super) struct Planned {
@@ -104,6 +105,14 @@ impl<'a> Planner<'a> {
             warehouses: Arc::new(warehouses),
             sandbox: assemble::open_sandbox(config)?,
         })
+    }
+
+    /// What would keep a run from starting: tables that are not as the ledger knows them.
+    pub(super) async fn check_tables(&self) -> Result<()> {
+        match &self.ledger {
+            Some(ledger) => check_tables(self.config, &**ledger, &self.warehouses).await,
+            None => Ok(()),
+        }
     }
 
     pub(super) async fn plan(&self, name: &PipelineName, pipeline: &PipelineConfig) -> Result<Planned> {

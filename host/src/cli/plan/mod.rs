@@ -16,7 +16,8 @@ use bind::{Grows, Planned, PlannedRoute, PlannedStep, PlannedTable, Planner, Typ
 /// Bind the modules and look at the tables: source ▶ landing ▶ steps ▶ tables, and the columns that would be added.
 ///
 /// The schema is the pipeline's own, and grown as the data that comes next asks for: the beginnings of segments that wait, or else
-/// of files that have not landed, are decoded. Before the first run it is inferred from them. Nothing lands and nothing loads. Exits with 2 where a pipeline would not run.
+/// of files that have not landed, are decoded. Before the first run it is inferred from the first of them, and those of its format.
+/// Nothing lands and nothing loads. Exits with 2 where a pipeline would not run, and with 3 where a run would be refused.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -46,6 +47,7 @@ pub(super) async fn plan(global: &Global, config: &Config, args: &PlanArgs) -> a
         named::pipeline(config, name.as_str())?;
     }
     let planner = Planner::open(config).await?;
+    planner.check_tables().await?;
     let mut exit = Exit::Ok;
     for (name, pipeline) in &config.pipelines {
         if !pipelines.is_empty() && !pipelines.contains(name) {

@@ -41,10 +41,12 @@ impl Check<'_> {
             let names: Vec<_> = steps.iter().map(|step| step.name.clone()).collect();
             let names = (written == Some(steps.len())).then_some(names.as_slice());
             let routes = self.routes(&key, node.get("routes"), names);
-            let Some(from) = from.and_then(|from| self.stream(&key, &from)) else { continue };
+            // All of it is looked at, also where some of it is wrong.
             self.limits(node.get("limits"));
             let limits = Json::Object(limits);
-            let Some(rejects) = self.rejects(&name, &key, rejects, &routes) else { continue };
+            let from = from.and_then(|from| self.stream(&key, &from));
+            let rejects = self.rejects(&name, &key, rejects, &routes);
+            let (Some(from), Some(rejects)) = (from, rejects) else { continue };
             let routes = routes.into_iter().map(|(route, (target, _))| (route, target)).collect();
             let pipeline = PipelineConfig { from, steps, routes, rejects, limits };
             self.one_loader(&name, &key, &pipeline, &mut loaders);

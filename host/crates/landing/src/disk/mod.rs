@@ -72,6 +72,12 @@ impl DiskZone {
         Self { files: Arc::new(Files::reading(Arc::new(LocalDisk), root.as_ref(), random)) }
     }
 
+    /// Whether the zone at `root` belongs to a ledger.
+    #[must_use]
+    pub fn is_taken(root: impl AsRef<Path>) -> bool {
+        root.as_ref().join(OWN).join(IDENTITY).exists()
+    }
+
     async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Files) -> Result<T, LandingError> + Send + 'static,
