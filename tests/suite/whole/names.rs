@@ -10,7 +10,7 @@ fn names_that_differ_in_case_hold_spaces_dots_quotes_or_300_characters_are_kept_
     let record = format!(
         "{{\"id\":1,\"Name\":\"a\",\"name\":\"b\",\"NAME\":\"c\",\"with space\":1,\"with_space\":2,\"dotted.name\":3,\
          \"quo\\\"te\":4,\"tick`s'\":5,\"{long}\":6,\"\":7,\"a,b;c{{}}()=\\t\\n\":8,\"_forebay_row\":9,\"ünï😀\":10,\
-         \"SELECT\":11,\"../up\":12,\"o\":{{\"In\":1,\"in\":2,\"a b\":3,\"a.b\":4}}}}\n"
+         \"SELECT\":11,\"../up\":12,\"o\":{{\"In\":1,\"in\":2,\"a b\":3,\"a_b\":5,\"A_b\":6,\"a.b\":4}}}}\n"
     );
     place.write("inbox/a.jsonl", &record);
     place.write("inbox/b.csv", &format!("id,Name,name,dotted.name,\"quo\"\"te\",{long}\n2,a,b,3,4,5\n"));
