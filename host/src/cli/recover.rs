@@ -101,6 +101,9 @@ async fn put(config: &Config, plan: &Plan, replace: bool) -> anyhow::Result<Vec<
     let zone = assemble::open_zone(config, Access::Write)?;
     zone.claim(&ZoneIdentity { version: 1, ledger: *ledger, since: listing::now() }).await?;
     failpoint("recover_claimed");
+    for kept in plan.to_keep() {
+        zone.keep(&kept.name(), kept.to_bytes()?.into()).await?;
+    }
     // Before the ledger is there: a recovery that dies in between is begun again, and nothing of them is left for a later one, to
     // which they would not be the newest.
     for damaged in &report.damaged {

@@ -106,6 +106,23 @@ async fn a_group_that_was_withdrawn_may_be_in_some_tables_and_not_in_others_too(
     assert_eq!(standings(&lost.plan().unwrap()), expected);
 }
 
+/// The rebuilt ledger is lost too, after other segments have loaded and before the ones that were to be refined again.
+#[tokio::test]
+async fn what_a_recovery_was_not_certain_of_is_uncertain_for_the_next_one() {
+    let mut lost = Lost::new();
+    let a = lost.file(1, "a", "v1").await;
+    let b = lost.file(2, "b", "v1").await;
+    let c = lost.file(3, "c", "v1").await;
+    lost.table("scored", 2, &[(&a, 1), (&b, 2)]);
+    lost.table("flagged", 1, &[(&a, 1)]);
+    let first = plan(lost.found.clone(), Damage::Refuse, at(100)).unwrap();
+    assert_eq!(standings(&first), BTreeMap::from([(a.clone(), "loaded"), (b.clone(), "again")]));
+    lost.found.withdrawals = first.to_keep();
+    lost.table("scored", 3, &[(&a, 1), (&b, 2), (&c, 3)]);
+    lost.table("flagged", 3, &[(&a, 1), (&c, 3)]);
+    assert_eq!(standings(&lost.plan().unwrap()), BTreeMap::from([(a, "loaded"), (b, "again"), (c, "again")]));
+}
+
 #[tokio::test]
 async fn versions_that_a_loaded_one_replaced_are_superseded() {
     let mut lost = Lost::new();

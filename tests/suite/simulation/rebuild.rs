@@ -32,8 +32,12 @@ pub(crate) async fn rebuild(world: &World, all: bool) -> Result<bool> {
     if all {
         plan.refine_all(now);
     }
+    let keep = plan.to_keep();
     let Plan { ledger, content, report } = plan;
     zone.claim(&ZoneIdentity { version: 1, ledger, since: now }).await?;
+    for kept in keep {
+        zone.keep(&kept.name(), kept.to_bytes()?.into()).await?;
+    }
     for damaged in &report.damaged {
         zone.set_aside(&damaged.name).await?;
     }

@@ -9,7 +9,8 @@
 //! - A pipeline opens one group at a time. Where any of its tables has load *n*, every group below *n* is in every table: a
 //!   segment whose rows came with a lower load is loaded. Only the last group, and those that were withdrawn (which is kept in
 //!   the zone before it is done), may have reached some of their tables and not others, so their segments are refined again, and
-//!   replace what there is of them in every table, unless a group after the withdrawn one has loaded them.
+//!   replace what there is of them in every table, unless a group after the withdrawn one has loaded them. Which they are is kept
+//!   too, before the ledger is there: it may be lost once more before they were refined.
 //! - A segment without rows was not refined, or all its records were filtered, or a later version of its object took its place.
 //!   The last is told by rows of the later version; in both other cases refining it (again) adds what is missing: nothing.
 //! - Rows of segments that the journal does not have are kept, and replaced when those segments land again.

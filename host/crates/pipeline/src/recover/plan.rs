@@ -112,6 +112,20 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// What is to be kept in the zone before the ledger is there: which segments are refined again. A ledger that is lost once more
+    /// before they were would be rebuilt from tables whose last load is another one's, and take them for loaded.
+    #[must_use]
+    pub fn to_keep(&self) -> Vec<KeptWithdrawal> {
+        let of = |pipeline: &RebuiltPipeline| {
+            let again = pipeline.segments.iter().filter(|segment| matches!(segment.standing, Standing::Again { .. }));
+            let again: Vec<_> = again.map(|segment| segment.segment.clone()).collect();
+            (!again.is_empty()).then(|| KeptWithdrawal::new(pipeline.pipeline.clone(), pipeline.last_number, again))
+        };
+        self.content.pipelines.iter().filter_map(of).collect()
+    }
+}
+
 /// Decides what the rebuilt ledger holds.
 ///
 /// # Errors
