@@ -6,7 +6,6 @@
 //! change of the config does not bring the bad one back; and where the config means another revision all the same, that one is
 //! cancelled in the same transaction: it comes back when a person asks for it, or the config means something else.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use forebay_model::ids::ModuleName;
@@ -18,7 +17,7 @@ use tokio::sync::oneshot;
 
 use super::deploy::{Deployer, Handles, Reloaded};
 use super::modules::{NewModule, Scan};
-use crate::config::Config;
+use crate::config::{Config, PipelineConfig};
 use crate::failpoint::failpoint;
 
 /// What is asked for.
@@ -144,15 +143,7 @@ impl Deployer {
                 revision.stream, pipeline.from
             )));
         }
-        // The modules that it names, where the names mean others now and the config pins none.
-        let mut modules = Vec::new();
-        for step in &revision.steps {
-            let pinned = pipeline.steps.iter().any(|of| of.module == step.module && of.pin.is_some());
-            if !pinned && ledger.active_module(&step.module).await?.is_some_and(|digest| digest != step.digest) {
-                let origin = format!("rollback of {name} to revision {number}");
-                modules.push(NewModule { name: step.module.clone(), digest: step.digest, origin, path: None });
-            }
-        }
+        let modules = self.former_modules(pipeline, &record).await?;
         let refused = self.refusals(config, handles, name, &modules).await;
         if !refused.is_empty() {
             return Ok(Pushed { active: Vec::new(), refused });
@@ -160,16 +151,20 @@ impl Deployer {
         let materials = self.shelf.materials(revision.clone(), number, &pipeline.limits).await?;
         let bound = handle.check(Arc::clone(&materials)).await?;
         self.shelf.keep_revision(&record, &materials).await?;
+        let now = self.shelf.clock.now();
+        let instead = modules.iter().map(|module| (module.name.clone(), module.digest)).collect();
+        // A config that means no revision at all, for want of an asset say, brings none back.
+        let meant = match self.shelf.revision(config, name, pipeline, &instead).await {
+            Ok(meant) => Some(ledger.record_revision(&meant, now).await?.id).filter(|meant| *meant != id),
+            Err(_) => None,
+        };
         // First the modules: a process that dies in between starts with what the config means with them.
         for module in &modules {
             self.shelf.activate(module).await?;
         }
         failpoint("in_rollback");
-        let now = self.shelf.clock.now();
-        let meant = self.shelf.revision(config, name, pipeline, &BTreeMap::new()).await?;
-        let meant = ledger.record_revision(&meant, now).await?.id;
         let reason = format!("rollback to revision {number}");
-        ledger.roll_back(name, id, (meant != id).then_some(meant), &reason, now).await?;
+        ledger.roll_back(name, id, meant, &reason, now).await?;
         failpoint("after_rollback");
         tracing::info!(pipeline = %name, revision = number, revision_id = id.short(), "rolled back: revision is active");
         self.limits.insert(name.clone(), pipeline.limits.clone());
@@ -191,5 +186,20 @@ impl Deployer {
             }
         }
         Ok(Pushed { active, refused: Vec::new() })
+    }
+
+    /// The modules that a revision names, where the names mean others now and the config pins none.
+    async fn former_modules(&self, pipeline: &PipelineConfig, record: &RevisionRecord) -> Result<Vec<NewModule>> {
+        let RevisionRecord { number, id: _, revision, created_at: _ } = record;
+        let mut modules = Vec::new();
+        for step in &revision.steps {
+            let pinned = pipeline.steps.iter().any(|of| of.module == step.module && of.pin.is_some());
+            let active = self.shelf.ledger.active_module(&step.module).await?;
+            if !pinned && active.is_some_and(|digest| digest != step.digest) {
+                let origin = format!("rollback of {} to revision {number}", revision.pipeline);
+                modules.push(NewModule { name: step.module.clone(), digest: step.digest, origin, path: None });
+            }
+        }
+        Ok(modules)
     }
 }
