@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Args;
-use forebay_model::Digest;
 use forebay_model::ports::{Ledger, ModuleLoader as _, ModuleRecord};
 
 use super::kept::blocking;
@@ -13,7 +12,7 @@ use super::pushing::{ask, no_host, tell};
 use super::{Exit, Failure, Global, another_host, listing, need_ledger, show};
 use crate::assemble::{self, Access};
 use crate::config::Config;
-use crate::run::modules::{kept_module, loosest, uses};
+use crate::run::modules::{keep_module, loosest, uses};
 use crate::run::push::Push;
 
 /// Deploy a module: the running host checks it, and takes it for the next segments.
@@ -103,20 +102,9 @@ pub(super) async fn deploy(global: &Global, config: &Config, args: &DeployArgs) 
 async fn keep(config: &Config, ledger: &dyn Ledger, wasm: Vec<u8>, origin: String) -> anyhow::Result<ModuleRecord> {
     let sandbox = assemble::open_sandbox(config)?;
     let sandbox = sandbox.with_limits(loosest(sandbox.limits(), config))?;
-    let (digest, bytes) = (Digest::of(&wasm), wasm.len() as u64);
     let wasm = bytes::Bytes::from(wasm);
     let loaded = wasm.clone();
     let module = blocking(move || sandbox.load(&loaded)).await?;
-    let description = module.description();
-    assemble::open_zone(config, Access::Write)?.keep(&kept_module(digest), wasm).await?;
-    let record = ModuleRecord {
-        digest,
-        name: description.name.clone(),
-        version: description.version.clone(),
-        bytes,
-        origin,
-        at: listing::now(),
-    };
-    ledger.record_module(&record).await?;
-    Ok(record)
+    let zone = assemble::open_zone(config, Access::Write)?;
+    Ok(keep_module(ledger, &*zone, (&*module, wasm), origin, listing::now()).await?)
 }

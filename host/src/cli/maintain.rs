@@ -13,7 +13,6 @@ use forebay_model::ids::WarehouseName;
 use forebay_model::ports::{LandingZone, Ledger, MaintainOptions, MaintainReport, Warehouse};
 use forebay_model::{TableName, Timestamp};
 use forebay_pipeline::orphans::{SweepOptions, SweepReport, sweep};
-use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -97,13 +96,7 @@ pub(super) async fn maintain(global: &Global, config: Config, args: MaintainArgs
     let request = MaintainRequest { zone: tables.is_empty(), tables: chosen(&config, tables)?, dry_run };
     need_ledger(&config)?;
     let ledger = assemble::open_ledger(&config, Access::Write).await?;
-    let spinner = global.progress().then(|| {
-        let style =
-            ProgressStyle::with_template("{spinner} {msg} ({elapsed})").unwrap_or(ProgressStyle::default_spinner());
-        let bar = ProgressBar::new_spinner().with_style(style);
-        bar.enable_steady_tick(POLL);
-        bar
-    });
+    let spinner = show::spinner(global);
     let say = |text: &str| {
         if let Some(bar) = &spinner {
             bar.set_message(text.to_owned());

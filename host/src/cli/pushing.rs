@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use forebay_model::ports::Ledger;
-use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{Exit, Failure, Global, listing, show};
 use crate::run::push::{Active, Push, PushRequest, Pushed, Refused};
@@ -16,13 +15,7 @@ const POLL: Duration = Duration::from_millis(50);
 /// # Errors
 /// Where the host stops meanwhile.
 pub(super) async fn ask(global: &Global, ledger: &dyn Ledger, push: Push) -> anyhow::Result<Pushed> {
-    let bar = global.progress().then(|| {
-        let style =
-            ProgressStyle::with_template("{spinner} {msg} ({elapsed})").unwrap_or(ProgressStyle::default_spinner());
-        let bar = ProgressBar::new_spinner().with_style(style).with_message("waiting for the host");
-        bar.enable_steady_tick(Duration::from_millis(200));
-        bar
-    });
+    let bar = show::spinner(global).map(|bar| bar.with_message("waiting for the host"));
     let answer = answer(ledger, push).await;
     if let Some(bar) = bar {
         bar.finish_and_clear();

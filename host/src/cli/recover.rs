@@ -6,13 +6,11 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Mutex;
-use std::time::Duration;
 
 use clap::Args;
 use forebay_model::ids::WarehouseName;
 use forebay_model::ports::{Warehouse, ZoneIdentity};
 use forebay_pipeline::recover::{Damage, PipelineReport, Plan, Report, StreamReport, gather, plan};
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use super::{Exit, Failure, Global, another_host, listing, show};
@@ -69,14 +67,7 @@ pub(super) async fn recover(global: &Global, config: &Config, args: &RecoverArgs
 
 /// Looks at the zone and the warehouses, and decides.
 async fn look(global: &Global, config: &Config, damage: Damage) -> anyhow::Result<Plan> {
-    let bar = global.progress().then(|| {
-        let style =
-            ProgressStyle::with_template("{spinner} {msg} ({elapsed})").unwrap_or(ProgressStyle::default_spinner());
-        let bar = ProgressBar::new_spinner().with_style(style);
-        bar.enable_steady_tick(Duration::from_millis(200));
-        bar
-    });
-    let bar = Mutex::new(bar);
+    let bar = Mutex::new(show::spinner(global));
     let say = |text: String| {
         if let Ok(Some(bar)) = bar.lock().as_deref() {
             bar.set_message(text);

@@ -1,8 +1,12 @@
 //! Writing answers to stdout.
 
 use std::io::Write as _;
+use std::time::Duration;
 
+use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
+
+use super::Global;
 
 /// A line of text, or many.
 pub(super) fn line(text: &str) -> std::io::Result<()> {
@@ -14,6 +18,17 @@ pub(super) fn line(text: &str) -> std::io::Result<()> {
 /// A JSON object on a line of its own.
 pub(super) fn object(value: &Value) -> std::io::Result<()> {
     line(&value.to_string())
+}
+
+/// What turns while a verb waits, where progress may be shown; it says what it is told by `set_message`.
+pub(super) fn spinner(global: &Global) -> Option<ProgressBar> {
+    global.progress().then(|| {
+        let style =
+            ProgressStyle::with_template("{spinner} {msg} ({elapsed})").unwrap_or(ProgressStyle::default_spinner());
+        let bar = ProgressBar::new_spinner().with_style(style);
+        bar.enable_steady_tick(Duration::from_millis(200));
+        bar
+    })
 }
 
 /// `1 segment`, `2 segments`, with thousands set apart: `20,000 rows`.

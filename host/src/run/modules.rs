@@ -16,7 +16,7 @@ use forebay_model::kept::{KeptModule, KeptRevision};
 use forebay_model::ports::{
     Asset, Assets, Clock, Description, LandingZone, Ledger, Module, ModuleLoader, ModuleRecord, RevisionRecord,
 };
-use forebay_model::{Digest, Error, ErrorClass, PipelineName, Result, Revision};
+use forebay_model::{Digest, Error, ErrorClass, PipelineName, Result, Revision, Timestamp};
 use forebay_pipeline::refine::bind::Materials;
 use forebay_pipeline::workers::Workers;
 use forebay_sandbox::{Limits, Sandbox};
@@ -77,8 +77,27 @@ pub(crate) fn uses(config: &Config, pipeline: &PipelineName, module: &ModuleName
     steps.iter().any(|step| step.module == *module && step.pin.is_none())
 }
 
+/// Keeps a module that loads beside the raw data, and records it. Nothing is active yet.
+///
+/// # Errors
+/// Those of the zone and the ledger.
+pub(crate) async fn keep_module(
+    ledger: &dyn Ledger,
+    zone: &dyn LandingZone,
+    (module, wasm): (&dyn Module, bytes::Bytes),
+    origin: String,
+    at: Timestamp,
+) -> Result<ModuleRecord> {
+    let (digest, bytes) = (module.digest(), wasm.len() as u64);
+    let Description { name, version, .. } = module.description().clone();
+    zone.keep(&kept_module(digest), wasm).await?;
+    let record = ModuleRecord { digest, name, version, bytes, origin, at };
+    ledger.record_module(&record).await?;
+    Ok(record)
+}
+
 /// What the landing zone calls a module.
-pub(crate) fn kept_module(digest: Digest) -> String {
+fn kept_module(digest: Digest) -> String {
     format!("modules/{digest}.wasm")
 }
 
@@ -163,23 +182,11 @@ impl Shelf {
 
     /// Checks that the bytes are a module, and keeps them.
     async fn take_in(&self, bytes: Vec<u8>, origin: String, limits: &Limits) -> Result<ModuleName> {
-        let digest = Digest::of(&bytes);
-        let size = bytes.len() as u64;
         let bytes = bytes::Bytes::from(bytes);
         let (sandbox, wasm) = (self.sandbox.with_limits(limits.clone())?, bytes.clone());
         let module = self.workers.aside(move || sandbox.load(&wasm)).await?;
-        let description = module.description().clone();
-        self.zone.keep(&kept_module(digest), bytes).await?;
-        let record = ModuleRecord {
-            digest,
-            name: description.name.clone(),
-            version: description.version,
-            bytes: size,
-            origin,
-            at: self.clock.now(),
-        };
-        self.ledger.record_module(&record).await?;
-        Ok(description.name)
+        let now = self.clock.now();
+        Ok(keep_module(&*self.ledger, &*self.zone, (&*module, bytes), origin, now).await?.name)
     }
 
     /// Makes a module of the folder the active one of its name. Last, so that a process that dies before finds it new again.

@@ -11,7 +11,8 @@
 //!
 //! CSV says nothing of kinds: there a field has a type where each of its texts is written so, and is text otherwise.
 //!
-//! Of names that come to one name in a table (they differ only in case, or in characters that no table's names have) the smallest in byte order has the column. Fields come in the order in which they
+//! Of names that come to one name in a table (they differ only in case, or in characters that no table's names have) the
+//! smallest in byte order has the column. Fields come in the order in which they
 //! were first met, at most as many as the limit says, counted as leaves.
 
 use std::collections::HashMap;
