@@ -145,7 +145,9 @@ impl WarehouseError {
             Self::LoadRefused { .. } => ErrorClass::RejectRows,
             Self::Refused { .. } | Self::ColumnType { .. } | Self::ColumnName { .. } => ErrorClass::Operator,
             Self::Contended { .. } => ErrorClass::Retry,
-            Self::Delta { source, .. } if is_damage(source) => ErrorClass::Operator,
+            Self::Delta { source, .. } if is_damage(source) || find_io(source.as_ref()).is_some_and(is_invalid) => {
+                ErrorClass::Operator
+            }
             Self::Delta { .. } => ErrorClass::Retry,
             Self::Io { source, .. } => io_class(source),
             Self::DataFile { source, .. } => find_io(source.as_ref()).map_or(ErrorClass::Operator, io_class),
@@ -182,6 +184,11 @@ fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
+/// A file's bytes are not those that were written.
+fn is_invalid(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::InvalidData
+}
+
 /// Whether repeating the call cannot help: what is stored does not make sense.
 fn is_damage(error: &DeltaTableError) -> bool {
     let text = error.to_string();
@@ -213,6 +220,7 @@ fn io_class(error: &io::Error) -> ErrorClass {
         || kind == Kind::PermissionDenied
         || kind == Kind::ReadOnlyFilesystem
         || kind == Kind::NotADirectory
+        || is_invalid(error)
         || kind == Kind::InvalidFilename;
     if needs_a_person { ErrorClass::Operator } else { ErrorClass::Retry }
 }

@@ -12,6 +12,7 @@
 //! | rows are replaced from the snapshot that is committed on, or not at all | [`plan`]; [`commit`]: no retries inside the crate |
 //! | durable log, torn ends, leftovers | [`store`], [`log`] |
 //! | data files that nobody sees before the commit, and nobody loses | [`stage`] |
+//! | checkpoints that are as they were written | [`checkpoint`] |
 //! | checkpoints, after which the table is opened anew; log retention | [`table`] |
 //! | compaction outside the commit, vacuum | [`maintain`] |
 //! | what a ledger is rebuilt from | [`history`] |
@@ -20,6 +21,7 @@
 //!
 //! Between commits a table's snapshot is kept, so a commit reads nothing but the listing of its log's end.
 
+mod checkpoint;
 mod commit;
 mod history;
 mod log;
@@ -54,6 +56,7 @@ use forebay_model::{Load, LoadReceipt, Result, StagedFile};
 use object_store::ObjectStore;
 use uuid::Uuid;
 
+use self::checkpoint::Compared;
 use self::plan::FileSchemas;
 pub(crate) use self::stage::check_schema;
 use self::stage::{DeltaStagedWriter, FileMaker, Pending};
@@ -120,6 +123,7 @@ pub struct DeltaWarehouse {
     folders: Arc<Folders>,
     pending: Arc<Pending>,
     schemas: Arc<FileSchemas>,
+    compared: Arc<Compared>,
 }
 
 impl DeltaWarehouse {
@@ -156,7 +160,15 @@ impl DeltaWarehouse {
 
     fn at(root: PathBuf, options: DeltaOptions) -> Self {
         let folders = Arc::new(Folders::new(root.clone(), Arc::clone(&options.disk)));
-        Self { root, options, folders, slots: Mutex::default(), pending: Arc::default(), schemas: Arc::default() }
+        Self {
+            root,
+            options,
+            folders,
+            slots: Mutex::default(),
+            pending: Arc::default(),
+            schemas: Arc::default(),
+            compared: Arc::default(),
+        }
     }
 
     /// The table for queries, as it stands now; `None` where there is none.

@@ -11,7 +11,7 @@ use deltalake::kernel::{Action, Add, MetadataExt as _, Protocol, Remove, StructT
 use forebay_model::{Load, StagedFile, Timestamp};
 
 use super::rewrite::{Attempted, Rewriter};
-use super::stage::{Made, fingerprint_of};
+use super::stage::Made;
 use super::table::{ActiveFile, LEDGER, Opened, PIPELINE, check_staged_path};
 use super::{DeltaOptions, DeltaWarehouse, blocking};
 use crate::error::WarehouseError;
@@ -41,7 +41,7 @@ impl FileSchemas {
     fn of(&self, table: &Path, path: &str) -> Result<SchemaRef, WarehouseError> {
         // A map that only grows is whole after every step, so a panic elsewhere does not harm it.
         let known = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let fingerprint = fingerprint_of(path).map(str::to_owned);
+        let fingerprint = files::parts_of(path).map(|(schema, _)| schema.to_owned());
         let found = fingerprint.as_ref().and_then(|fingerprint| known().get(fingerprint).cloned());
         if let Some(found) = found {
             return Ok(found);

@@ -17,7 +17,9 @@ use forebay_model::{Digest, Result, StagedFile};
 
 use super::log::OWN_FOLDER;
 use crate::error::WarehouseError;
-use crate::files::{DataFile, PartitionKey, WrittenFile, data_schema, folder_of, split};
+use crate::files::{
+    DataFile, PartitionKey, WrittenFile, data_schema, finished_name, folder_of, split, unfinished_name,
+};
 
 /// Encoded rows that a writer holds at most, over all its partitions; a batch and a page come on top.
 const BUFFERED_BYTES: usize = 20 << 20;
@@ -59,7 +61,7 @@ pub(super) struct FileMaker {
 }
 
 impl FileMaker {
-    /// Begins a file for these rows. Its name ends in the fingerprint of its schema.
+    /// Begins a file for these rows. Its name has the fingerprint of its schema.
     pub(super) fn begin(
         &self,
         key: &PartitionKey,
@@ -67,7 +69,8 @@ impl FileMaker {
         sample: &RecordBatch,
     ) -> Result<NewFile, WarehouseError> {
         let folder = folder_of(key, partition_by);
-        let name = format!("{OWN_FOLDER}/{folder}{}-{}.parquet", self.random.uuid(), fingerprint(&sample.schema()));
+        let name = unfinished_name(&self.random.uuid().to_string(), &fingerprint(&sample.schema()));
+        let name = format!("{OWN_FOLDER}/{folder}{name}");
         let path = self.table.join(&name);
         if let Some(folder) = path.parent() {
             self.folders.ensure(folder)?;
@@ -82,13 +85,22 @@ impl FileMaker {
         }
     }
 
-    /// Makes a file durable. It stays pending until it is in a table or given up.
+    /// Makes a file durable, under a name that has the digest of its bytes. It stays pending until it is in a table or given up.
     pub(super) fn finish(&self, file: NewFile) -> Result<Made, WarehouseError> {
         let NewFile { name, key, file, touched: _ } = file;
-        match file.finish() {
-            Ok(WrittenFile { bytes, rows, statistics }) => Ok(Made { path: name, key, bytes, rows, statistics }),
+        let mut path = name.clone();
+        let finished = file.finish(|digest| {
+            path = finished_name(&name, digest);
+            let whole = self.table.join(&path);
+            self.pending.insert(whole.clone());
+            whole
+        });
+        self.pending.remove(&self.table.join(&name));
+        match finished {
+            Ok(WrittenFile { bytes, rows, statistics }) => Ok(Made { path, key, bytes, rows, statistics }),
             Err(error) => {
-                self.pending.remove(&self.table.join(&name));
+                // It may have its name, and not be known to have it.
+                self.give_up(&path);
                 Err(error)
             }
         }
@@ -133,11 +145,6 @@ pub(super) struct Made {
 /// Tells files of one schema from files of another, by their names. Only ever compared within a process.
 pub(super) fn fingerprint(schema: &SchemaRef) -> String {
     Digest::of(format!("{:?}", schema.fields()).as_bytes()).short()
-}
-
-/// The fingerprint in a data file's name.
-pub(super) fn fingerprint_of(path: &str) -> Option<&str> {
-    path.strip_suffix(".parquet")?.rsplit_once('-').map(|(_, fingerprint)| fingerprint).filter(|text| text.len() == 12)
 }
 
 /// See the module.

@@ -3,7 +3,8 @@
 //! The crate never syncs, nor does the local store that it would use: after a power cut an empty `N.json` reads as an empty
 //! commit, and half a file makes the table unreadable. Here a file is written under a temporary name, synced, given its name
 //! (by a link that fails where the name is taken, or by a rename), and its folder is synced; only then the call returns.
-//! So a name in the log stands for whole bytes, always, and what was answered survives.
+//! So a name in the log stands for whole bytes, always, and what was answered survives. A checkpoint's digest is kept while it
+//! is written, and compared before it is read: see [`super::checkpoint`].
 
 use std::fs::File;
 use std::io::Write as _;
@@ -22,6 +23,9 @@ use object_store::{
     PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result, UploadPart,
 };
 
+use super::checkpoint::{self, Compared};
+use crate::files::digest_of;
+
 const NAME: &str = "DurableStore";
 
 /// The whole file system, durably.
@@ -31,11 +35,12 @@ pub(super) struct DurableStore {
     inner: Arc<LocalFileSystem>,
     disk: Arc<dyn Disk>,
     random: Arc<dyn Random>,
+    compared: Arc<Compared>,
 }
 
 impl DurableStore {
-    pub(super) fn new(disk: Arc<dyn Disk>, random: Arc<dyn Random>) -> Self {
-        Self { inner: Arc::new(LocalFileSystem::new()), disk, random }
+    pub(super) fn new(disk: Arc<dyn Disk>, random: Arc<dyn Random>, compared: Arc<Compared>) -> Self {
+        Self { inner: Arc::new(LocalFileSystem::new()), disk, random, compared }
     }
 
     /// A name beside `path` that listings of a local store leave out.
@@ -85,6 +90,14 @@ fn publish(disk: &dyn Disk, temporary: &FilePath, path: &FilePath, taken_is_an_e
     path.parent().map_or(Ok(()), |folder| disk.sync_folder(folder))
 }
 
+/// Keeps the digest of what is to be a checkpoint; nothing where it is to be another file.
+fn keep_digest(disk: &dyn Disk, temporary: &FilePath, path: &FilePath, bits: u64) -> std::io::Result<()> {
+    match checkpoint::digest_path(path) {
+        Some(at) => checkpoint::keep(disk, &at, &digest_of(&File::open(temporary)?)?, bits),
+        None => Ok(()),
+    }
+}
+
 #[async_trait]
 impl ObjectStore for DurableStore {
     async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
@@ -94,13 +107,14 @@ impl ObjectStore for DurableStore {
             PutMode::Update(_) => return Err(not_supported("put_opts with mode update")),
         };
         let path = self.inner.path_to_filesystem(location)?;
-        let temporary = self.temporary(&path);
+        let (temporary, bits) = (self.temporary(&path), self.random.bits());
         let disk = Arc::clone(&self.disk);
         blocking(move || {
             let write = || {
                 let mut file = disk.create(&temporary)?;
                 payload.iter().try_for_each(|part| file.write_all(part))?;
                 disk.sync(&file, &temporary)?;
+                keep_digest(disk.as_ref(), &temporary, &path, bits)?;
                 publish(disk.as_ref(), &temporary, &path, create)
             };
             write().map_err(|source| {
@@ -115,18 +129,23 @@ impl ObjectStore for DurableStore {
 
     async fn put_multipart_opts(&self, location: &Path, _: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
         let path = self.inner.path_to_filesystem(location)?;
-        let temporary = self.temporary(&path);
+        let (temporary, bits) = (self.temporary(&path), self.random.bits());
         let disk = Arc::clone(&self.disk);
         blocking(move || {
             let file = disk.create(&temporary).map_err(|source| failed(&path, source))?;
             let upload: Box<dyn MultipartUpload> =
-                Box::new(DurableUpload { disk, file: Arc::new(file), temporary, path, length: 0 });
+                Box::new(DurableUpload { disk, file: Arc::new(file), temporary, path, bits, length: 0 });
             Ok(upload)
         })
         .await
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        let path = self.inner.path_to_filesystem(location)?;
+        if !options.head && checkpoint::digest_path(&path).is_some() {
+            let compared = Arc::clone(&self.compared);
+            blocking(move || compared.check(&path).map_err(|source| failed(&path, source))).await?;
+        }
         self.inner.get_opts(location, options).await
     }
 
@@ -164,6 +183,7 @@ struct DurableUpload {
     file: Arc<File>,
     temporary: PathBuf,
     path: PathBuf,
+    bits: u64,
     length: u64,
 }
 
@@ -184,9 +204,10 @@ impl MultipartUpload for DurableUpload {
 
     async fn complete(&mut self) -> Result<PutResult> {
         let (disk, file) = (Arc::clone(&self.disk), Arc::clone(&self.file));
-        let (temporary, path) = (self.temporary.clone(), self.path.clone());
+        let (temporary, path, bits) = (self.temporary.clone(), self.path.clone(), self.bits);
         blocking(move || {
             disk.sync(&file, &temporary)
+                .and_then(|()| keep_digest(disk.as_ref(), &temporary, &path, bits))
                 .and_then(|()| publish(disk.as_ref(), &temporary, &path, false))
                 .map_err(|source| failed(&path, source))?;
             Ok(PutResult { e_tag: None, version: None })

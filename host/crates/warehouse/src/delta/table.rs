@@ -13,6 +13,7 @@ use tokio::sync::{Mutex, MutexGuard};
 use url::Url;
 use uuid::Uuid;
 
+use super::checkpoint;
 use super::log::{self, CommitNote, OWN_FOLDER};
 use super::store::DurableStore;
 use super::{DeltaWarehouse, blocking};
@@ -125,8 +126,11 @@ impl Opened {
 impl DeltaWarehouse {
     /// The log's store: durable, and what the options lay over it.
     fn store(&self) -> Arc<dyn ObjectStore> {
-        let store: Arc<dyn ObjectStore> =
-            Arc::new(DurableStore::new(Arc::clone(&self.options.disk), Arc::clone(&self.options.random)));
+        let store: Arc<dyn ObjectStore> = Arc::new(DurableStore::new(
+            Arc::clone(&self.options.disk),
+            Arc::clone(&self.options.random),
+            Arc::clone(&self.compared),
+        ));
         match &self.options.store_layer {
             Some(layer) => layer(store),
             None => store,
@@ -299,6 +303,14 @@ impl DeltaWarehouse {
         match checkpoints::cleanup_metadata(&opened.table, None).await {
             Ok(removed) => tracing::debug!(table = name, version, removed, "checkpoint written"),
             Err(error) => tracing::warn!(table = name, version, %error, "log not cleaned up"),
+        }
+        let swept = self.table_path(name).map(|table| (table, Arc::clone(&self.options.disk)));
+        let swept = match swept {
+            Ok((table, disk)) => blocking(move || checkpoint::sweep(&table, disk.as_ref())).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = swept {
+            tracing::warn!(table = name, version, %error, "digests of old checkpoints not removed");
         }
         // A snapshot that is carried on holds the whole log since it was opened: commits would grow slower and slower.
         let loads = std::mem::take(&mut opened.loads);

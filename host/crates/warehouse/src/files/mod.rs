@@ -1,10 +1,11 @@
 //! Parquet data files.
 //!
-//! A file that [`DataFile::finish`] returned is durable: its bytes are synced, and so is every folder that leads to it. Until
-//! then it has no reader, so it is written under its final name; dropped before, it is removed.
+//! A file that [`DataFile::finish`] returned is durable: its bytes are synced, and so is every folder that leads to it. Only then
+//! has it its name, which says by a digest what the bytes were; dropped before, it is removed.
 //!
 //! Memory is bounded: a row group is closed at [`ROW_GROUP_BYTES`] of encoded data, a file at [`FILE_BYTES`].
 
+mod digest;
 mod encoding;
 mod partition;
 mod read;
@@ -12,19 +13,22 @@ mod stats;
 
 use std::fs::File;
 use std::io::BufWriter;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use forebay_disk::Disk;
+use forebay_model::Digest;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 
+pub(crate) use digest::{digest_of, finished_name, parts_of, unfinished_name};
 pub use encoding::{ColumnPlan, plan_columns};
 pub(crate) use partition::{PartitionKey, check_partitioning, data_schema, folder_of, split};
 pub(crate) use read::{contains_any, open, rows_in, schema_of, segments_and_loads};
 
+use self::digest::Digesting;
 use crate::error::WarehouseError;
 
 /// A row group is closed when its columns hold this much.
@@ -38,7 +42,7 @@ pub(crate) struct DataFile {
     path: PathBuf,
     schema: SchemaRef,
     // `None` only while it is being finished.
-    writer: Option<ArrowWriter<BufWriter<File>>>,
+    writer: Option<ArrowWriter<Digesting<BufWriter<File>>>>,
     nans: stats::NanWatch,
     rows: u64,
 }
@@ -60,7 +64,7 @@ impl DataFile {
         let file = disk.create(&path).map_err(WarehouseError::io("create", &path))?;
         // The Arrow schema is not kept in the file: the table's log has it, and other engines do not read it.
         let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
-        let buffered = BufWriter::with_capacity(1 << 18, file);
+        let buffered = Digesting::new(BufWriter::with_capacity(1 << 18, file));
         let writer = ArrowWriter::try_new_with_options(buffered, Arc::clone(&schema), options);
         match writer {
             Ok(writer) => {
@@ -102,10 +106,10 @@ impl DataFile {
         self.writer.as_ref().is_some_and(|writer| writer.bytes_written() as u64 >= FILE_BYTES)
     }
 
-    /// Makes the file durable.
-    pub(crate) fn finish(mut self) -> Result<WrittenFile, WarehouseError> {
+    /// Makes the file durable, under the path that `name` gives it for the digest of its bytes, in the folder where it is.
+    pub(crate) fn finish(mut self, name: impl FnOnce(&Digest) -> PathBuf) -> Result<WrittenFile, WarehouseError> {
         let mut writer = self.writer.take().ok_or_else(|| WarehouseError::Bug("a file was finished twice".into()))?;
-        let written = Self::close(&mut writer, &self.disk, &self.path);
+        let written = self.close(&mut writer, name);
         match written {
             Ok((metadata, bytes)) => Ok(WrittenFile {
                 bytes,
@@ -121,15 +125,17 @@ impl DataFile {
     }
 
     fn close(
-        writer: &mut ArrowWriter<BufWriter<File>>,
-        disk: &Arc<dyn Disk>,
-        path: &Path,
+        &self,
+        writer: &mut ArrowWriter<Digesting<BufWriter<File>>>,
+        name: impl FnOnce(&Digest) -> PathBuf,
     ) -> Result<(parquet::file::metadata::ParquetMetaData, u64), WarehouseError> {
+        let Self { disk, path, schema: _, writer: _, nans: _, rows: _ } = self;
         let metadata = writer.finish().map_err(WarehouseError::data_file("finish", path))?;
         let bytes = writer.bytes_written() as u64;
         let buffered = writer.inner_mut();
         std::io::Write::flush(buffered).map_err(WarehouseError::io("write", path))?;
-        disk.sync(buffered.get_ref(), path).map_err(WarehouseError::io("sync", path))?;
+        disk.sync(buffered.inner().get_ref(), path).map_err(WarehouseError::io("sync", path))?;
+        disk.rename(path, &name(&buffered.digest())).map_err(WarehouseError::io("name", path))?;
         if let Some(folder) = path.parent() {
             disk.sync_folder(folder).map_err(WarehouseError::io("sync", folder))?;
         }

@@ -10,11 +10,13 @@ use forebay_model::{LOAD, SEGMENT};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 
+use super::digest;
 use crate::columns::adapt;
 use crate::error::WarehouseError;
 
 fn builder(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<File>, WarehouseError> {
     let file = File::open(path).map_err(WarehouseError::io("open", path))?;
+    digest::check(&file, path)?;
     ParquetRecordBatchReaderBuilder::try_new(file).map_err(WarehouseError::data_file("read", path))
 }
 

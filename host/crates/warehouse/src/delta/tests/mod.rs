@@ -3,6 +3,7 @@
 
 mod commits;
 mod crashes;
+mod damage;
 mod files;
 mod log_end;
 mod maintenance;
