@@ -58,7 +58,7 @@ fn same_as(place: &Place, ids: impl IntoIterator<Item = i64>, rejects: i64) {
     let flagged: Vec<i64> = expected.iter().copied().filter(|id| id % 10 == 0).collect();
     assert_eq!(column("SELECT id FROM lake.flagged_payments ORDER BY id"), flagged);
     assert_eq!(place.rows("lake.fraud_rejects"), rejects);
-    place.adds_up();
+    place.adds_up_since_recovery();
     let waiting = "SELECT count(*) FROM ledger.refinements WHERE state NOT IN ('loaded', 'superseded')";
     assert_eq!(place.number(waiting), 0);
 }
@@ -204,15 +204,10 @@ fn a_ledger_that_is_damaged_is_refused_and_rebuilt() {
 #[test]
 fn a_ledger_of_a_newer_version_is_refused_and_may_be_rebuilt() {
     let (place, _) = with_history();
-    let path = place.path("forebay.db");
-    tokio::runtime::Runtime::new().unwrap().block_on(async {
-        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&path);
-        let mut ledger = sqlx::ConnectOptions::connect(&options).await.unwrap();
-        let newer = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
-                     VALUES (9, 'of the future', TRUE, x'00', 0)";
-        sqlx::query(newer).execute(&mut ledger).await.unwrap();
-        sqlx::Connection::close(ledger).await.unwrap();
-    });
+    place.change_ledger(
+        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+         VALUES (9, 'of the future', TRUE, x'00', 0)",
+    );
     steady(|| insta::assert_snapshot!("newer-run", told(&place, &["run", "--once"])));
     place.run_well(&["recover", "--replace"]);
     goes_on(&place);
@@ -423,6 +418,6 @@ fn tables_that_are_older_than_the_ledger_are_refused_and_everything_is_refined_a
             assert_eq!(place.rows(table), rows, "{table}");
             assert_eq!(place.number(&format!("SELECT count(DISTINCT id) FROM {table}")), rows, "{table}");
         }
-        place.adds_up();
+        place.adds_up_since_recovery();
     }
 }

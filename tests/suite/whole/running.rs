@@ -79,7 +79,7 @@ fn a_ledger_that_is_not_the_zones_is_refused_with_a_way_out() {
     place.run_well(&["run", "--once"]);
     assert_eq!(place.rows("lake.payments"), 300);
     assert_eq!(place.number("SELECT count(DISTINCT id) FROM lake.payments"), 300);
-    place.adds_up();
+    place.adds_up_since_recovery();
 }
 
 #[test]

@@ -253,6 +253,16 @@ impl Place {
         }
     }
 
+    /// Changes the ledger behind the host's back.
+    pub(crate) fn change_ledger(&self, statement: &str) {
+        tokio::runtime::Runtime::new().unwrap().block_on(async {
+            let options = sqlx::sqlite::SqliteConnectOptions::new().filename(self.path("forebay.db"));
+            let mut ledger = sqlx::ConnectOptions::connect(&options).await.unwrap();
+            sqlx::query(sqlx::AssertSqlSafe(statement.to_owned())).execute(&mut ledger).await.unwrap();
+            sqlx::Connection::close(ledger).await.unwrap();
+        });
+    }
+
     /// Starts `forebay run`, its log going to `log`.
     pub(crate) fn start(&self) -> Running {
         self.spawn(self.command(&["run"]))
