@@ -10,12 +10,12 @@ use super::seen::{PLAIN, check, steady};
 use super::strange_modules::guest;
 use super::support::{Place, texts};
 
-fn records(rows: u32) -> String {
-    (0..rows).map(|id| format!("{{\"id\":{id},\"reason\":\"reason {id}\"}}\n")).collect()
+pub(super) fn records(ids: std::ops::Range<u32>) -> String {
+    ids.map(|id| format!("{{\"id\":{id},\"reason\":\"reason {id}\"}}\n")).collect()
 }
 
 /// The plain pipeline, and one beside it for each behaviour.
-fn config(behaviours: &[&str]) -> String {
+pub(super) fn config(behaviours: &[&str]) -> String {
     let mut text = PLAIN.to_owned();
     for name in behaviours {
         // These emit rows of their own making, or none: their plan passes the columns as they are.
@@ -37,7 +37,7 @@ fn config(behaviours: &[&str]) -> String {
 fn place(config: &str, rows: u32) -> Place {
     let place = Place::with(config);
     std::fs::copy(guest("evil"), place.path("modules/evil.wasm")).unwrap();
-    place.write("inbox/a.jsonl", &records(rows));
+    place.write("inbox/a.jsonl", &records(0..rows));
     place
 }
 
@@ -100,7 +100,7 @@ fn what_no_bind_may_do_is_refused_and_raw_data_lands() {
         // Where in its loop it was is chance.
         let seen: Vec<_> = seen.lines().map(|line| line.split(" (in ").next().unwrap()).collect();
         writeln!(told, "# {behaviour}\n{}\n", seen.join("\n")).unwrap();
-        assert_eq!(place.landed("a.jsonl"), [records(10).into_bytes()]);
+        assert_eq!(place.landed("a.jsonl"), [records(0..10).into_bytes()]);
         assert_eq!(place.rows("lake.events"), 10);
         place.adds_up();
     }

@@ -4,6 +4,7 @@ mod author;
 mod author_types;
 mod damaged;
 mod evil;
+mod evil_beside;
 mod expr;
 mod files;
 mod input;

@@ -310,10 +310,15 @@ impl Place {
     }
 
     /// Waits until something holds, looking every tenth of a second.
-    pub(crate) fn until(&self, what: &str, mut holds: impl FnMut() -> bool) {
+    pub(crate) fn until(&self, what: &str, holds: impl FnMut() -> bool) {
+        self.within(Duration::from_secs(60), what, holds);
+    }
+
+    /// The same with another deadline.
+    pub(crate) fn within(&self, deadline: Duration, what: &str, mut holds: impl FnMut() -> bool) {
         let began = Instant::now();
         while !holds() {
-            assert!(began.elapsed() < Duration::from_secs(60), "not within a minute: {what}\n{}", self.log());
+            assert!(began.elapsed() < deadline, "not within {deadline:?}: {what}\n{}", self.log());
             std::thread::sleep(Duration::from_millis(100));
         }
     }
@@ -326,6 +331,11 @@ impl Running {
     /// Its process.
     pub(crate) fn id(&self) -> u32 {
         self.0.id()
+    }
+
+    /// Whether it has not ended.
+    pub(crate) fn is_alive(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_none()
     }
 
     /// SIGTERM.
