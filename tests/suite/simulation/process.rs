@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use forebay_model::ids::{ModuleName, WarehouseName};
 use forebay_model::kept::{KeptModule, KeptRevision};
-use forebay_model::ports::{Assets, Clock, DeploymentState, MaintainOptions, Module, Random, RevisionRecord};
+use forebay_model::ports::{
+    Assets, Clock, DeploymentState, MaintainOptions, MaintainReport, Module, Random, RevisionRecord,
+};
 use forebay_model::revision::{RouteTarget, Step};
 use forebay_model::{Error, ErrorClass, PipelineName, Result, Revision, StreamName, Timestamp};
 use forebay_pipeline::budget::Budget;
@@ -28,6 +30,7 @@ use super::faults::{Chaos, FaultyLedger, FaultySource, FaultyWarehouse, FaultyZo
 use super::rule::{Config, SimModule};
 use super::scenario::{Action, Shape};
 use super::storage::Stores;
+use super::tally::Tally;
 use super::world::World;
 
 /// How a process is started.
@@ -46,6 +49,17 @@ pub(crate) enum End {
     Finished(Result<()>),
     /// It died.
     Died,
+}
+
+impl End {
+    pub(crate) fn count(&self, life: Life, tally: &mut Tally) {
+        match self {
+            Self::Died => tally.deaths += 1,
+            Self::Finished(Err(_)) => tally.gave_up += 1,
+            Self::Finished(Ok(())) if life.once => tally.lives_once += 1,
+            Self::Finished(Ok(())) => tally.lives_stopped += 1,
+        }
+    }
 }
 
 /// Runs a process until it ends or dies.
@@ -158,14 +172,24 @@ async fn host(world: Arc<World>, life: Life) -> Result<()> {
 
 /// What happens while the process runs; at the end, it is told to stop.
 async fn act(process: Arc<Process>, life: Life, stop: watch::Sender<bool>) {
+    let chaos = &process.world.chaos;
+    let perform = async |action: Action| {
+        chaos.note(|| format!("→  {action:?}"));
+        if let Err(error) = process.perform(action).await {
+            chaos.note(|| format!("   it failed: {error}"));
+        }
+    };
+    if life.actions > 0 {
+        let first = process.world.scenario().first();
+        for action in first {
+            perform(action).await;
+        }
+    }
     for _ in 0..life.actions {
         let pause = process.world.number(0..3_000);
         process.clock.sleep(Duration::from_millis(pause)).await;
         let action = process.world.scenario().next();
-        process.world.chaos.note(|| format!("→  {action:?}"));
-        if let Err(error) = process.perform(action).await {
-            process.world.chaos.note(|| format!("   it failed: {error}"));
-        }
+        perform(action).await;
     }
     if life.once {
         // The sender stays: a stream whose sender is gone would think that it is told to stop.
@@ -173,7 +197,7 @@ async fn act(process: Arc<Process>, life: Life, stop: watch::Sender<bool>) {
     }
     let pause = process.world.number(0..20_000);
     process.clock.sleep(Duration::from_millis(pause)).await;
-    process.world.chaos.note(|| "→  shut down".to_owned());
+    chaos.note(|| "→  shut down".to_owned());
     stop.send_replace(true);
     for (_, handle) in &process.pipelines {
         handle.send(Event::Shutdown);
@@ -337,11 +361,24 @@ impl Process {
     async fn perform(&self, action: Action) -> Result<()> {
         match action {
             Action::Submit { pipeline } => self.submit(pipeline).await,
-            Action::Maintain { table } => maintain(&self.stores, &self.world, &table).await,
-            Action::Sweep => sweep(&self.stores, &self.world, Some(self.since)).await.map(|_| ()),
+            Action::Maintain { table } => {
+                let report = maintain(&self.stores, &self.world, &table).await?;
+                let MaintainReport { compacted_files, vacuumed_files, .. } = report;
+                self.world.chaos.count(|tally| {
+                    tally.compacted += u64::from(compacted_files > 0);
+                    tally.vacuumed += u64::from(vacuumed_files > 0);
+                });
+                Ok(())
+            }
+            Action::Sweep => {
+                let SweepReport { orphans, temporary, .. } = sweep(&self.stores, &self.world, Some(self.since)).await?;
+                self.world.chaos.count(|tally| tally.orphans_removed += u64::from(orphans + temporary > 0));
+                Ok(())
+            }
             Action::Approve => {
                 for change in self.stores.ledger.held_changes().await?.iter().filter(|change| !change.approved) {
-                    self.stores.ledger.approve_change(&change.table, &change.column).await?;
+                    let approved = self.stores.ledger.approve_change(&change.table, &change.column).await?;
+                    self.world.chaos.count(|tally| tally.changes_approved += u64::from(approved));
                 }
                 for (_, handle) in &self.pipelines {
                     handle.send(Event::Approved);
@@ -367,7 +404,7 @@ pub(crate) async fn sweep(stores: &Stores, world: &World, since: Option<Timestam
 }
 
 /// As the host maintains a table.
-pub(crate) async fn maintain(stores: &Stores, world: &World, table: &str) -> Result<()> {
+pub(crate) async fn maintain(stores: &Stores, world: &World, table: &str) -> Result<MaintainReport> {
     let Stores { ledger, zone: _, lake, model: _ } = stores;
     let mut keep_staged = Vec::new();
     let names: Vec<_> = world.scenario().pipelines.iter().map(|shape| shape.name.clone()).collect();
@@ -384,8 +421,7 @@ pub(crate) async fn maintain(stores: &Stores, world: &World, table: &str) -> Res
         now: world.clock.now(),
         keep_staged,
     };
-    lake.maintain(table, &options).await?;
-    Ok(())
+    lake.maintain(table, &options).await
 }
 
 pub(crate) fn stream() -> StreamName {
@@ -431,6 +467,14 @@ struct Told(Arc<Chaos>);
 impl forebay_pipeline::refine::driver::Listener for Told {
     fn report(&self, pipeline: &PipelineName, report: &Report) {
         let Self(chaos) = self;
+        chaos.count(|tally| match report {
+            Report::SegmentFailed(_) => tally.segment_failed += 1,
+            Report::NotBound { .. } => tally.not_bound += 1,
+            Report::Retrying { .. } => tally.retried += 1,
+            Report::Loaded { .. } => tally.loaded += 1,
+            // That one comes of a fault alone: this rule takes every schema.
+            Report::NotGrown { .. } | Report::Serving { .. } | Report::Waiting(_) => {}
+        });
         match report {
             Report::SegmentFailed(failure) => {
                 chaos.note(|| format!("   {pipeline}: {} failed: {}", failure.segment, failure.message));

@@ -9,6 +9,7 @@ use forebay_model::flow::OnChange;
 use forebay_model::schema::SchemaChanges;
 
 use super::rule::Config;
+use super::tally::Tally;
 
 /// A pipeline of the seed.
 #[derive(Debug, Clone)]
@@ -58,6 +59,8 @@ pub(crate) struct Scenario {
     /// What people want each pipeline's config to be.
     pub(crate) wanted: Vec<Config>,
     records: u64,
+    /// What was drawn.
+    pub(crate) tally: Tally,
 }
 
 /// What happens next.
@@ -93,7 +96,15 @@ impl Scenario {
             })
             .collect();
         let wanted = pipelines.iter().map(|_| healthy(&mut rng)).collect();
-        Self { rng, pipelines, objects: BTreeMap::new(), partitions: BTreeMap::new(), wanted, records: 0 }
+        Self {
+            rng,
+            pipelines,
+            objects: BTreeMap::new(),
+            partitions: BTreeMap::new(),
+            wanted,
+            records: 0,
+            tally: Tally::default(),
+        }
     }
 
     pub(crate) fn number(&mut self, range: std::ops::Range<u64>) -> u64 {
@@ -106,13 +117,15 @@ impl Scenario {
 
     /// Something from outside: an object or records.
     pub(crate) fn upstream(&mut self) -> Action {
-        if self.chance(35) { self.append() } else { self.put() }
+        let action = if self.chance(35) { self.append() } else { self.put() };
+        self.count(&action);
+        action
     }
 
     /// Anything.
     pub(crate) fn next(&mut self) -> Action {
-        match self.rng.u32(0..20) {
-            0..=9 => self.upstream(),
+        let action = match self.rng.u32(0..20) {
+            0..=9 => return self.upstream(),
             10..=14 => self.submit(),
             15 | 16 => {
                 let tables: Vec<_> = self.pipelines.iter().flat_map(Shape::tables).collect();
@@ -123,12 +136,47 @@ impl Scenario {
             _ => {
                 let keys: Vec<_> = self.objects.keys().cloned().collect();
                 if keys.is_empty() {
-                    return self.put();
+                    self.put()
+                } else {
+                    let key = keys[self.rng.usize(0..keys.len())].clone();
+                    Action::Spoil { key, open: self.rng.bool(), times: self.rng.u32(1..4) }
                 }
-                let key = keys[self.rng.usize(0..keys.len())].clone();
-                Action::Spoil { key, open: self.rng.bool(), times: self.rng.u32(1..4) }
             }
+        };
+        self.count(&action);
+        action
+    }
+
+    /// What is done as soon as a process runs: now and then everything is maintained, when what the last one left is old.
+    pub(crate) fn first(&mut self) -> Vec<Action> {
+        if !self.chance(25) {
+            return Vec::new();
         }
+        let tables = self.pipelines.iter().flat_map(Shape::tables);
+        let actions: Vec<_> = tables.map(|table| Action::Maintain { table }).chain([Action::Sweep]).collect();
+        actions.iter().for_each(|action| self.count(action));
+        actions
+    }
+
+    fn count(&mut self, action: &Action) {
+        let tally = &mut self.tally;
+        *match action {
+            Action::Put { key, .. } if self.objects[key].versions.len() == 1 => &mut tally.object_new,
+            Action::Put { on_change: OnChange::Replace, .. } => &mut tally.object_replaced,
+            Action::Put { on_change: OnChange::Append, .. } => &mut tally.object_appended,
+            Action::Put { on_change: OnChange::Tail, .. } => &mut tally.object_grown,
+            Action::Append { .. } => &mut tally.records_appended,
+            Action::Spoil { open: true, .. } => &mut tally.spoiled_open,
+            Action::Spoil { open: false, .. } => &mut tally.spoiled_read,
+            Action::Submit { pipeline } => match self.wanted[*pipeline] {
+                Config { broken: true, .. } => &mut tally.submitted_broken,
+                Config { refused: true, .. } => &mut tally.submitted_refused,
+                Config { broken: false, refused: false, threshold: _ } => &mut tally.submitted,
+            },
+            Action::Maintain { .. } => &mut tally.maintained,
+            Action::Sweep => &mut tally.swept,
+            Action::Approve => &mut tally.approved,
+        } += 1;
     }
 
     fn submit(&mut self) -> Action {
@@ -191,18 +239,35 @@ impl Scenario {
         self.records += 1;
         let id = self.records;
         match self.rng.u32(0..100) {
-            0..=3 => return format!("{{\"id\":{id},\"n\":oops}}"),
-            4 | 5 => return format!("\"{id}\""),
+            0..=3 => {
+                self.tally.record_malformed += 1;
+                return format!("{{\"id\":{id},\"n\":oops}}");
+            }
+            4 | 5 => {
+                self.tally.record_no_object += 1;
+                return format!("\"{id}\"");
+            }
             _ => {}
         }
         let mut text = format!("{{\"id\":{id}");
         match self.rng.u32(0..30) {
-            0 => {}
-            1 => text.push_str(",\"n\":null"),
+            0 => self.tally.record_n_lacks += 1,
+            1 => {
+                self.tally.record_n_null += 1;
+                text.push_str(",\"n\":null");
+            }
             _ => write!(text, ",\"n\":{}", self.rng.i64(0..200)).unwrap(),
         }
         write!(text, ",\"a\":\"text {}\"", self.rng.u32(0..1000)).unwrap();
-        match self.rng.u32(0..24) {
+        let draw = self.rng.u32(0..24);
+        let tally = &mut self.tally;
+        match draw {
+            6 => tally.record_v_float += 1,
+            7 => tally.record_v_text += 1,
+            8..=10 => tally.record_new_field += 1,
+            _ => {}
+        }
+        match draw {
             0..=5 => write!(text, ",\"v\":{}", self.rng.u32(0..50)).unwrap(),
             6 => write!(text, ",\"v\":{}.5", self.rng.u32(0..50)).unwrap(),
             7 => text.push_str(",\"v\":\"words\""),

@@ -17,12 +17,13 @@ use forebay_sources::memory::Fault;
 
 use super::check;
 use super::clock::SimClock;
-use super::faults::{Acknowledged, Chaos, SimRandom, Tally, Weather};
+use super::faults::{Acknowledged, Chaos, SimRandom, Weather};
 use super::process::{End, Life, is_allowed, live, maintain, sweep};
 use super::rebuild::rebuild;
 use super::rule::{Config, SimDecoding};
 use super::scenario::{Action, Scenario, Shape};
 use super::storage::Storage;
+use super::tally::Tally;
 
 /// Everything that outlives a process.
 pub(crate) struct World {
@@ -65,7 +66,9 @@ pub(crate) fn run(seed: u64, verbose: bool, make: MakeStorage) -> Outcome {
     if let Err(panic) = caught(|| world.story()) {
         world.fail(panic);
     }
-    Outcome { violations: world.chaos.violations(), trace: world.chaos.trace(), tally: world.chaos.tally() }
+    let mut tally = world.chaos.tally();
+    tally += world.scenario().tally;
+    Outcome { violations: world.chaos.violations(), trace: world.chaos.trace(), tally }
 }
 
 fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
@@ -108,7 +111,7 @@ impl World {
             let life = Life { once: self.chance(40), actions: self.number(0..10) };
             self.chaos.begin_life(self.weather());
             let end = live(self, life);
-            self.chaos.count(|tally| tally.deaths += u64::from(matches!(end, End::Died)));
+            self.chaos.count(|tally| end.count(life, tally));
             if !is_allowed(&end) {
                 self.fail(format!("a process ended as none may: {end:?}"));
             }
@@ -171,7 +174,10 @@ impl World {
         match runtime.block_on(rebuild(self, all)) {
             Ok(true) => {
                 self.rebuilt.store(true, Ordering::SeqCst);
-                self.chaos.count(|tally| tally.rebuilt += 1);
+                self.chaos.count(|tally| {
+                    tally.rebuilt += 1;
+                    tally.rebuilt_refining_all += u64::from(all);
+                });
             }
             Ok(false) => {}
             Err(error) => self.fail(format!("a ledger that is lost is not rebuilt: {}", error.chain())),
@@ -193,7 +199,9 @@ impl World {
             self.chaos.note(|| format!("→  {action:?}"));
             self.upstream(action);
         }
-        let pause = self.number(0..4_000);
+        // Now and then for so long that a sweep or a vacuum of the next process finds what the last one left.
+        let longest = if self.chance(60) { 40_000 } else { 4_000 };
+        let pause = self.number(0..longest);
         self.clock.advance(Duration::from_secs(pause));
     }
 

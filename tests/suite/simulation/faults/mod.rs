@@ -25,6 +25,7 @@ pub(crate) use self::source::{Acknowledged, FaultySource};
 pub(crate) use self::warehouse::FaultyWarehouse;
 pub(crate) use self::zone::FaultyZone;
 use super::clock::SimClock;
+use super::tally::Tally;
 
 /// More calls than any life needs: beyond, it goes round in circles.
 const MOST_CALLS: u64 = 20_000;
@@ -48,6 +49,20 @@ pub(crate) enum Fault {
     CrashAfter,
 }
 
+impl Fault {
+    fn count(self, tally: &mut Tally) {
+        match self {
+            Self::None => {}
+            Self::Refused => tally.fault_refused += 1,
+            Self::Operator => tally.fault_operator += 1,
+            Self::AnswerLost => tally.fault_answer_lost += 1,
+            Self::Torn => tally.fault_torn += 1,
+            Self::CrashBefore => tally.fault_crash_before += 1,
+            Self::CrashAfter => tally.fault_crash_after += 1,
+        }
+    }
+}
+
 /// How much goes wrong in a life.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Weather {
@@ -59,29 +74,6 @@ pub(crate) struct Weather {
     pub(crate) losing: u32,
     /// The process dies at this call, counted from 1.
     pub(crate) crash_at: Option<u64>,
-}
-
-/// How often what is rare came to pass.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Tally {
-    /// Processes that died.
-    pub(crate) deaths: u64,
-    /// Commits that the warehouse refused for good.
-    pub(crate) refused: u64,
-    /// Entries of the journal that were left torn.
-    pub(crate) torn: u64,
-    /// Ledgers that were lost, and rebuilt.
-    pub(crate) rebuilt: u64,
-}
-
-impl std::ops::AddAssign for Tally {
-    fn add_assign(&mut self, other: Self) {
-        let Self { deaths, refused, torn, rebuilt } = other;
-        self.deaths += deaths;
-        self.refused += refused;
-        self.torn += torn;
-        self.rebuilt += rebuilt;
-    }
 }
 
 /// Decides what goes wrong, and writes down everything that happens.
@@ -146,7 +138,7 @@ impl Chaos {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes that something rare came to pass.
+    /// Counts something that came to pass.
     pub(crate) fn count(&self, add: impl FnOnce(&mut Tally)) {
         add(&mut self.state().tally);
     }
@@ -231,7 +223,9 @@ impl Chaos {
             return Turn { before: Duration::ZERO, after: Duration::ZERO, fault: Fault::CrashBefore };
         }
         let fault = state.fault(op);
+        fault.count(&mut state.tally);
         let (before, after) = (state.delay(), state.delay());
+        state.tally.slow += u64::from(!(before + after).is_zero());
         let calls = state.calls;
         drop(state);
         self.note(|| match fault {
@@ -337,6 +331,9 @@ impl Chaos {
     pub(crate) fn tears(&self, op: &'static str) -> bool {
         let mut state = self.state();
         let torn = state.weather.failing > 0 && state.rng.u32(0..1000) < state.weather.failing / 2;
+        if torn {
+            Fault::Torn.count(&mut state.tally);
+        }
         drop(state);
         if torn {
             self.note(|| format!("     {op} ◀ {:?}", Fault::Torn));
@@ -406,6 +403,7 @@ impl State {
             _ => Fault::Operator,
         };
         if self.rng.u32(0..8) == 0 {
+            self.tally.fault_burst += 1;
             let times = self.rng.u32(1..6);
             self.bursts.insert(op, (times, fault));
         }

@@ -26,6 +26,7 @@ impl FaultyWarehouse {
         let last = self.inner.committed(table, load.ledger, load.pipeline.as_str()).await?;
         if last.is_none_or(|last| last.number < load.number) {
             self.inner.discard(table, std::slice::from_ref(file)).await?;
+            self.chaos.count(|tally| tally.staged_file_gone += 1);
         }
         Ok(())
     }

@@ -49,6 +49,7 @@ impl LandingZone for FaultyZone {
         }
         if let Some(model) = self.dying("zone.put", name) {
             model.leave_half(name, body.next().await.transpose()?.unwrap_or_default());
+            self.chaos.count(|tally| tally.half_object += 1);
             self.chaos.die("zone.put");
         }
         let detail = || name.to_owned();
@@ -58,6 +59,7 @@ impl LandingZone for FaultyZone {
     async fn put_records(&self, name: &str, stream: &StreamName, records: &RawRecords) -> Result<LandedObject> {
         if let Some(model) = self.dying("zone.put_records", name) {
             model.leave_half(name, Bytes::from_static(b"PAR1"));
+            self.chaos.count(|tally| tally.half_envelope += 1);
             self.chaos.die("zone.put_records");
         }
         let detail = || name.to_owned();

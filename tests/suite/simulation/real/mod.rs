@@ -23,8 +23,9 @@ use tempfile::TempDir;
 
 use self::sqlite::Power;
 use super::clock::SimClock;
-use super::faults::{SimRandom, Tally};
+use super::faults::SimRandom;
 use super::storage::{Storage, Stores};
+use super::tally::Tally;
 use super::world::{as_clock, run};
 use super::{setting, tell_of};
 
@@ -229,7 +230,7 @@ fn sqlite_zone_and_delta_keep_what_they_answered_for_whatever_goes_wrong() {
             tell_of(seed, &outcome, &again);
         }
     }
-    let Tally { deaths, refused, torn: _, rebuilt: _ } = tally;
+    let (deaths, refused) = (tally.deaths, tally.refused);
     println!(
         "{count} seeds from {first} over SQLite, zone and Delta, {deaths} deaths of processes, {refused} loads refused for good"
     );
