@@ -99,7 +99,8 @@ fn a_ledger_that_answers_before_it_lists_is_found() {
     let make: MakeStorage = |_, clock, random| Box::new(HastyLedgerStorage::new(clock, random));
     found(
         "acknowledged before listed",
-        &["the ledger is older than its landing zone", "is fenced: its last load is"],
+        // An entry that a death tore is written anew by a ledger that lists it, and this one does not any more.
+        &["the ledger is older than its landing zone", "is fenced: its last load is", "the journal cannot be read"],
         make,
     );
 }
@@ -107,7 +108,8 @@ fn a_ledger_that_answers_before_it_lists_is_found() {
 #[test]
 fn a_warehouse_that_answers_before_it_commits_is_found() {
     let make: MakeStorage = |_, clock, random| Box::new(HastyLakeStorage::new(clock, random));
-    found("done before committed", &[MISSING], make);
+    // Of a replacement that is undone, what it replaced is back.
+    found("done before committed", &[MISSING, DOUBLED], make);
 }
 
 #[test]

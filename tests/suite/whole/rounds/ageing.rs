@@ -19,10 +19,16 @@ fn files(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Everything in zone and warehouse is two hours old, or more; and so are removals of files from tables.
+/// Everything in zone and warehouse is two hours old, or more; and so are removals of files from tables. A table that is there
+/// has a staged file that its process never came to commit.
 pub(super) fn two_hours_pass(place: &Place) {
     let then = SystemTime::now() - Duration::from_secs(2 * 3_600);
     let mut all = Vec::new();
+    files(&place.path("warehouse/payments/_forebay"), &mut all);
+    if let Some(staged) = all.first() {
+        std::fs::copy(staged, staged.with_file_name("left-behind.parquet")).unwrap();
+    }
+    all.clear();
     files(&place.path("landing"), &mut all);
     files(&place.path("warehouse"), &mut all);
     for path in all {

@@ -74,15 +74,25 @@ struct Fault {
     text: String,
 }
 
+/// Points that a first life comes to at once, and later ones seldom.
+const FIRST: [&str; 2] = ["after_deploy", "after_schema"];
+
+/// Points that few lives come to.
+const RARE: [&str; 4] = ["after_growth", "before_compaction", "after_compaction", "in_vacuum"];
+
 impl Fault {
-    fn draw(lot: &mut Lot) -> Option<Self> {
-        if lot.below(2) == 1 {
+    /// Two of three lives have one; what is rare is drawn more often, and not waited for a second time.
+    fn draw(lot: &mut Lot, first: bool) -> Option<Self> {
+        if lot.below(3) == 0 {
             return None;
         }
-        let points: Vec<_> = points().collect();
+        let points: Vec<_> = match lot.below(3) {
+            0 if first => FIRST.into(),
+            0 => RARE.into(),
+            _ => points().collect(),
+        };
         let point = points[lot.below(u32::try_from(points.len()).unwrap()) as usize];
-        // What is rare is not waited for.
-        let time = if MAINTENANCE.contains(&point) || point == "after_growth" { 1 } else { 1 + lot.below(3) };
+        let time = if FIRST.contains(&point) || RARE.contains(&point) { 1 } else { 1 + lot.below(3) };
         let text = if point.contains('@') { point.to_owned() } else { format!("{point}@{time}") };
         Some(Self { point, text })
     }
@@ -113,7 +123,7 @@ fn wait(host: &mut Child, mut holds: impl FnMut() -> bool) {
 fn live(place: &Place, lot: &mut Lot, inbox: &mut Inbox, number: u32, deaths: &mut Deaths) {
     let log = place.path(&format!("log-{number}"));
     let said = || std::fs::read_to_string(&log).unwrap();
-    let fault = Fault::draw(lot);
+    let fault = Fault::draw(lot, number == 0);
     // A `maintain` that finds no host does it by itself, and dies by itself.
     let command = |verb: &str| {
         let mut command = place.command(&[verb]);
