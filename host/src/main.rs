@@ -7,6 +7,7 @@ mod cli;
 mod config;
 mod failpoint;
 mod query;
+mod requests;
 mod rules;
 mod run;
 

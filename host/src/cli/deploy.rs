@@ -12,8 +12,8 @@ use super::pushing::{ask, no_host, tell};
 use super::{Exit, Failure, Global, another_host, listing, need_ledger, show};
 use crate::assemble::{self, Access};
 use crate::config::Config;
+use crate::requests::Push;
 use crate::run::modules::{keep_module, loosest, uses};
-use crate::run::push::Push;
 
 /// Deploy a module: the running host checks it, and takes it for the next segments.
 ///

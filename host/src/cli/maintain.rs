@@ -19,6 +19,7 @@ use serde_json::Value;
 use super::{Exit, Failure, Global, listing, need_ledger, show};
 use crate::assemble::{self, Access};
 use crate::config::{Config, format_bytes};
+use crate::requests::MaintainRequest;
 use crate::run::check_tables;
 
 /// Make large files of small ones, and remove what nothing needs, from tables and landing zone. Safe while `run` runs.
@@ -39,22 +40,6 @@ pub(super) struct MaintainArgs {
     /// This table only; may be given many times. Default: all tables of the config's pipelines, and the landing zone.
     #[arg(long = "table", value_name = "TABLE")]
     tables: Vec<TableName>,
-}
-
-/// What is asked of the host that runs, and its answer: the argument and the answer of the request `maintain`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct MaintainRequest {
-    /// Which tables.
-    pub(crate) tables: Vec<TableName>,
-    /// The landing zone too.
-    pub(crate) zone: bool,
-    /// Say what would be done only.
-    pub(crate) dry_run: bool,
-}
-
-impl MaintainRequest {
-    /// The request's name in the ledger.
-    pub(crate) const WHAT: &'static str = "maintain";
 }
 
 /// What was done to a table, or why not.

@@ -38,7 +38,7 @@ use forebay_pipeline::panics::caught;
 use crate::config::{self, Config};
 
 pub(crate) use exit::{Exit, Failure};
-pub(crate) use maintain::{MaintainRequest, Stores, maintain_all};
+pub(crate) use maintain::{Stores, maintain_all};
 pub(crate) use recover::lost;
 pub(crate) use run::{FailOn, RunArgs};
 pub(crate) use segments::find as find_segment;

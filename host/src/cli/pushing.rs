@@ -5,7 +5,7 @@ use std::time::Duration;
 use forebay_model::ports::Ledger;
 
 use super::{Exit, Failure, Global, listing, show};
-use crate::run::push::{Active, Push, PushRequest, Pushed, Refused};
+use crate::requests::{Active, Push, PushRequest, Pushed, Refused};
 
 /// How often the answer is looked for.
 const POLL: Duration = Duration::from_millis(50);

@@ -10,7 +10,7 @@ use super::{Exit, Failure, Global, named, need_ledger};
 use crate::assemble::{self, Access};
 use crate::config::Config;
 use crate::query::Lake;
-use crate::run::push::Push;
+use crate::requests::Push;
 
 /// Put a former revision back: the running host takes it for the next segments.
 ///

@@ -23,9 +23,10 @@ use forebay_pipeline::refine::bind::Materials;
 use forebay_pipeline::refine::driver::PipelineHandle;
 
 use super::modules::{NewModule, Scan, Shelf, uses};
-use super::push::{Active, Refused, missing};
+use super::push::missing;
 use crate::config::Config;
 use crate::failpoint::failpoint;
+use crate::requests::{Active, Refused};
 
 /// Pipelines that run.
 pub(super) type Handles = BTreeMap<PipelineName, PipelineHandle>;

@@ -8,72 +8,16 @@
 
 use std::sync::Arc;
 
-use forebay_model::ids::ModuleName;
 use forebay_model::ports::RevisionRecord;
-use forebay_model::{Digest, Error, PipelineName, Result, RevisionId, Timestamp};
+use forebay_model::{Error, PipelineName, Result, RevisionId};
 use forebay_pipeline::refine::bind::{BoundPipeline, BoundStep};
-use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use super::deploy::{Deployer, Handles, Reloaded};
 use super::modules::{NewModule, Scan};
 use crate::config::{Config, PipelineConfig};
 use crate::failpoint::failpoint;
-
-/// What is asked for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "push", rename_all = "snake_case")]
-pub(crate) enum Push {
-    /// A module that was kept in the landing zone and recorded in the ledger becomes the active one of its name.
-    Module {
-        /// Its name.
-        name: ModuleName,
-        /// Its content.
-        digest: Digest,
-        /// Who brought it: `deploy:fraud.wasm`.
-        origin: String,
-    },
-    /// A former revision takes the place of the active one.
-    RollBack {
-        /// The pipeline.
-        pipeline: PipelineName,
-        /// The revision.
-        to: RevisionId,
-    },
-}
-
-/// A push as it stands in the ledger.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct PushRequest {
-    /// When it was asked for: a host that started later does not do it, since nobody waits for it any more.
-    pub(crate) at: Timestamp,
-    /// What is asked for.
-    pub(crate) push: Push,
-}
-
-impl PushRequest {
-    /// What a request of this kind is called in the ledger.
-    pub(crate) const WHAT: &'static str = "push";
-}
-
-/// What came of it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Pushed {
-    /// Pipelines with a revision that takes the next segments now.
-    pub(crate) active: Vec<Active>,
-    /// Why nothing changed.
-    pub(crate) refused: Vec<Refused>,
-}
-
-/// A revision that is active.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Active {
-    pub(crate) pipeline: PipelineName,
-    pub(crate) revision: u32,
-    pub(crate) revision_id: RevisionId,
-    /// What will reject every record: `step large requires column fee`.
-    pub(crate) missing: Vec<String>,
-}
+use crate::requests::{Active, Push, Pushed};
 
 /// The columns that a revision's steps require and its schema lacks; none before the first schema.
 pub(super) fn missing(bound: Option<&BoundPipeline>) -> Vec<String> {
@@ -83,20 +27,6 @@ pub(super) fn missing(bound: Option<&BoundPipeline>) -> Vec<String> {
         columns.collect::<Vec<_>>()
     };
     steps.iter().flat_map(of).collect()
-}
-
-/// A refusal.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Refused {
-    pub(crate) pipeline: Option<PipelineName>,
-    pub(crate) error: String,
-    pub(crate) hint: Option<String>,
-}
-
-impl Refused {
-    pub(crate) fn new(pipeline: Option<&PipelineName>, error: &Error) -> Self {
-        Self { pipeline: pipeline.cloned(), error: error.chain(), hint: error.hint().map(str::to_owned) }
-    }
 }
 
 /// A push on its way to the task that reloads, with where its answer is waited for.

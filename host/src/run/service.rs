@@ -10,9 +10,10 @@ use forebay_pipeline::refine::protocol::Event;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::Host;
-use super::push::{PushRequest, Pushed, Refused, Submission};
-use crate::cli::{MaintainRequest, Stores, maintain_all};
+use super::push::Submission;
+use crate::cli::{Stores, maintain_all};
 use crate::config::Config;
+use crate::requests::{MaintainRequest, PushRequest, Pushed, Refused};
 
 /// How often requests and approvals are looked for.
 const TICK: Duration = Duration::from_millis(500);

@@ -19,6 +19,9 @@ mod layout;
 mod lift;
 #[path = "../../../host/crates/sandbox/src/lower.rs"]
 mod lower;
+#[expect(dead_code, reason = "the host's, which uses more of itself")]
+#[path = "../../../host/src/requests.rs"]
+mod requests;
 #[path = "../../../host/crates/sandbox/src/schema.rs"]
 mod schema;
 
@@ -83,7 +86,7 @@ pub fn json(data: &[u8]) {
     targets::text::run("json", data);
 }
 
-/// A text of the ledger or the journal.
+/// A text of the ledger, the journal, or what the zone keeps for a ledger that is rebuilt.
 pub fn ledger_text(data: &[u8]) {
     targets::ledger_text::run(data);
 }

@@ -1,0 +1,90 @@
+//! What other processes ask of a host that runs, and what they are answered, as it stands in the ledger.
+
+use forebay_model::ids::ModuleName;
+use forebay_model::{Digest, Error, PipelineName, RevisionId, TableName, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// What is asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "push", rename_all = "snake_case")]
+pub(crate) enum Push {
+    /// A module that was kept in the landing zone and recorded in the ledger becomes the active one of its name.
+    Module {
+        /// Its name.
+        name: ModuleName,
+        /// Its content.
+        digest: Digest,
+        /// Who brought it: `deploy:fraud.wasm`.
+        origin: String,
+    },
+    /// A former revision takes the place of the active one.
+    RollBack {
+        /// The pipeline.
+        pipeline: PipelineName,
+        /// The revision.
+        to: RevisionId,
+    },
+}
+
+/// A push as it stands in the ledger.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PushRequest {
+    /// When it was asked for: a host that started later does not do it, since nobody waits for it any more.
+    pub(crate) at: Timestamp,
+    /// What is asked for.
+    pub(crate) push: Push,
+}
+
+impl PushRequest {
+    /// What a request of this kind is called in the ledger.
+    pub(crate) const WHAT: &'static str = "push";
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Pushed {
+    /// Pipelines with a revision that takes the next segments now.
+    pub(crate) active: Vec<Active>,
+    /// Why nothing changed.
+    pub(crate) refused: Vec<Refused>,
+}
+
+/// A revision that is active.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Active {
+    pub(crate) pipeline: PipelineName,
+    pub(crate) revision: u32,
+    pub(crate) revision_id: RevisionId,
+    /// What will reject every record: `step large requires column fee`.
+    pub(crate) missing: Vec<String>,
+}
+
+/// A refusal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Refused {
+    pub(crate) pipeline: Option<PipelineName>,
+    pub(crate) error: String,
+    pub(crate) hint: Option<String>,
+}
+
+impl Refused {
+    pub(crate) fn new(pipeline: Option<&PipelineName>, error: &Error) -> Self {
+        Self { pipeline: pipeline.cloned(), error: error.chain(), hint: error.hint().map(str::to_owned) }
+    }
+}
+
+/// Maintenance that is asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct MaintainRequest {
+    /// Which tables.
+    pub(crate) tables: Vec<TableName>,
+    /// The landing zone too.
+    pub(crate) zone: bool,
+    /// Say what would be done only.
+    pub(crate) dry_run: bool,
+}
+
+impl MaintainRequest {
+    /// The request's name in the ledger.
+    pub(crate) const WHAT: &'static str = "maintain";
+}
