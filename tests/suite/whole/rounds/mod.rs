@@ -86,13 +86,13 @@ impl Fault {
         if lot.below(3) == 0 {
             return None;
         }
-        let points: Vec<_> = match lot.below(3) {
+        let points: Vec<_> = match lot.below(6) {
             0 if first => FIRST.into(),
             0 => RARE.into(),
             _ => points().collect(),
         };
         let point = points[lot.below(u32::try_from(points.len()).unwrap()) as usize];
-        let time = if FIRST.contains(&point) || RARE.contains(&point) { 1 } else { 1 + lot.below(3) };
+        let time = if FIRST.contains(&point) || RARE.contains(&point) { 1 } else { 1 + lot.below(2) };
         let text = if point.contains('@') { point.to_owned() } else { format!("{point}@{time}") };
         Some(Self { point, text })
     }
