@@ -74,27 +74,25 @@ struct Fault {
     text: String,
 }
 
-/// Points that a first life comes to at once, and later ones seldom.
+/// Points that a first life comes to at once, and later ones seldom or never.
 const FIRST: [&str; 2] = ["after_deploy", "after_schema"];
 
-/// Points that few lives come to.
+/// Points that few lives come to, and no first one.
 const RARE: [&str; 4] = ["after_growth", "before_compaction", "after_compaction", "in_vacuum"];
 
 impl Fault {
-    /// Two of three lives have one; what is rare is drawn more often, and not waited for a second time.
-    fn draw(lot: &mut Lot, first: bool) -> Option<Self> {
-        if lot.below(3) == 0 {
-            return None;
-        }
-        let points: Vec<_> = match lot.below(6) {
-            0 if first => FIRST.into(),
-            0 => RARE.into(),
-            _ => points().collect(),
+    /// Two of three lives have one. Which is a matter of turns, so that a hundred rounds have each often enough; what is rare has
+    /// two turns, and is not waited for a second time.
+    fn of_life(lot: &mut Lot, seed: u64, life: u32) -> Option<Self> {
+        let (turns, turn): (Vec<_>, _) = match life {
+            0 => (POINTS.into_iter().chain(FIRST).collect(), seed),
+            _ => (points().filter(|point| *point != "after_schema").chain(RARE).collect(), seed * 3 + u64::from(life)),
         };
-        let point = points[lot.below(u32::try_from(points.len()).unwrap()) as usize];
-        let time = if FIRST.contains(&point) || RARE.contains(&point) { 1 } else { 1 + lot.below(2) };
+        let point = turns[usize::try_from(turn % u64::try_from(turns.len()).unwrap()).unwrap()];
+        let time = 1 + lot.below(2);
+        let time = if FIRST.contains(&point) || RARE.contains(&point) { 1 } else { time };
         let text = if point.contains('@') { point.to_owned() } else { format!("{point}@{time}") };
-        Some(Self { point, text })
+        (lot.below(3) > 0).then_some(Self { point, text })
     }
 }
 
@@ -120,10 +118,10 @@ fn wait(host: &mut Child, mut holds: impl FnMut() -> bool) {
 }
 
 /// One life: a host, and what happens to it until it ends.
-fn live(place: &Place, lot: &mut Lot, inbox: &mut Inbox, number: u32, deaths: &mut Deaths) {
+fn live(place: &Place, lot: &mut Lot, inbox: &mut Inbox, (seed, number): (u64, u32), deaths: &mut Deaths) {
     let log = place.path(&format!("log-{number}"));
     let said = || std::fs::read_to_string(&log).unwrap();
-    let fault = Fault::draw(lot, number == 0);
+    let fault = Fault::of_life(lot, seed, number);
     // A `maintain` that finds no host does it by itself, and dies by itself.
     let command = |verb: &str| {
         let mut command = place.command(&[verb]);
@@ -268,7 +266,7 @@ fn round(seed: u64, deaths: &mut Deaths) {
     let mut inbox = Inbox::default();
     inbox.put_new(&place, &mut lot);
     for life in 0..2 + lot.below(3) {
-        live(&place, &mut lot, &mut inbox, life, deaths);
+        live(&place, &mut lot, &mut inbox, (seed, life), deaths);
         if lot.below(3) > 0 {
             two_hours_pass(&place);
         }
