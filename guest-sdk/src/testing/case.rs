@@ -3,7 +3,7 @@
 //!
 //! | in a case's folder | |
 //! |---|---|
-//! | `input.jsonl`, `input.json` or `input.csv` | the rows; one of them |
+//! | `input.jsonl`, `input.json`, `input.csv` or `input.parquet` | the rows; one of them. Parquet is for the sandbox alone |
 //! | `config.toml` or `config.json` | the step's config; none is an empty one |
 //! | `assets/<name>` | assets; an extension is not part of the name |
 //! | `expected/<route>.jsonl` | the rows of a route, in the order of their records, with all columns; a route without a file has no rows |
@@ -21,6 +21,9 @@ use super::cases::CasesError;
 const SHOWN: usize = 5;
 
 const REJECTS: &str = "rejects";
+/// The folder of what is expected, as a file of [`CaseFiles`] too: without a file in it nothing is expected to come out, without
+/// the folder nothing has been written down yet.
+const EXPECTED: &str = "expected/";
 
 /// The segment that a case's rows are of, as far as a rule can see it.
 #[derive(Debug, Clone, Copy)]
@@ -46,7 +49,17 @@ pub enum InputFormat {
     Json,
     /// With a header.
     Csv,
+    /// Typed columns. `forebay test` reads it; natively there is no reader, so that rules need not be built with one.
+    Parquet,
 }
+
+/// The files that a case's input may be.
+const INPUTS: [(&str, InputFormat); 4] = [
+    ("input.jsonl", InputFormat::Json),
+    ("input.json", InputFormat::Json),
+    ("input.csv", InputFormat::Csv),
+    ("input.parquet", InputFormat::Parquet),
+];
 
 /// A case, read.
 #[derive(Debug, Clone)]
@@ -57,13 +70,18 @@ pub struct Case {
     pub folder: PathBuf,
     /// How the input is written.
     pub format: InputFormat,
-    /// The input.
-    pub input: String,
+    /// The input; UTF-8 where the format is text.
+    pub input: Vec<u8>,
     /// The step's config.
     pub config: Value,
     /// Assets by name.
     pub assets: BTreeMap<String, Vec<u8>>,
+    /// The files of `expected/` by their stems; `None` where there is no such folder.
+    pub expected: Option<BTreeMap<String, Vec<u8>>>,
 }
+
+/// The files of a case: paths below its folder, with `/`, and contents.
+pub type CaseFiles = BTreeMap<String, Vec<u8>>;
 
 /// A record that was rejected, as cases tell it.
 #[derive(Debug, Clone, Copy)]
@@ -124,32 +142,83 @@ impl Case {
         Ok(cases)
     }
 
-    /// Reads a case; what is expected is read when it is compared.
+    /// Reads a case.
     ///
     /// # Errors
     /// Where a file cannot be read, or the config is none.
     pub fn read(folder: &Path) -> Result<Self, CasesError> {
-        let mut given =
-            ["input.jsonl", "input.json", "input.csv"].into_iter().filter(|name| folder.join(name).exists());
-        let input = match (given.next(), given.next()) {
-            (Some(name), None) => name,
-            (None, _) => return Err(CasesError("there is no input.jsonl, input.json or input.csv".to_owned())),
-            (Some(a), Some(b)) => return Err(CasesError(format!("there are both {a} and {b}"))),
+        Self::of(folder, Self::files(folder)?)
+    }
+
+    /// The files that are a folder's case; what else lies there is none of it.
+    ///
+    /// # Errors
+    /// Where one cannot be read.
+    pub fn files(folder: &Path) -> Result<CaseFiles, CasesError> {
+        let mut files = CaseFiles::new();
+        let mut take = |name: String| {
+            let path = folder.join(&name);
+            fs::read(&path).map(|content| drop(files.insert(name, content))).map_err(|error| failed(&path, &error))
         };
-        let mut assets = BTreeMap::new();
-        let assets_folder = folder.join("assets");
-        if assets_folder.exists() {
-            for path in list(&assets_folder)? {
-                assets.insert(stem(&path), fs::read(&path).map_err(|error| failed(&path, &error))?);
+        let own = INPUTS.iter().map(|(name, _)| *name).chain(["config.toml", "config.json"]);
+        own.filter(|name| folder.join(name).exists()).try_for_each(|name| take(name.to_owned()))?;
+        for below in ["assets", "expected"] {
+            if !folder.join(below).exists() {
+                continue;
             }
+            for path in list(&folder.join(below))?.into_iter().filter(|path| path.is_file()) {
+                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                if !name.starts_with('.') {
+                    take(format!("{below}/{name}"))?;
+                }
+            }
+        }
+        if folder.join("expected").exists() {
+            files.insert(EXPECTED.to_owned(), Vec::new());
+        }
+        Ok(files)
+    }
+
+    /// The case that these files are; `folder` is what it is called by.
+    ///
+    /// # Errors
+    /// Where there is no input or more than one, or a file is not what its name says.
+    pub fn of(folder: &Path, files: CaseFiles) -> Result<Self, CasesError> {
+        let mut given = INPUTS.iter().filter(|(name, _)| files.contains_key(*name));
+        let (input, format) = match (given.next(), given.next()) {
+            (Some(one), None) => *one,
+            (None, _) => {
+                let names = "input.jsonl, input.json, input.csv or input.parquet";
+                return Err(CasesError(format!("there is no {names}")));
+            }
+            (Some((a, _)), Some((b, _))) => return Err(CasesError(format!("there are both {a} and {b}"))),
+        };
+        let config = config(folder, &files)?;
+        let (mut assets, mut expected) = (BTreeMap::new(), None);
+        let mut content = Vec::new();
+        for (name, bytes) in files {
+            if name == input {
+                content = bytes;
+            } else if let Some(asset) = name.strip_prefix("assets/") {
+                assets.insert(stem(Path::new(asset)), bytes);
+            } else if let Some(route) = name.strip_prefix(EXPECTED) {
+                let expected = expected.get_or_insert_with(BTreeMap::new);
+                if !route.is_empty() {
+                    expected.insert(stem(Path::new(route)), bytes);
+                }
+            }
+        }
+        if format != InputFormat::Parquet {
+            text(&folder.join(input), &content)?;
         }
         Ok(Self {
             name: folder.file_name().unwrap_or_default().to_string_lossy().into_owned(),
             folder: folder.to_owned(),
-            format: if input == "input.csv" { InputFormat::Csv } else { InputFormat::Json },
-            input: read(&folder.join(input))?,
-            config: config(folder)?,
+            format,
+            input: content,
+            config,
             assets,
+            expected,
         })
     }
 
@@ -178,19 +247,17 @@ impl Case {
     /// # Errors
     /// All that differs, a few lines a file; or that nothing is expected.
     pub fn compare(&self, answer: &Answer) -> Result<(), CasesError> {
-        let expected = self.folder.join("expected");
-        if !expected.exists() {
+        let Some(expected) = &self.expected else {
             return Err(CasesError("  there is no folder expected/\n".to_owned()));
-        }
+        };
         let found: BTreeMap<_, _> = answer.files().collect();
-        let mut names: BTreeSet<String> = found.keys().map(|name| (*name).to_owned()).collect();
-        names.extend(list(&expected)?.iter().map(|path| stem(path)));
+        let names: BTreeSet<&str> = found.keys().copied().chain(expected.keys().map(String::as_str)).collect();
         let mut wrong = String::new();
         for name in names {
-            let path = expected.join(format!("{name}.jsonl"));
-            let wanted = if path.exists() { lines(&path)? } else { vec![] };
-            match found.get(name.as_str()) {
-                Some(found) => wrong.push_str(&difference(&name, &wanted, found)),
+            let path = self.folder.join(format!("expected/{name}.jsonl"));
+            let wanted = expected.get(name).map_or(Ok(vec![]), |content| lines(&path, content))?;
+            match found.get(name) {
+                Some(found) => wrong.push_str(&difference(name, &wanted, found)),
                 None => {
                     let routes: Vec<_> = answer.routes.keys().map(String::as_str).collect();
                     wrong.push_str(&format!("  expected/{name}: no such route; there are {}\n", routes.join(", ")));
@@ -201,13 +268,13 @@ impl Case {
     }
 }
 
-fn config(folder: &Path) -> Result<Value, CasesError> {
-    let (toml, json) = (folder.join("config.toml"), folder.join("config.json"));
+fn config(folder: &Path, files: &CaseFiles) -> Result<Value, CasesError> {
     let wrong = |name: &str, error: String| CasesError(format!("{name}: {error}"));
-    if toml.exists() {
-        toml::from_str(&read(&toml)?).map_err(|error| wrong("config.toml", error.to_string()))
-    } else if json.exists() {
-        serde_json::from_str(&read(&json)?).map_err(|error| wrong("config.json", error.to_string()))
+    if let Some(toml) = files.get("config.toml") {
+        let toml = text(&folder.join("config.toml"), toml)?;
+        toml::from_str(toml).map_err(|error| wrong("config.toml", error.to_string()))
+    } else if let Some(json) = files.get("config.json") {
+        serde_json::from_slice(json).map_err(|error| wrong("config.json", error.to_string()))
     } else {
         Ok(Value::Object(serde_json::Map::new()))
     }
@@ -226,15 +293,15 @@ fn list(folder: &Path) -> Result<Vec<PathBuf>, CasesError> {
     entries.map(|entry| entry.map(|entry| entry.path()).map_err(|error| failed(folder, &error))).collect()
 }
 
-fn read(path: &Path) -> Result<String, CasesError> {
-    fs::read_to_string(path).map_err(|error| failed(path, &error))
+fn text<'c>(path: &Path, content: &'c [u8]) -> Result<&'c str, CasesError> {
+    std::str::from_utf8(content).map_err(|error| CasesError(format!("{}: {error}", path.display())))
 }
 
-fn lines(path: &Path) -> Result<Vec<Value>, CasesError> {
+fn lines(path: &Path, content: &[u8]) -> Result<Vec<Value>, CasesError> {
     let line = |(at, line): (usize, &str)| {
         serde_json::from_str(line).map_err(|error| CasesError(format!("{} line {}: {error}", path.display(), at + 1)))
     };
-    read(path)?.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()).map(line).collect()
+    text(path, content)?.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()).map(line).collect()
 }
 
 /// The rows that differ: what was expected, what came, and in rows that are both there the columns alone.

@@ -1,12 +1,16 @@
 //! Each folder of `cases/`, run natively: whole, in parts and permuted. [`super::case`] says what a case is.
 
 use std::fmt;
+use std::io::Write as _;
 use std::path::Path;
 
 use super::case::{Answer, Case, CaseReject, InputFormat};
 use super::harness::Harness;
 use super::outcome::{Outcome, Rejected};
 use crate::transform::Module;
+
+/// What only the sandbox reads: a rule's own tests are not built with a reader of it.
+const PARQUET: &str = "input.parquet";
 
 /// What is wrong with the cases, as text for people.
 #[derive(Clone, PartialEq, Eq)]
@@ -36,6 +40,8 @@ impl std::error::Error for CasesError {}
 /// }
 /// ```
 ///
+/// A case with `input.parquet` is left to `forebay test`, which is said on stderr.
+///
 /// With `UPDATE_CASES=1` in the environment, `expected/` is written anew from what the rule does: look at the difference before you commit it.
 ///
 /// # Errors
@@ -47,7 +53,14 @@ pub fn run_cases<T: Module>(folder: impl AsRef<Path>) -> Result<(), CasesError> 
 
 pub(super) fn run_in<T: Module>(folder: &Path, update: bool) -> Result<(), CasesError> {
     let mut wrong = String::new();
-    for case in &Case::folders(folder)? {
+    let cases = Case::folders(folder)?;
+    let (typed, cases): (Vec<_>, Vec<_>) = cases.into_iter().partition(|case| case.join(PARQUET).exists());
+    for case in &typed {
+        // Not `eprintln!`, which a test that passes keeps to itself.
+        let said = format!("case {}: {PARQUET} is for the sandbox: `forebay test` runs it\n", case.display());
+        drop(std::io::stderr().write_all(said.as_bytes()));
+    }
+    for case in &cases {
         if let Err(error) = run_case::<T>(case, update) {
             wrong.push_str(&format!("\ncase {}:\n{error}\n", case.display()));
         }
@@ -60,7 +73,7 @@ pub(super) fn run_in<T: Module>(folder: &Path, update: bool) -> Result<(), Cases
 
 fn run_case<T: Module>(folder: &Path, update: bool) -> Result<(), CasesError> {
     let case = Case::read(folder)?;
-    let harness = harness::<T>(&case);
+    let harness = harness::<T>(&case)?;
     let failed = |error: super::HarnessError| CasesError(error.to_string());
     let answer = answer(&harness.run().map_err(failed)?);
     if update {
@@ -82,14 +95,18 @@ fn answer(outcome: &Outcome) -> Answer {
     }
 }
 
-fn harness<T: Module>(case: &Case) -> Harness<T> {
-    let Case { name: _, folder: _, format, input, config, assets } = case;
+fn harness<T: Module>(case: &Case) -> Result<Harness<T>, CasesError> {
+    let Case { name: _, folder: _, format, input, config, assets, expected: _ } = case;
+    let text = |input| std::str::from_utf8(input).map_err(|error| CasesError(error.to_string()));
     let harness = Harness::new().config(config.clone());
     let harness = match format {
-        InputFormat::Csv => harness.input_csv(input),
-        InputFormat::Json => harness.input_json(input),
+        InputFormat::Csv => harness.input_csv(text(input)?),
+        InputFormat::Json => harness.input_json(text(input)?),
+        InputFormat::Parquet => {
+            return Err(CasesError(format!("{PARQUET} is for the sandbox: `forebay test` runs it")));
+        }
     };
-    assets.iter().fold(harness, |harness, (name, content)| harness.asset(name, content.as_slice()))
+    Ok(assets.iter().fold(harness, |harness, (name, content)| harness.asset(name, content.as_slice())))
 }
 
 #[cfg(test)]
@@ -145,6 +162,10 @@ mod tests {
             expected("rejects.jsonl"),
             "{\"row\":1,\"code\":\"required_missing\"}\n{\"row\":2,\"code\":\"unlucky\",\"message\":\"13\",\"retryable\":false}\n"
         );
+        run(false).unwrap();
+        // What only the sandbox reads is left to it.
+        fs::create_dir(folder.path().join("typed")).unwrap();
+        fs::write(folder.path().join("typed/input.parquet"), "PAR1").unwrap();
         run(false).unwrap();
 
         fs::write(case.join("expected/out.jsonl"), "{\"sum\":12.0}\n{\"sum\":5}\n").unwrap();

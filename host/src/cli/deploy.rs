@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Args;
+use forebay_model::PipelineName;
 use forebay_model::ports::{Ledger, ModuleLoader as _, ModuleRecord};
 
 use super::kept::blocking;
@@ -12,18 +13,18 @@ use super::pushing::{ask, no_host, tell};
 use super::{Exit, Failure, Global, another_host, listing, need_ledger, show};
 use crate::assemble::{self, Access};
 use crate::config::Config;
-use crate::requests::Push;
+use crate::rules::prove::{TIME, prove};
 use crate::run::modules::{keep_module, loosest, uses};
 
 /// Deploy a module: the running host checks it, and takes it for the next segments.
 ///
-/// It is checked as a file of the watched folder is: it loads within the limits, binds to the schemas in use, and its rows fit the
-/// tables. All pipelines that use its name take it, or none does; where it is refused, what was active goes on and this ends with
+/// It is checked as a file of the watched folder is: it loads within the limits, binds to the schemas in use, its rows fit the
+/// tables, and the cases that it carries pass. All pipelines that use its name take it, or none does; where it is refused, what was active goes on and this ends with
 /// 1. The module is kept by digest, so `forebay rollback` puts the former one back.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  forebay deploy target/wasm32-wasip2/guest/fraud.wasm
+  forebay deploy target/forebay/fraud.wasm     what `forebay build` made
   forebay deploy fraud.wasm --label \"$(git rev-parse --short HEAD)\"
   forebay deploy fraud.wasm --offline          for the next start, where no host runs")]
 pub(super) struct DeployArgs {
@@ -56,8 +57,9 @@ pub(super) async fn deploy(global: &Global, config: &Config, args: &DeployArgs) 
     };
     let origin = format!("deploy:{}", file.file_name().unwrap_or(file.as_os_str()).to_string_lossy());
     let origin = label.as_ref().map_or(origin.clone(), |label| format!("{origin} ({label})"));
+    let wasm = bytes::Bytes::from(wasm);
     let module =
-        keep(config, &*ledger, wasm, origin).await.with_context(|| format!("{} is refused", file.display()))?;
+        keep(config, &*ledger, wasm.clone(), origin).await.with_context(|| format!("{} is refused", file.display()))?;
     let ModuleRecord { name, digest, version, bytes: _, origin, at } = module;
     let known = ledger.active_module(&name).await? == Some(digest);
     let nothing = match (known, config.pipelines.keys().any(|pipeline| uses(config, pipeline, &name))) {
@@ -78,7 +80,11 @@ pub(super) async fn deploy(global: &Global, config: &Config, args: &DeployArgs) 
         for step in pinned.steps.iter_mut().filter(|step| step.module == name && step.pin.is_none()) {
             step.pin = Some(digest.to_string());
         }
-        if let Err(error) = check(config, pipeline, &pinned).await {
+        let checked = async {
+            check(config, pipeline, &pinned).await?;
+            passes(config, pipeline, wasm.clone()).await
+        };
+        if let Err(error) = checked.await {
             return Err(anyhow::Error::from(error).context(format!("pipeline {pipeline} refuses it")));
         }
         users.push(pipeline.to_string());
@@ -98,11 +104,23 @@ pub(super) async fn deploy(global: &Global, config: &Config, args: &DeployArgs) 
     Ok(Exit::Ok)
 }
 
+/// Runs the cases that a module carries, under a pipeline's limits.
+async fn passes(config: &Config, pipeline: &PipelineName, wasm: bytes::Bytes) -> forebay_model::Result<()> {
+    let limits = config.pipelines.get(pipeline).map(|pipeline| &pipeline.limits);
+    let sandbox = assemble::open_sandbox(config)?;
+    let sandbox = limits.map_or(Ok(sandbox.clone()), |limits| assemble::with_limits(&sandbox, limits))?;
+    blocking(move || prove(&*sandbox.load(&wasm)?, &wasm, TIME)).await
+}
+
 /// Checks that the bytes are a module, keeps them beside the raw data, and records them. Nothing is active yet.
-async fn keep(config: &Config, ledger: &dyn Ledger, wasm: Vec<u8>, origin: String) -> anyhow::Result<ModuleRecord> {
+async fn keep(
+    config: &Config,
+    ledger: &dyn Ledger,
+    wasm: bytes::Bytes,
+    origin: String,
+) -> anyhow::Result<ModuleRecord> {
     let sandbox = assemble::open_sandbox(config)?;
     let sandbox = sandbox.with_limits(loosest(sandbox.limits(), config))?;
-    let wasm = bytes::Bytes::from(wasm);
     let loaded = wasm.clone();
     let module = blocking(move || sandbox.load(&loaded)).await?;
     let zone = assemble::open_zone(config, Access::Write)?;

@@ -42,7 +42,7 @@ pub(crate) use maintain::{Stores, maintain_all};
 pub(crate) use recover::lost;
 pub(crate) use run::{FailOn, RunArgs};
 pub(crate) use segments::find as find_segment;
-pub(crate) use show::thousands;
+pub(crate) use show::{count as counted, thousands};
 
 /// Lands data raw and untouched, then turns it into warehouse tables with sandboxed WebAssembly transforms.
 #[derive(Debug, Parser)]

@@ -10,6 +10,7 @@ use super::{Exit, Failure, Global, kept, show};
 use crate::assemble::{self, Access};
 use crate::config::{Config, format_bytes};
 use crate::query::{Lake, Object};
+use crate::rules::packed::{Carried, carried};
 
 /// Every content that was seen under a module's name, and what it says of itself.
 ///
@@ -87,6 +88,10 @@ async fn show_one(global: &Global, config: Config, wanted: &str) -> anyhow::Resu
             .with_hint("restore modules/ from a backup of the zone, or build and deploy it again")
     })?;
     let module = kept::load(&sandbox, wasm.to_vec()).await?;
+    let cases = carried(&wasm).map_err(|error| {
+        Failure::new(Exit::Failed, format!("the cases that module {wanted} carries cannot be read: {error}"))
+            .with_hint("build it again with `forebay build`, which packs them, and deploy that")
+    })?;
     let uses = listing::objects(
         &lake,
         "SELECT d.pipeline, d.revision FROM ledger.deployments d
@@ -96,9 +101,9 @@ async fn show_one(global: &Global, config: Config, wanted: &str) -> anyhow::Resu
     )
     .await?;
     if global.json() {
-        show::object(&as_json(&found, module.description(), &uses))?;
+        show::object(&as_json(&found, module.description(), &cases, &uses))?;
     } else {
-        show::line(&in_words(&found, module.description(), &uses))?;
+        show::line(&in_words(&found, module.description(), &cases, &uses))?;
     }
     Ok(Exit::Ok)
 }
@@ -121,18 +126,18 @@ async fn find(lake: &Lake, wanted: &str) -> anyhow::Result<Object> {
     }
 }
 
-fn as_json(found: &Object, description: &Description, uses: &[Object]) -> Value {
+fn as_json(found: &Object, description: &Description, cases: &Carried, uses: &[Object]) -> Value {
     let Description { name, version, doc, config_schema, assets } = description;
     let assets: Vec<_> =
         assets.iter().map(|want| json!({ "name": want.name, "doc": want.doc, "required": want.required })).collect();
     json!({
         "name": name, "version": version, "digest": text(found, "sha256"), "active": found.get("active"),
         "bytes": number(found, "bytes"), "origin": text(found, "origin"), "recorded_at": text(found, "recorded_at"),
-        "doc": doc, "assets": assets, "config_schema": config_schema, "pipelines": uses,
+        "doc": doc, "cases": cases.names(), "assets": assets, "config_schema": config_schema, "pipelines": uses,
     })
 }
 
-fn in_words(found: &Object, description: &Description, uses: &[Object]) -> String {
+fn in_words(found: &Object, description: &Description, cases: &Carried, uses: &[Object]) -> String {
     let Description { name, version, doc, config_schema, assets } = description;
     let active = if found.get("active").and_then(Value::as_bool) == Some(true) { ", active" } else { "" };
     let mut lines = vec![
@@ -145,6 +150,7 @@ fn in_words(found: &Object, description: &Description, uses: &[Object]) -> Strin
             moment(found, "recorded_at")
         ),
     ];
+    lines.push(format!("  cases: {}", cases.told()));
     for run in uses {
         lines.push(format!("  runs in pipeline {}, revision {}", text(run, "pipeline"), number(run, "revision")));
     }

@@ -32,7 +32,7 @@ pub(super) fn spinner(global: &Global) -> Option<ProgressBar> {
 }
 
 /// `1 segment`, `2 segments`, with thousands set apart: `20,000 rows`.
-pub(super) fn count(number: u64, what: &str) -> String {
+pub(crate) fn count(number: u64, what: &str) -> String {
     format!("{} {what}{}", thousands(number), if number == 1 { "" } else { "s" })
 }
 

@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use forebay_sdk::testing::CasesError;
 use forebay_sdk::testing::case::Case;
 use forebay_sdk::testing::splits::Dependence;
 use serde_json::{Value, json};
 
 use super::{Exit, Failure, Global, logging, show};
-use crate::rules::cases::{self, Counts, Expect, Ran};
+use crate::rules::cases::{self, Counts, Expect, Ran, Until};
 use crate::rules::finished::Finished;
 use crate::rules::fuzz::{Found, Fuzzed, fuzz};
 use crate::rules::package::Package;
@@ -16,7 +17,7 @@ use crate::rules::taken::{self, Taken, Wanted};
 
 /// Run a rule's cases in the sandbox, as a pipeline's step would run it.
 ///
-/// A case is a folder in `cases`: `input.jsonl` (or .json, .csv), `config.toml`, `assets/<name>`, and in `expected` the rows of
+/// A case is a folder in `cases`: `input.jsonl` (or .json, .csv, .parquet), `config.toml`, `assets/<name>`, and in `expected` the rows of
 /// each route and `rejects.jsonl`. It passes where the rows and rejects are the expected ones, the rule fails on no record, and
 /// each record's answer is the same row by row, split, in reverse and shuffled. Exits with 1 where a case does not pass.
 #[derive(Debug, Args)]
@@ -27,15 +28,16 @@ Examples:
   forebay test --fuzz 1000                       rows that nobody thinks of
   forebay test -c ../forebay.toml --from-segment payments/3f9c --rows 50
   forebay test -c ../forebay.toml --from-segment payments/3f9c --write-case late --mask card,country
-  forebay test --module fx.wasm --cases cases    a finished module")]
+  forebay test --module fx.wasm                  a finished module, with the cases that it carries
+  forebay test --module fx.wasm --cases cases    the same with others")]
 pub(super) struct TestArgs {
     /// The rule's folder.
     #[arg(default_value = ".")]
     folder: PathBuf,
     /// Test this module instead of building a crate.
-    #[arg(long, value_name = "WASM", requires = "cases", conflicts_with_all = ["folder", "native"])]
+    #[arg(long, value_name = "WASM", conflicts_with_all = ["folder", "native"])]
     module: Option<PathBuf>,
-    /// The folder of cases, where it is not `cases` in the rule's folder.
+    /// The folder of cases, where it is not `cases` in the rule's folder, or they are not those that the module carries.
     #[arg(long, value_name = "FOLDER")]
     cases: Option<PathBuf>,
     /// This case only; may be given many times.
@@ -85,14 +87,17 @@ pub(super) fn test(global: &Global, args: &TestArgs) -> anyhow::Result<Exit> {
     if let Some(segment) = &args.from_segment {
         return from_segment(global, args, &finished, segment, &folder);
     }
-    let cases = chosen(&folder, &args.only)?;
+    let cases = chosen(args, &finished, &folder)?;
     if let Some(batches) = args.fuzz {
         return fuzz_cases(global, &finished, &cases, batches);
     }
     let expect = if args.update { Expect::Update } else { Expect::Same };
     let (mut failed, mut differs) = (0_u64, false);
-    for case in &cases {
-        let ran = cases::run_folder(finished.module.as_ref(), case, expect);
+    for (name, case) in &cases {
+        let ran = match case {
+            Ok(case) => cases::run(finished.module.as_ref(), case, expect, Until::DONE),
+            Err(error) => Ran::broken(name.clone(), error.to_string()),
+        };
         failed += u64::from(!ran.passed());
         differs |= ran.differs;
         tell(global, &ran)?;
@@ -101,7 +106,7 @@ pub(super) fn test(global: &Global, args: &TestArgs) -> anyhow::Result<Exit> {
         let passed = cases.len() as u64 - failed;
         show::line(&format!("{} passed, {failed} failed", show::count(passed, "case")))?;
     }
-    if differs && !global.json() {
+    if differs && !global.json() && !own(args) {
         show::line("if the rule is right, --update writes what came out")?;
     }
     Ok(if failed == 0 { Exit::Ok } else { Exit::Failed })
@@ -143,7 +148,7 @@ fn from_segment(
             case.folder.display()
         );
     }
-    let ran = cases::run(finished.module.as_ref(), &case, expect);
+    let ran = cases::run(finished.module.as_ref(), &case, expect, Until::DONE);
     if global.json() {
         let mut told = in_json(&ran);
         told["segment"] = json!(segment);
@@ -156,11 +161,11 @@ fn from_segment(
     Ok(if ran.passed() { Exit::Ok } else { Exit::Failed })
 }
 
-fn fuzz_cases(global: &Global, finished: &Finished, cases: &[PathBuf], batches: u64) -> anyhow::Result<Exit> {
+fn fuzz_cases(global: &Global, finished: &Finished, cases: &Cases, batches: u64) -> anyhow::Result<Exit> {
     let mut exit = Exit::Ok;
-    for folder in cases {
-        let case = Case::read(folder)?;
-        let Fuzzed { refused, found } = fuzz(finished.module.as_ref(), &case, batches)?;
+    for (name, case) in cases {
+        let case = case.as_ref().map_err(|error| no_case(name, error))?;
+        let Fuzzed { refused, found } = fuzz(finished.module.as_ref(), case, batches)?;
         if !found.is_empty() {
             exit = Exit::Failed;
         }
@@ -205,19 +210,50 @@ fn run_native(global: &Global, folder: &Path, update: bool) -> anyhow::Result<Ex
     Ok(if passed { Exit::Ok } else { Exit::Failed })
 }
 
-/// The folders of the cases that were asked for.
-fn chosen(folder: &Path, only: &[String]) -> Result<Vec<PathBuf>, Failure> {
+/// Cases by name, or why one is none.
+type Cases = Vec<(String, Result<Case, CasesError>)>;
+
+fn no_case(name: &str, error: &CasesError) -> Failure {
+    Failure::new(Exit::Failed, format!("case {name}: {error}")).with_hint("docs/rules.md says what a case is")
+}
+
+/// Whether the cases are those that a finished module carries.
+fn own(args: &TestArgs) -> bool {
+    args.module.is_some() && args.cases.is_none()
+}
+
+/// The cases that were asked for: those of the folder, or those that a finished module carries.
+fn chosen(args: &TestArgs, finished: &Finished, folder: &Path) -> Result<Cases, Failure> {
     let none = |why: String| Failure::new(Exit::NotFound, why);
-    let folders = Case::folders(folder).map_err(|error| {
-        none(error.to_string())
-            .with_hint("a case is a folder with an input.jsonl; `forebay test --update` writes the rest")
-    })?;
-    let name = |folder: &PathBuf| folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    if let Some(unknown) = only.iter().find(|wanted| !folders.iter().any(|folder| name(folder) == **wanted)) {
-        let names: Vec<_> = folders.iter().map(name).collect();
+    let packed = args.module.as_ref().filter(|_| own(args));
+    let mut cases: Cases = match packed {
+        Some(module) => {
+            if args.update {
+                let failure = Failure::new(Exit::Usage, "--update writes a folder, and the cases are the module's own");
+                return Err(failure.with_hint("name the folder: --cases cases"));
+            }
+            let carried = finished.carried()?.cases;
+            if carried.is_empty() {
+                return Err(none(format!("{} carries no cases", module.display()))
+                    .with_hint("name a folder of them: --cases cases; `forebay build` packs those of a crate"));
+            }
+            carried.into_iter().map(|case| (case.name.clone(), Ok(case))).collect()
+        }
+        None => {
+            let folders = Case::folders(folder).map_err(|error| {
+                none(error.to_string())
+                    .with_hint("a case is a folder with an input.jsonl; `forebay test --update` writes the rest")
+            })?;
+            let name = |folder: &Path| folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            folders.iter().map(|folder| (name(folder), Case::read(folder))).collect()
+        }
+    };
+    if let Some(unknown) = args.only.iter().find(|wanted| !cases.iter().any(|(name, _)| name == *wanted)) {
+        let names: Vec<_> = cases.iter().map(|(name, _)| name.as_str()).collect();
         return Err(none(format!("there is no case {unknown:?}")).with_hint(format!("there is {}", names.join(", "))));
     }
-    Ok(folders.into_iter().filter(|folder| only.is_empty() || only.contains(&name(folder))).collect())
+    cases.retain(|(name, _)| args.only.is_empty() || args.only.contains(name));
+    Ok(cases)
 }
 
 fn in_json(ran: &Ran) -> Value {

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::io::Cursor;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use arrow::array::{RecordBatch, StringArray, UInt32Array};
 use arrow::datatypes::{Schema, SchemaRef};
@@ -20,6 +21,7 @@ use forebay_sdk::testing::case::{Answer, Case, CaseReject, CaseSegment, InputFor
 use forebay_sdk::testing::splits::{Dependence, Fates, dependence, ways};
 use serde_json::Value;
 
+use super::parquet;
 use crate::assemble;
 
 /// Failures of a rule that are told one by one; the rest is counted.
@@ -56,7 +58,8 @@ impl Ran {
         self.wrong.is_empty() && self.dependence.is_none()
     }
 
-    fn broken(name: String, why: String) -> Self {
+    /// A case that did not run.
+    pub(crate) fn broken(name: String, why: String) -> Self {
         Self { name, counts: None, wrong: vec![why], differs: false, dependence: None, updated: Vec::new() }
     }
 }
@@ -72,20 +75,32 @@ pub(crate) enum Expect {
     Nothing,
 }
 
-/// Runs the case in a folder.
-pub(crate) fn run_folder(module: &dyn Module, folder: &std::path::Path, expect: Expect) -> Ran {
-    match Case::read(folder) {
-        Ok(case) => run(module, &case, expect),
-        Err(error) => {
-            let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            Ran::broken(name, error.to_string())
+/// When to stop: whoever pushes a module does not decide how long its cases hold a thread.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Until(Option<(Instant, Duration)>);
+
+impl Until {
+    /// However long it takes; each call is bounded all the same.
+    pub(crate) const DONE: Self = Self(None);
+
+    /// Not much longer than so long from now: a call that has begun is let end.
+    pub(crate) fn after(time: Duration) -> Self {
+        Self(Instant::now().checked_add(time).map(|end| (end, time)))
+    }
+
+    fn check(self) -> Result<(), String> {
+        match self.0 {
+            Some((end, time)) if Instant::now() >= end => {
+                Err(format!("the cases take longer than {} s", time.as_secs()))
+            }
+            Some(_) | None => Ok(()),
         }
     }
 }
 
 /// Runs a case.
-pub(crate) fn run(module: &dyn Module, case: &Case, expect: Expect) -> Ran {
-    try_case(module, case, expect).unwrap_or_else(|why| Ran::broken(case.name.clone(), why))
+pub(crate) fn run(module: &dyn Module, case: &Case, expect: Expect, until: Until) -> Ran {
+    try_case(module, case, expect, until).unwrap_or_else(|why| Ran::broken(case.name.clone(), why))
 }
 
 /// The rule, bound to a case's schema, config and assets.
@@ -106,12 +121,13 @@ pub(crate) fn assets(case: &Case) -> Assets {
     Arc::new(assets.collect())
 }
 
-fn try_case(module: &dyn Module, case: &Case, expect: Expect) -> Result<Ran, String> {
+fn try_case(module: &dyn Module, case: &Case, expect: Expect, until: Until) -> Result<Ran, String> {
+    until.check()?;
     let (trial, input) = bind(module, case).map_err(|error| told(&error))?;
     let context = context();
     let records = input.len();
     let whole = batches(&input, &(0..records).collect::<Vec<_>>())?;
-    let tried = trial.run(&context, whole).map_err(|error| at_fault(&error))?;
+    let tried = in_time(&trial, &context, whole, until)?;
     let (answer, fates) = answer(&tried)?;
     let mut ran = Ran {
         name: case.name.clone(),
@@ -129,7 +145,7 @@ fn try_case(module: &dyn Module, case: &Case, expect: Expect) -> Result<Ran, Str
         for call in calls {
             split.extend(batches(&input, &call)?);
         }
-        let tried = trial.run(&context, split).map_err(|error| format!("{way}: {}", at_fault(&error)))?;
+        let tried = in_time(&trial, &context, split, until).map_err(|error| format!("{way}: {error}"))?;
         let (_, found) = self::answer(&tried)?;
         ran.dependence = dependence(&fates, way, &found);
         if ran.dependence.is_some() {
@@ -146,6 +162,13 @@ fn try_case(module: &dyn Module, case: &Case, expect: Expect) -> Result<Ran, Str
         Expect::Nothing => {}
     }
     Ok(ran)
+}
+
+fn in_time(trial: &Trial, context: &SegmentContext, batches: Vec<Rows>, until: Until) -> Result<Tried, String> {
+    let batches = batches.into_iter().take_while(|_| until.check().is_ok());
+    let tried = trial.run(context, batches).map_err(|error| at_fault(&error));
+    until.check()?;
+    tried
 }
 
 fn told(error: &Error) -> String {
@@ -188,10 +211,11 @@ fn decode(case: &Case) -> Result<Rows> {
     let kind = match case.format {
         InputFormat::Json => "json",
         InputFormat::Csv => "csv",
+        InputFormat::Parquet => return parquet::decode(&case.input),
     };
     let decoding = assemble::open_trial_decoding(kind)?;
-    let text = || SegmentInput::Bytes(Box::new(Cursor::new(case.input.clone().into_bytes())));
-    let format = decoding.format(&decoding.detect("input", case.input.as_bytes()))?;
+    let text = || SegmentInput::Bytes(Box::new(Cursor::new(case.input.clone())));
+    let format = decoding.format(&decoding.detect("input", &case.input))?;
     let schema = format.infer(vec![text()])?.unwrap_or_else(|| Arc::new(Schema::empty()));
     let mut decoder = format.open(text(), &schema)?;
     let mut parts = Vec::new();

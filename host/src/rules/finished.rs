@@ -9,6 +9,7 @@ use forebay_sandbox::Sandbox;
 use forebay_sdk::testing::case::Case;
 
 use super::cases;
+use super::packed::{self, Carried};
 use crate::assemble;
 use crate::cli::{Exit, Failure};
 
@@ -45,6 +46,20 @@ impl Finished {
         let sandbox = assemble::sandbox_with(cache)?;
         let module = sandbox.load(&bytes)?;
         Ok(Self { path: path.to_owned(), bytes, module, sandbox })
+    }
+
+    /// The cases that it carries.
+    ///
+    /// # Errors
+    /// Where they are none.
+    pub(crate) fn carried(&self) -> Result<Carried, Failure> {
+        packed::carried(&self.bytes).map_err(|error| {
+            Failure::new(
+                Exit::Failed,
+                format!("the cases that {} carries cannot be read: {error}", self.path.display()),
+            )
+            .with_hint("build it again with `forebay build`, which packs them")
+        })
     }
 
     /// What it imports.

@@ -9,5 +9,8 @@ pub(crate) mod cases;
 pub(crate) mod finished;
 pub(crate) mod fuzz;
 pub(crate) mod package;
+pub(crate) mod packed;
+mod parquet;
+pub(crate) mod prove;
 pub(crate) mod scaffold;
 pub(crate) mod taken;

@@ -100,6 +100,11 @@ impl Package {
         module.ok_or_else(|| Failure::new(Exit::Failed, format!("cargo built {} and no module of it", self.name)))
     }
 
+    /// Where a module that cargo built lies once its cases are packed into it: beside what cargo writes, which cargo would put back.
+    pub(crate) fn packed(&self, built: &Path) -> PathBuf {
+        self.target.join("forebay").join(built.file_name().unwrap_or_default())
+    }
+
     /// Runs the crate's own tests.
     ///
     /// # Errors

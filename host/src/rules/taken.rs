@@ -93,9 +93,10 @@ pub(crate) async fn take(config: Config, wanted: Wanted<'_>, module: &ModuleName
         name: id.clone(),
         folder: std::path::PathBuf::new(),
         format: InputFormat::Json,
-        input: rows.iter().map(|row| format!("{row}\n")).collect(),
+        input: rows.iter().map(|row| format!("{row}\n")).collect::<String>().into_bytes(),
         config: step.map_or_else(|| json!({}), |(_, step)| step.config.clone()),
         assets,
+        expected: None,
     };
     let step = step.map(|(pipeline, step)| format!("pipeline {pipeline}, step {}", step.name));
     Ok(Taken { case, segment: id, step, malformed })
@@ -135,7 +136,7 @@ pub(crate) fn write(case: &Case, folder: &Path) -> Result<(), Failure> {
         Failure::new(Exit::Failed, format!("{shown} cannot be written: {error}"))
             .with_hint("give a folder that this user may write to")
     };
-    let Case { name: _, folder: _, format: _, input, config, assets } = case;
+    let Case { name: _, folder: _, format: _, input, config, assets, expected: _ } = case;
     if let Some(parent) = folder.parent() {
         std::fs::create_dir_all(parent).map_err(failed)?;
     }

@@ -2,7 +2,7 @@
 //!
 //! | from | when | to |
 //! |---|---|---|
-//! | submitted | its modules load, bind to the present schema, and its rows fit the tables | active; the former one is retired |
+//! | submitted | its modules load, bind to the present schema, its rows fit the tables, and the cases that they carry pass | active; the former one is retired |
 //! | submitted | any of that fails | refused, with the reason; the former one goes on |
 //! | active, or meant by the config | a person puts another one back (`push`) | retired; what the config means is cancelled |
 //! | cancelled | a person puts it back | active |
@@ -265,6 +265,10 @@ impl Deployer {
         let checked = async {
             let materials = self.shelf.materials(revision, record.number, &pipeline.limits).await?;
             let bound = handle.check(Arc::clone(&materials)).await?;
+            // After a start it is what has passed already, however slow this machine is today.
+            if !active || handle.is_deployed(id) {
+                self.shelf.prove(&materials, &pipeline.limits).await?;
+            }
             Ok::<_, Error>((materials, missing(bound.as_deref())))
         };
         match checked.await {

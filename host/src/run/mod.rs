@@ -5,6 +5,7 @@ mod difference;
 pub(crate) mod modules;
 mod parts;
 mod progress;
+mod proof;
 pub(crate) mod push;
 mod reload;
 mod restart;
@@ -284,6 +285,7 @@ impl Host {
             workers: self.workers.clone(),
             clock: assemble::clock(),
             no_modules: Mutex::default(),
+            passed: Mutex::default(),
         };
         Ok(Deployer { shelf, limits: BTreeMap::new(), noted: BTreeMap::new() })
     }

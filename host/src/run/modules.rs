@@ -33,6 +33,8 @@ pub(super) struct Shelf {
     pub(super) clock: Arc<dyn Clock>,
     /// Files that are no module, by path: told once for each content and the limits that it was loaded under.
     pub(super) no_modules: Mutex<BTreeMap<String, (Digest, Limits)>>,
+    /// Modules that have passed the cases that they carry, with the limits that they were loaded under: once is enough.
+    pub(super) passed: Mutex<Vec<(Digest, Limits)>>,
 }
 
 /// A module of the folder that is not the one taken last from its path, or one that a person pushed.
@@ -97,7 +99,7 @@ pub(crate) async fn keep_module(
 }
 
 /// What the landing zone calls a module.
-fn kept_module(digest: Digest) -> String {
+pub(super) fn kept_module(digest: Digest) -> String {
     format!("modules/{digest}.wasm")
 }
 
@@ -326,7 +328,7 @@ impl Shelf {
     }
 
     /// What was kept under a name, if it is what was kept: other content would be another revision under the same id.
-    async fn kept(&self, name: &str, digest: Digest) -> Result<bytes::Bytes> {
+    pub(super) async fn kept(&self, name: &str, digest: Digest) -> Result<bytes::Bytes> {
         let kept = self.zone.kept(name).await?.ok_or_else(|| {
             Error::operator(format!("{name} is not in the landing zone any more"))
                 .with_hint("put the module into the watched folder again, under another name")

@@ -4,7 +4,10 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use arrow_array::{ArrayRef, Float64Array, Int32Array, RecordBatch};
+use parquet::arrow::ArrowWriter;
 use tempfile::TempDir;
 
 use super::seen::{check, steady};
@@ -102,6 +105,24 @@ fn a_new_rule_may_use_the_sdk_of_a_clone() {
     assert!(!desk.path("fx/sdk").exists());
     check("author-enrich-build", &sizes(&desk.sees("fx", &["build"])));
     check("author-enrich-test", &sizes(&desk.sees("fx", &["test"])));
+}
+
+#[test]
+fn a_case_may_be_parquet() {
+    let desk = Desk::new();
+    desk.write("cases/typed/config.toml", "column = \"amount\"\nabove = 2.0\n");
+    let file = fs::File::create(desk.path("cases/typed/input.parquet")).unwrap();
+    let (id, amount) = (Int32Array::from(vec![1, 2]), Float64Array::from(vec![Some(1.5), Some(2.5)]));
+    let columns: [(&str, ArrayRef); 2] = [("id", Arc::new(id)), ("amount", Arc::new(amount))];
+    let batch = RecordBatch::try_from_iter(columns).unwrap();
+    let mut writer = ArrowWriter::try_new(file, batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+    let mut seen = desk.tests(keep_wasm(), &["--update"]);
+    seen += &desk.tests(keep_wasm(), &[]);
+    fs::write(desk.path("cases/typed/input.parquet"), "no parquet").unwrap();
+    seen += &desk.tests(keep_wasm(), &[]);
+    check("author-parquet", &sizes(&seen));
 }
 
 #[test]

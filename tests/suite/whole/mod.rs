@@ -13,6 +13,7 @@ mod memory;
 mod modules;
 mod names;
 mod orphans;
+mod packed;
 mod panics;
 mod parts;
 mod push;

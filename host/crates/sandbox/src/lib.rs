@@ -10,7 +10,8 @@
 //! bytes ─load▶ Module ─bind(schema, config, assets)▶ BoundTransform ─instance(segment)▶ TransformInstance ─process▶ rows
 //! ```
 //!
-//! [`Sandbox`] is the port's [`forebay_model::ports::ModuleLoader`]. Inside: `inspect` looks at what a file is, `compile` and
+//! [`Sandbox`] is the port's [`forebay_model::ports::ModuleLoader`]. Inside: `inspect` looks at what a file is, `section` at the
+//! cases that it carries, `compile` and
 //! `artefact` make and keep machine code, `engine` fixes how it runs, `guest` is one instance, `abi` holds one file for each
 //! version of the WIT, `wasi` is what Rust's `std` imports, `layout` is the WIT's
 //! table of types, `lower` and `lift` are Arrow's way in and out, `schema` and `plan`
@@ -34,6 +35,7 @@ mod output;
 mod plan;
 mod rng;
 mod schema;
+mod section;
 mod state;
 mod wasi;
 
@@ -42,3 +44,4 @@ pub use error::{SandboxError, ShortDigest};
 pub use limits::Limits;
 pub use module::{Sandbox, SandboxOptions};
 pub use output::{GuestLog, TracingLog};
+pub use section::{CASES_SECTION, SectionError, cases_section, with_cases_section, without_cases_section};

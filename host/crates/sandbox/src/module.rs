@@ -1,5 +1,6 @@
 //! Loading: from bytes to a module that is known to be of our world, that compiled, and that has described itself.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsString;
 use std::fmt;
@@ -25,6 +26,7 @@ use crate::guest::{Guest, Pre, Surroundings};
 use crate::inspect;
 use crate::limits::Limits;
 use crate::output::{GuestLog, TracingLog};
+use crate::section::without_cases_section;
 use crate::state::{GuestState, cut};
 use crate::{plan, schema, wasi};
 
@@ -135,7 +137,7 @@ impl Sandbox {
     /// Of class operator, where it does not compile.
     pub fn imports(&self, wasm: &[u8]) -> Result<Vec<String>> {
         let engine = self.shared.engines.get(&self.limits)?;
-        let component = self.component(Digest::of(wasm), wasm, &engine)?;
+        let component = self.component(wasm, &engine)?;
         Ok(inspect::imports(&component, &engine))
     }
 
@@ -152,7 +154,7 @@ impl Sandbox {
             return Ok(self.module(compiled));
         }
         let engine = self.shared.engines.get(&self.limits)?;
-        let component = self.component(digest, wasm, &engine)?;
+        let component = self.component(wasm, &engine)?;
         let compiled = Arc::new(Compiled::new(digest, &component, &self.surroundings(&digest.short()))?);
         let mut loaded = self.shared.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         loaded.retain(|_, module| module.strong_count() > 0);
@@ -165,8 +167,10 @@ impl Sandbox {
         self.shared.loaded.lock().unwrap_or_else(PoisonError::into_inner).get(known)?.upgrade()
     }
 
-    fn component(&self, digest: Digest, wasm: &[u8], engine: &wasmtime::Engine) -> Result<Component, SandboxError> {
-        let key = Key { digest, settings: settings_hash(engine) };
+    /// The component without its cases, which are no code. Where the sections cannot be told apart, the compiler says what is wrong.
+    fn component(&self, wasm: &[u8], engine: &wasmtime::Engine) -> Result<Component, SandboxError> {
+        let wasm = without_cases_section(wasm).unwrap_or(Cow::Borrowed(wasm));
+        let key = Key { digest: Digest::of(&wasm), settings: settings_hash(engine) };
         if let Some(component) = self.shared.cache.get(&key, engine) {
             return Ok(component);
         }
@@ -175,7 +179,7 @@ impl Sandbox {
         if let Some(component) = self.shared.cache.get(&key, engine) {
             return Ok(component);
         }
-        let artefact = compile(&key, wasm, &self.limits, self.shared.compile_command.as_deref())?;
+        let artefact = compile(&key, &wasm, &self.limits, self.shared.compile_command.as_deref())?;
         let component = artefact
             .load(engine)
             .map_err(|error| SandboxError::Bug(format!("what was just compiled does not load: {error:#}")))?;
