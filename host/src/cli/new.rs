@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
+use semver::VersionReq;
 use serde_json::json;
 
 use super::{Exit, Failure, Global, show};
@@ -33,7 +34,8 @@ enum What {
 Examples:
   forebay new rule large-payments
   forebay new rule rules/fx --template enrich
-  forebay new rule fx --sdk-path ../forebay/guest-sdk      the SDK of a clone, not a copy")]
+  forebay new rule fx --sdk-path ../forebay/guest-sdk      the SDK of a clone, not a copy
+  forebay new rule fx --sdk-version 0.1                    the SDK of the registry, once it is published")]
 struct RuleArgs {
     /// The rule's name, or a path that ends in it. It is the name of the crate and of the module.
     name: PathBuf,
@@ -43,13 +45,33 @@ struct RuleArgs {
     /// The folder of another forebay-sdk, instead of a copy of the one that this forebay carries.
     #[arg(long, value_name = "FOLDER")]
     sdk_path: Option<PathBuf>,
+    /// A version of forebay-sdk in the registry, instead of a copy: for when it is published there. Cargo resolves it at the first
+    /// build, which needs the network, and writes Cargo.lock.
+    #[arg(long, value_name = "VERSION", conflicts_with = "sdk_path", value_parser = version)]
+    sdk_version: Option<VersionReq>,
+}
+
+/// `0.1`, `=0.1.3`: as it stands in a Cargo.toml.
+fn version(text: &str) -> Result<VersionReq, String> {
+    let version: VersionReq =
+        text.trim().parse().map_err(|error: semver::Error| format!("{error}; write 0.1, or =0.1.3"))?;
+    // No registry takes a crate that depends on any version.
+    if version.comparators.is_empty() {
+        Err("any version is none; write 0.1, or =0.1.3".to_owned())
+    } else {
+        Ok(version)
+    }
 }
 
 pub(super) fn new(global: &Global, args: &NewArgs) -> anyhow::Result<Exit> {
-    let NewArgs { what: What::Rule(RuleArgs { name: folder, template, sdk_path }) } = args;
+    let NewArgs { what: What::Rule(RuleArgs { name: folder, template, sdk_path, sdk_version }) } = args;
     let name = folder.file_name().unwrap_or(folder.as_os_str()).to_string_lossy();
     scaffold::check_name(&name).map_err(|(wrong, hint)| Failure::new(Exit::Usage, wrong).with_hint(hint))?;
-    let sdk = sdk_path.as_deref().map(sdk_at).transpose()?.unwrap_or(Sdk::Carried);
+    let sdk = match (sdk_path, sdk_version) {
+        (Some(folder), _) => sdk_at(folder)?,
+        (None, Some(version)) => Sdk::Version(version.clone()),
+        (None, None) => Sdk::Carried,
+    };
     let files = scaffold::files(&name, *template, &sdk).map_err(|broken| Failure::new(Exit::Bug, broken))?;
     let shown = folder.display();
     scaffold::write(folder, &files).map_err(|error| {

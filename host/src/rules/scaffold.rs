@@ -7,6 +7,8 @@ use std::fs;
 use std::io::{self, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
+use semver::VersionReq;
+
 use super::carried;
 
 /// A rule to begin with.
@@ -59,6 +61,8 @@ pub(crate) enum Sdk {
     Carried,
     /// A folder.
     Path(PathBuf),
+    /// The registry, once it is published: cargo resolves it, so there is no lock file.
+    Version(VersionReq),
 }
 
 /// Words that no crate may be named, since Rust or cargo has them.
@@ -149,25 +153,31 @@ pub(crate) fn check_name(name: &str) -> Result<(), (String, &'static str)> {
 pub(crate) fn files(name: &str, template: Template, sdk: &Sdk) -> Result<Vec<(String, String)>, String> {
     let mut files = vec![
         ("Cargo.toml".to_owned(), manifest(name, template, sdk)),
-        ("Cargo.lock".to_owned(), carried::lock(name)),
         (".cargo/config.toml".to_owned(), carried::TARGET.to_owned()),
         ("rust-toolchain.toml".to_owned(), carried::TOOLCHAIN.to_owned()),
         (".gitignore".to_owned(), "/target\n".to_owned()),
         ("README.md".to_owned(), readme(name, template)),
     ];
     files.extend(carried::template(template).map(|(path, text)| (path.to_owned(), text.to_owned())));
-    if matches!(sdk, Sdk::Carried) {
-        files.extend(carried::sdk()?.into_iter().map(|(path, text)| (format!("sdk/{path}"), text)));
+    match sdk {
+        Sdk::Carried => {
+            files.push(("Cargo.lock".to_owned(), carried::lock(name)));
+            files.extend(carried::sdk()?.into_iter().map(|(path, text)| (format!("sdk/{path}"), text)));
+        }
+        Sdk::Path(_) => files.push(("Cargo.lock".to_owned(), carried::lock(name))),
+        // The lock file knows the SDK as a folder.
+        Sdk::Version(_) => {}
     }
     Ok(files)
 }
 
 fn manifest(name: &str, template: Template, sdk: &Sdk) -> String {
-    let path = match sdk {
-        Sdk::Carried => "sdk".to_owned(),
-        Sdk::Path(path) => path.display().to_string(),
+    let text = |text: String| toml::Value::from(text);
+    let (sdk, exclude) = match sdk {
+        Sdk::Carried => ("{ path = \"sdk\" }".to_owned(), "exclude = [\"sdk\"]\n"),
+        Sdk::Path(path) => (format!("{{ path = {} }}", text(path.display().to_string())), ""),
+        Sdk::Version(version) => (text(version.to_string()).to_string(), ""),
     };
-    let path = toml::Value::from(path);
     let description = template.description();
     format!(
         "\
@@ -183,7 +193,7 @@ publish = false
 crate-type = [\"cdylib\", \"rlib\"]      # the module, and what its tests link
 
 [dependencies]
-forebay-sdk = {{ path = {path} }}
+forebay-sdk = {sdk}
 schemars = \"1\"
 serde = {{ version = \"1\", features = [\"derive\"] }}
 
@@ -203,8 +213,7 @@ debug = false
 
 # A workspace of its own, wherever the folder lies.
 [workspace]
-exclude = [\"sdk\"]
-"
+{exclude}"
     )
 }
 

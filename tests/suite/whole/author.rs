@@ -108,6 +108,22 @@ fn a_new_rule_may_use_the_sdk_of_a_clone() {
 }
 
 #[test]
+fn a_new_rule_may_name_a_version_of_the_sdk() {
+    let desk = Desk::new();
+    let mut seen = desk.sees("", &["new", "rule", "fx", "--sdk-version", "0.1"]);
+    let read = |name: &str| fs::read_to_string(desk.path("fx").join(name)).unwrap();
+    assert!(!desk.path("fx/sdk").exists() && !desk.path("fx/Cargo.lock").exists());
+    write!(seen, "\n--- Cargo.toml\n{}\n", read("Cargo.toml")).unwrap();
+    for wrong in
+        [&["--sdk-version", "newest"][..], &["--sdk-version", "*"], &["--sdk-version", "0.1", "--sdk-path", "x"]]
+    {
+        seen += &desk.sees("", &[&["new", "rule", "other"], wrong].concat());
+    }
+    assert!(!desk.path("other").exists(), "nothing was written");
+    check("author-sdk-version", &seen);
+}
+
+#[test]
 fn a_case_may_be_parquet() {
     let desk = Desk::new();
     desk.write("cases/typed/config.toml", "column = \"amount\"\nabove = 2.0\n");
