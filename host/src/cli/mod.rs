@@ -1,5 +1,6 @@
 //! The command line: one file a verb. stdout is data, stderr is talk.
 
+mod bench;
 mod build;
 mod deploy;
 mod exit;
@@ -137,6 +138,11 @@ impl Global {
     /// The config, or all that is wrong with it.
     fn config(&self) -> anyhow::Result<Config> {
         Ok(config::load_with_env(&self.config)?)
+    }
+
+    /// Whether there is a config, or somebody names one: verbs of a rule's folder do without.
+    fn has_config(&self) -> bool {
+        self.config.exists() || self.config != std::path::Path::new(config::FILE_NAME)
     }
 
     /// Whether answers are to be JSON.

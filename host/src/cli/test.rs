@@ -8,7 +8,7 @@ use forebay_sdk::testing::case::Case;
 use forebay_sdk::testing::splits::Dependence;
 use serde_json::{Value, json};
 
-use super::{Exit, Failure, Global, logging, show};
+use super::{Exit, Failure, Global, bench, logging, show};
 use crate::rules::cases::{self, Counts, Expect, Ran, Until};
 use crate::rules::finished::Finished;
 use crate::rules::fuzz::{Found, Fuzzed, fuzz};
@@ -26,6 +26,7 @@ Examples:
   forebay test                                   build the crate in this folder, run its cases
   forebay test --case first --update             what came out becomes what is expected
   forebay test --fuzz 1000                       rows that nobody thinks of
+  forebay test --bench -c ../forebay.toml        how fast it is, beside the one that is deployed
   forebay test -c ../forebay.toml --from-segment payments/3f9c --rows 50
   forebay test -c ../forebay.toml --from-segment payments/3f9c --write-case late --mask card,country
   forebay test --module fx.wasm                  a finished module, with the cases that it carries
@@ -50,6 +51,14 @@ pub(super) struct TestArgs {
     /// the smallest row that shows it. The same number gives the same batches.
     #[arg(long, value_name = "BATCHES", conflicts_with_all = ["update", "native"])]
     fuzz: Option<u64>,
+    /// Measure instead: rows per second, time per row, the share of a call that is copying in and out (the boundary), and the
+    /// memory of an instance, with each case's rows repeated to batches of 8,192. Beside it stands the module that the config
+    /// has deployed under this name, where there is a config.
+    #[arg(long, conflicts_with_all = ["update", "native", "fuzz", "from_segment"])]
+    bench: bool,
+    /// Measure this module beside it.
+    #[arg(long, value_name = "WASM", requires = "bench")]
+    against: Option<PathBuf>,
     /// Take the input from this segment of production's raw data, whose config --config names, and the step's config and assets
     /// from the pipeline that uses the rule. Nothing is written there.
     #[arg(long, value_name = "SEGMENT", conflicts_with_all = ["update", "native", "fuzz", "only"])]
@@ -88,6 +97,11 @@ pub(super) fn test(global: &Global, args: &TestArgs) -> anyhow::Result<Exit> {
         return from_segment(global, args, &finished, segment, &folder);
     }
     let cases = chosen(args, &finished, &folder)?;
+    if args.bench {
+        let sound = cases.into_iter().map(|(name, case)| case.map_err(|error| no_case(&name, &error)));
+        let sound = sound.collect::<Result<Vec<_>, _>>()?;
+        return bench::run(global, &finished, args.against.as_deref(), &sound);
+    }
     if let Some(batches) = args.fuzz {
         return fuzz_cases(global, &finished, &cases, batches);
     }
@@ -256,7 +270,7 @@ fn chosen(args: &TestArgs, finished: &Finished, folder: &Path) -> Result<Cases, 
     Ok(cases)
 }
 
-fn in_json(ran: &Ran) -> Value {
+pub(super) fn in_json(ran: &Ran) -> Value {
     let Ran { name, counts, wrong, differs: _, dependence, updated } = ran;
     let counts = counts.as_ref().map(|Counts { records, routes, rejected, filtered }| {
         json!({ "records": records, "routes": routes, "rejected": rejected, "filtered": filtered })
@@ -271,7 +285,7 @@ fn in_json(ran: &Ran) -> Value {
     })
 }
 
-fn in_words(ran: &Ran) -> String {
+pub(super) fn in_words(ran: &Ran) -> String {
     let Ran { name, counts, wrong, differs: _, dependence, updated } = ran;
     let counts = counts.as_ref().map_or(String::new(), |Counts { records, routes, rejected, filtered }| {
         let routes: String = routes.iter().map(|(route, rows)| format!("{route} {rows}, ")).collect();

@@ -48,6 +48,11 @@ impl Finished {
         Ok(Self { path: path.to_owned(), bytes, module, sandbox })
     }
 
+    /// What loaded it.
+    pub(crate) fn sandbox(&self) -> &Sandbox {
+        &self.sandbox
+    }
+
     /// The cases that it carries.
     ///
     /// # Errors

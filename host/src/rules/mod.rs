@@ -4,6 +4,7 @@
 //! decoding, the same sandbox, the same step of `pipeline::refine`. What a case is stands in the SDK, whose code reads and
 //! compares it for `cargo test` too.
 
+pub(crate) mod bench;
 mod carried;
 pub(crate) mod cases;
 pub(crate) mod finished;

@@ -101,7 +101,7 @@ fn a_deployment_whose_cases_do_not_pass_is_refused_and_what_was_active_goes_on()
 }
 
 /// How long a module is depends on where it was built.
-fn sized(text: &str) -> String {
+pub(crate) fn sized(text: &str) -> String {
     let mut words = Vec::new();
     for line in text.lines() {
         words.push(match (line.find("@sha256:"), line.find(" KiB)")) {
@@ -271,4 +271,55 @@ fn a_finished_module_is_tested_with_what_it_carries() {
     }
     seen += &place.sees(&["test", "--module", "bad.wasm"]);
     check("packed-test", &sized(&seen));
+}
+
+/// The words of a bench with its figures masked, and the widths that follow from them.
+fn figures(text: &str) -> String {
+    let word = |word: &str| {
+        let figure = word.bytes().next().is_some_and(|byte| byte.is_ascii_digit());
+        let kept = ["8,192", "11"].contains(&word);
+        if figure && !kept { "[n]".to_owned() } else { word.to_owned() }
+    };
+    let line = |line: &str| match line.strip_prefix("exit ") {
+        Some(_) => line.to_owned(),
+        None => line.split_whitespace().map(word).collect::<Vec<_>>().join(" ").replace("kB", "MB"),
+    };
+    sized(&text.lines().map(line).collect::<Vec<_>>().join("\n"))
+}
+
+#[test]
+fn a_rule_is_measured_beside_what_is_deployed_and_another_module() {
+    let place = keeping();
+    place.run_well(&["run", "--once"]);
+    with(&place, "keep.wasm", keep_wasm(), &archive(&keeps("first", RIGHT)));
+    let bench = ["test", "--module", "keep.wasm", "--bench"];
+    let mut seen = figures(&place.sees(&[&bench[..], &["--against", "modules/keep.wasm"]].concat()));
+    // Another module, which the case's config does not fit.
+    seen += "\n--- against fraud\n";
+    std::fs::copy(fraud_wasm(), place.path("fraud.wasm")).unwrap();
+    seen += &figures(&place.sees(&[&bench[..], &["--against", "fraud.wasm"]].concat()));
+    seen += "\n--- without rows, a module, a config\n";
+    place.write_bytes(
+        "none.wasm",
+        &std::fs::read(with(
+            &place,
+            "none.wasm",
+            keep_wasm(),
+            &archive(&{ case("none", "column = \"amount\"\nabove = 2.0\n", "", ("out", "")) }),
+        ))
+        .unwrap(),
+    );
+    seen += &(figures(&place.sees(&["test", "--module", "none.wasm", "--bench"])) + "\n");
+    seen += &(figures(&place.sees(&[&bench[..], &["--against", "nowhere.wasm"]].concat())) + "\n");
+    seen += &figures(&place.sees(&[&bench[..], &["-c", "nowhere.toml"]].concat()));
+    check("bench", &seen);
+    let told = place.run_well(&[&bench[..], &["--json"]].concat());
+    let told: Value = serde_json::from_str(&told).unwrap();
+    for module in told["modules"].as_array().unwrap() {
+        let of = |key: &str| module[key].as_f64().unwrap();
+        assert!(of("rows_per_second") > 1_000.0 && of("ns_per_row") > 0.0, "{module}");
+        // Neither the rule nor what is around it takes no time.
+        assert!((0.001..0.999).contains(&of("boundary")) && of("memory_bytes") > 65_536.0, "{module}");
+    }
+    assert_eq!(told["modules"].as_array().unwrap().len(), 2, "{told}");
 }

@@ -4,7 +4,7 @@
 //! whatever stops it into words. A guest that failed is dropped by whoever called: its memory may be in any state.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use forebay_model::plan::Plan;
 use forebay_model::ports::{Assets, BatchInput, SegmentContext, TransformError, TransformFailure, TransformOutput};
@@ -16,6 +16,7 @@ use crate::engine::deadline;
 use crate::failure::{NoInstance, explain};
 use crate::limits::Limits;
 use crate::lower::lower;
+use crate::meter::Meter;
 use crate::output::{Console, GuestLog};
 use crate::rng::SplitMix;
 use crate::state::{Call, GuestState};
@@ -28,11 +29,14 @@ pub(crate) struct Surroundings {
     /// The name that its log lines have.
     pub(crate) name: Arc<str>,
     pub(crate) assets: Assets,
+    /// Where calls are measured.
+    pub(crate) meter: Option<Arc<Meter>>,
 }
 
 pub(crate) struct Guest {
     store: Store<GuestState>,
     exports: Exports,
+    meter: Option<Arc<Meter>>,
 }
 
 /// A component, ready to be instantiated.
@@ -41,19 +45,25 @@ pub(crate) type Pre = wasmtime::component::InstancePre<GuestState>;
 impl Guest {
     /// A fresh instance.
     pub(crate) fn new(pre: &Pre, indexes: &ExportIndexes, around: &Surroundings) -> Result<Self, NoInstance> {
-        let Surroundings { limits, log, name, assets } = around;
+        let Surroundings { limits, log, name, assets, meter } = around;
         let console = Console::new(Arc::clone(log), Arc::clone(name));
         let state = GuestState::new(Arc::clone(limits), console, Arc::clone(assets));
         let mut store = Store::new(pre.engine(), state);
         store.limiter(|state| &mut state.memory);
         store.set_hostcall_fuel(limits.output_bytes());
         store.set_max_component_handles(limits.handles);
+        if meter.is_some() {
+            store.call_hook(|mut context, to| {
+                context.data_mut().watch.passes(to);
+                Ok(())
+            });
+        }
         // Instantiating runs the guest's start functions.
         store.set_epoch_deadline(deadline(limits.bind_time()));
         store.data_mut().console.begin(limits);
         let exports = pre.instantiate(&mut store).and_then(|instance| Exports::of(&mut store, &instance, indexes));
         match exports {
-            Ok(exports) => Ok(Self { store, exports }),
+            Ok(exports) => Ok(Self { store, exports, meter: meter.clone() }),
             Err(error) => Err(NoInstance::explain(&error, store.data(), pre.component())),
         }
     }
@@ -88,15 +98,21 @@ impl Guest {
             message: format!("sandbox: {message}"),
             backtrace: Vec::new(),
         };
+        let began = Instant::now();
         let flat = lower(&input.columns).map_err(own_fault)?;
         let rows = u32::try_from(input.rows).map_err(|_| own_fault(format!("{} rows are too many", input.rows)))?;
         let state = self.store.data_mut();
         state.clock = segment.landed_at.as_micros();
         state.random = SplitMix::of_call(segment.seed, input.numbers.first().copied().unwrap_or(0));
+        state.watch.take();
         state.call = Some(Call::new(Arc::clone(plan), rows));
         let time = state.limits.call_time();
         let answer = self.enter("process", time, |exports, store| exports.process(store, segment, input, &flat));
-        let call = self.store.data_mut().call.take();
+        let state = self.store.data_mut();
+        let call = state.call.take();
+        if let Some(meter) = &self.meter {
+            meter.add(rows, began.elapsed(), state.watch.take(), state.memory.used());
+        }
         match answer? {
             Ok(()) => Ok(call.map(Call::finish).unwrap_or_default()),
             Err(message) => {

@@ -13,7 +13,7 @@
 //! [`Sandbox`] is the port's [`forebay_model::ports::ModuleLoader`]. Inside: `inspect` looks at what a file is, `section` at the
 //! cases that it carries, `compile` and
 //! `artefact` make and keep machine code, `engine` fixes how it runs, `guest` is one instance, `abi` holds one file for each
-//! version of the WIT, `wasi` is what Rust's `std` imports, `layout` is the WIT's
+//! version of the WIT, `meter` tells what calls cost where that is asked, `wasi` is what Rust's `std` imports, `layout` is the WIT's
 //! table of types, `lower` and `lift` are Arrow's way in and out, `schema` and `plan`
 //! check what `bind` answers, `failure` explains what went wrong. This crate knows Wasm and nothing of pipelines.
 
@@ -30,6 +30,7 @@ mod layout;
 mod lift;
 mod limits;
 mod lower;
+mod meter;
 mod module;
 mod output;
 mod plan;
@@ -42,6 +43,7 @@ mod wasi;
 pub use compile::compile_child_main;
 pub use error::{SandboxError, ShortDigest};
 pub use limits::Limits;
+pub use meter::{Meter, Metered};
 pub use module::{Sandbox, SandboxOptions};
 pub use output::{GuestLog, TracingLog};
 pub use section::{CASES_SECTION, SectionError, cases_section, with_cases_section, without_cases_section};

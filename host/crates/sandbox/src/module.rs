@@ -25,6 +25,7 @@ use crate::failure::{NoInstance, told};
 use crate::guest::{Guest, Pre, Surroundings};
 use crate::inspect;
 use crate::limits::Limits;
+use crate::meter::Meter;
 use crate::output::{GuestLog, TracingLog};
 use crate::section::without_cases_section;
 use crate::state::{GuestState, cut};
@@ -74,6 +75,7 @@ impl Default for SandboxOptions {
 pub struct Sandbox {
     shared: Arc<Shared>,
     limits: Arc<Limits>,
+    meter: Option<Arc<Meter>>,
 }
 
 struct Shared {
@@ -113,7 +115,7 @@ impl Sandbox {
             compiling: Mutex::default(),
         };
         shared.engines.get(&limits)?;
-        Ok(Self { shared: Arc::new(shared), limits: Arc::new(limits) })
+        Ok(Self { shared: Arc::new(shared), limits: Arc::new(limits), meter: None })
     }
 
     /// The same sandbox with other limits: a pipeline's.
@@ -122,7 +124,13 @@ impl Sandbox {
     /// Of class operator, where a limit cannot be kept.
     pub fn with_limits(&self, limits: Limits) -> Result<Self> {
         limits.validate()?;
-        Ok(Self { shared: Arc::clone(&self.shared), limits: Arc::new(limits) })
+        Ok(Self { limits: Arc::new(limits), ..self.clone() })
+    }
+
+    /// The same sandbox, whose modules tell what calls cost. Whoever measures pays for it: the clock is looked at some times a call.
+    #[must_use]
+    pub fn metered(&self, meter: Arc<Meter>) -> Self {
+        Self { meter: Some(meter), ..self.clone() }
     }
 
     /// The limits.
@@ -193,6 +201,7 @@ impl Sandbox {
             log: Arc::clone(&self.shared.log),
             name: name.into(),
             assets: Assets::default(),
+            meter: self.meter.clone(),
         }
     }
 

@@ -11,6 +11,7 @@ use crate::layout::shape;
 use crate::lift;
 use crate::limits::Limits;
 use crate::lower::Node;
+use crate::meter::Watch;
 use crate::output::Console;
 use crate::rng::SplitMix;
 
@@ -50,12 +51,23 @@ pub(crate) struct GuestState {
     pub(crate) random: SplitMix,
     /// The call to `process` that is running.
     pub(crate) call: Option<Call>,
+    /// Runs only where calls are measured.
+    pub(crate) watch: Watch,
 }
 
 impl GuestState {
     pub(crate) fn new(limits: Arc<Limits>, console: Console, assets: Assets) -> Self {
         let memory = MemoryGuard::new(&limits);
-        Self { limits, memory, console, assets, clock: 0, random: SplitMix::of_call(0, 0), call: None }
+        Self {
+            limits,
+            memory,
+            console,
+            assets,
+            clock: 0,
+            random: SplitMix::of_call(0, 0),
+            call: None,
+            watch: Watch::default(),
+        }
     }
 
     /// The running call, for what belongs to `process` alone.
@@ -269,6 +281,13 @@ impl MemoryGuard {
             memory_used: 0,
             refused: None,
         }
+    }
+}
+
+impl MemoryGuard {
+    /// Bytes of memory that the instance has.
+    pub(crate) fn used(&self) -> usize {
+        self.memory_used
     }
 }
 
