@@ -112,7 +112,6 @@ fn a_new_rule_is_written_whole_or_not_at_all() {
     insta::assert_snapshot!("build-no-cargo", forebay(folder.path(), &["build", "rules/large"]));
     insta::assert_snapshot!("build-no-crate", forebay(folder.path(), &["build", "--json"]));
     insta::assert_snapshot!("test-no-module", forebay(folder.path(), &["test", "--module", "x.wasm", "--cases", "."]));
-    insta::assert_snapshot!("test-no-cases", forebay(folder.path(), &["test", "--module", "x.wasm"]));
 }
 
 #[test]

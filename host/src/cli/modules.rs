@@ -88,10 +88,7 @@ async fn show_one(global: &Global, config: Config, wanted: &str) -> anyhow::Resu
             .with_hint("restore modules/ from a backup of the zone, or build and deploy it again")
     })?;
     let module = kept::load(&sandbox, wasm.to_vec()).await?;
-    let cases = carried(&wasm).map_err(|error| {
-        Failure::new(Exit::Failed, format!("the cases that module {wanted} carries cannot be read: {error}"))
-            .with_hint("build it again with `forebay build`, which packs them, and deploy that")
-    })?;
+    let cases = carried(&wasm).map_err(|error| error.to_string());
     let uses = listing::objects(
         &lake,
         "SELECT d.pipeline, d.revision FROM ledger.deployments d
@@ -126,18 +123,22 @@ async fn find(lake: &Lake, wanted: &str) -> anyhow::Result<Object> {
     }
 }
 
-fn as_json(found: &Object, description: &Description, cases: &Carried, uses: &[Object]) -> Value {
+/// The cases that a module carries, or why they are none.
+type Cases = Result<Carried, String>;
+
+fn as_json(found: &Object, description: &Description, cases: &Cases, uses: &[Object]) -> Value {
     let Description { name, version, doc, config_schema, assets } = description;
     let assets: Vec<_> =
         assets.iter().map(|want| json!({ "name": want.name, "doc": want.doc, "required": want.required })).collect();
     json!({
         "name": name, "version": version, "digest": text(found, "sha256"), "active": found.get("active"),
         "bytes": number(found, "bytes"), "origin": text(found, "origin"), "recorded_at": text(found, "recorded_at"),
-        "doc": doc, "cases": cases.names(), "assets": assets, "config_schema": config_schema, "pipelines": uses,
+        "doc": doc, "cases": cases.as_ref().ok().map(Carried::names),
+        "cases_error": cases.as_ref().err(), "assets": assets, "config_schema": config_schema, "pipelines": uses,
     })
 }
 
-fn in_words(found: &Object, description: &Description, cases: &Carried, uses: &[Object]) -> String {
+fn in_words(found: &Object, description: &Description, cases: &Cases, uses: &[Object]) -> String {
     let Description { name, version, doc, config_schema, assets } = description;
     let active = if found.get("active").and_then(Value::as_bool) == Some(true) { ", active" } else { "" };
     let mut lines = vec![
@@ -150,7 +151,10 @@ fn in_words(found: &Object, description: &Description, cases: &Carried, uses: &[
             moment(found, "recorded_at")
         ),
     ];
-    lines.push(format!("  cases: {}", cases.told()));
+    lines.push(match cases {
+        Ok(cases) => format!("  cases: {}", cases.told()),
+        Err(why) => format!("  cases: cannot be read: {why}"),
+    });
     for run in uses {
         lines.push(format!("  runs in pipeline {}, revision {}", text(run, "pipeline"), number(run, "revision")));
     }

@@ -151,31 +151,33 @@ pub(crate) fn check_name(name: &str) -> Result<(), (String, &'static str)> {
 /// # Errors
 /// Where what the binary carries is broken: a bug.
 pub(crate) fn files(name: &str, template: Template, sdk: &Sdk) -> Result<Vec<(String, String)>, String> {
-    let mut files = vec![
-        ("Cargo.toml".to_owned(), manifest(name, template, sdk)),
+    let mut files = vec![("Cargo.toml".to_owned(), manifest(name, template, sdk))];
+    files.extend(match sdk {
+        Sdk::Carried | Sdk::Path(_) => Some(("Cargo.lock".to_owned(), carried::lock(name))),
+        // The lock file knows the SDK as a folder.
+        Sdk::Version(_) => None,
+    });
+    files.extend([
         (".cargo/config.toml".to_owned(), carried::TARGET.to_owned()),
         ("rust-toolchain.toml".to_owned(), carried::TOOLCHAIN.to_owned()),
         (".gitignore".to_owned(), "/target\n".to_owned()),
         ("README.md".to_owned(), readme(name, template)),
-    ];
+    ]);
     files.extend(carried::template(template).map(|(path, text)| (path.to_owned(), text.to_owned())));
-    match sdk {
-        Sdk::Carried => {
-            files.push(("Cargo.lock".to_owned(), carried::lock(name)));
-            files.extend(carried::sdk()?.into_iter().map(|(path, text)| (format!("sdk/{path}"), text)));
-        }
-        Sdk::Path(_) => files.push(("Cargo.lock".to_owned(), carried::lock(name))),
-        // The lock file knows the SDK as a folder.
-        Sdk::Version(_) => {}
+    if matches!(sdk, Sdk::Carried) {
+        files.extend(carried::sdk()?.into_iter().map(|(path, text)| (format!("sdk/{path}"), text)));
     }
     Ok(files)
 }
 
+/// A folder below the rule's is no member of its workspace.
+const EXCLUDE: &str = "exclude = [\"sdk\"]\n";
+
 fn manifest(name: &str, template: Template, sdk: &Sdk) -> String {
     let text = |text: String| toml::Value::from(text);
     let (sdk, exclude) = match sdk {
-        Sdk::Carried => ("{ path = \"sdk\" }".to_owned(), "exclude = [\"sdk\"]\n"),
-        Sdk::Path(path) => (format!("{{ path = {} }}", text(path.display().to_string())), ""),
+        Sdk::Carried => ("{ path = \"sdk\" }".to_owned(), EXCLUDE),
+        Sdk::Path(path) => (format!("{{ path = {} }}", text(path.display().to_string())), EXCLUDE),
         Sdk::Version(version) => (text(version.to_string()).to_string(), ""),
     };
     let description = template.description();

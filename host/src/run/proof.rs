@@ -1,8 +1,9 @@
 //! A module proves itself before it is taken: the cases that it carries are run, and one that does not pass is refused.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::PoisonError;
 
 use arrow::array::AsArray as _;
+use forebay_model::ports::ModuleLoader as _;
 use forebay_model::{Error, PipelineName, Result, RevisionId};
 use forebay_pipeline::refine::bind::Materials;
 
@@ -16,6 +17,7 @@ impl Shelf {
     /// Nothing is written, so a process that dies here starts as if it had not been asked.
     pub(super) async fn prove(&self, materials: &Materials, limits: &serde_json::Value) -> Result<()> {
         let limits = assemble::limits(limits)?;
+        let sandbox = self.sandbox.with_limits(limits.clone())?.silent();
         for module in &materials.modules {
             let tried = (module.digest(), limits.clone());
             if self.passed.lock().unwrap_or_else(PoisonError::into_inner).contains(&tried) {
@@ -23,8 +25,8 @@ impl Shelf {
             }
             let wasm = self.kept(&kept_module(module.digest()), module.digest()).await?;
             failpoint("before_cases");
-            let module = Arc::clone(module);
-            self.workers.aside(move || prove(&*module, &wasm, TIME)).await?;
+            let sandbox = sandbox.clone();
+            self.workers.aside(move || prove(&*sandbox.load(&wasm)?, &wasm, TIME)).await?;
             self.passed.lock().unwrap_or_else(PoisonError::into_inner).push(tried);
         }
         Ok(())

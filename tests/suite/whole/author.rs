@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow_array::{ArrayRef, Float64Array, Int32Array, RecordBatch};
 use parquet::arrow::ArrowWriter;
@@ -61,12 +61,16 @@ fn sizes(text: &str) -> String {
     sized.collect::<String>() + last
 }
 
+/// Two tests write a rule of this name, and cargo puts what it builds of them into the same folder.
+static LARGE_PAYMENTS: Mutex<()> = Mutex::new(());
+
 fn transforms() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../transforms")
 }
 
 #[test]
 fn a_new_rule_builds_at_once_and_passes_its_case() {
+    let _alone = LARGE_PAYMENTS.lock().unwrap_or_else(PoisonError::into_inner);
     let desk = Desk::new();
     check("author-new", &desk.sees("", &["new", "rule", "rules/large-payments"]));
     let rule = "rules/large-payments";
@@ -181,6 +185,7 @@ fn native_tests_are_cargos() {
 /// `docs/rules.md` shows commands that work, one after the other.
 #[test]
 fn the_commands_of_the_docs_work() {
+    let _alone = LARGE_PAYMENTS.lock().unwrap_or_else(PoisonError::into_inner);
     let desk = Desk::new();
     let docs = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/rules.md")).unwrap();
     let mut folder = String::new();

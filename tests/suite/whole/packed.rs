@@ -9,14 +9,19 @@ use super::seen::check;
 use super::strange_modules::guest;
 use super::support::{CONFIG, Place, fraud_wasm, keep_wasm, payments};
 
+/// The last seven bits.
+fn low(number: usize) -> u8 {
+    number.to_le_bytes()[0] & 0x7f
+}
+
 /// A number as the archive writes it.
 fn number(mut number: usize) -> Vec<u8> {
     let mut out = Vec::new();
     while number > 0x7f {
-        out.push((number & 0x7f) as u8 | 0x80);
+        out.push(low(number) | 0x80);
         number >>= 7;
     }
-    out.push(number as u8);
+    out.push(low(number));
     out
 }
 
@@ -77,6 +82,8 @@ fn a_deployment_whose_cases_do_not_pass_is_refused_and_what_was_active_goes_on()
     let place = keeping();
     let running = place.start();
     place.until("the first file is loaded", || place.rows("lake.payments") == 90);
+    let compiled = || std::fs::read_dir(place.path(".forebay-cache")).unwrap().count();
+    let once = compiled();
     let files = [keeps("first", RIGHT), keeps("second", WRONG), keeps("third", WRONG)].concat();
     with(&place, "wrong.wasm", keep_wasm(), &archive(&files));
     let mut seen = place.sees(&["deploy", "wrong.wasm"]);
@@ -92,6 +99,7 @@ fn a_deployment_whose_cases_do_not_pass_is_refused_and_what_was_active_goes_on()
     with(&place, "right.wasm", keep_wasm(), &archive(&keeps("other", RIGHT)));
     let deployed = place.run_well(&["deploy", "right.wasm"]);
     assert!(deployed.contains("fraud: revision 3") && deployed.contains("is active"), "{deployed}");
+    assert_eq!(compiled(), once, "modules that differ in their cases alone share what was compiled");
     check("packed-show", &steadied(&place.sees(&["modules", "show", "keep"])));
     assert!(running.stop().success());
     // For the next start it is the same.
@@ -105,7 +113,7 @@ pub(crate) fn sized(text: &str) -> String {
     let mut words = Vec::new();
     for line in text.lines() {
         words.push(match (line.find("@sha256:"), line.find(" KiB)")) {
-            (Some(from), Some(_)) => format!("{}@sha256:[sha256] ([size] KiB)", &line[..from]),
+            (Some(from), Some(to)) => format!("{}@sha256:[sha256] ([size] {}", &line[..from], &line[to + 1..]),
             _ => line.to_owned(),
         });
     }
@@ -188,6 +196,11 @@ fn a_case_that_loops_is_stopped_by_the_limits_of_its_pipeline() {
         case("counts", "behaviour = \"state\"\ncolumns = [\"id\"]\n", input, ("out", "{\"id\":1}\n{\"id\":2}\n"));
     with(&place, "state.wasm", &guest("evil"), &archive(&state));
     check("packed-state", &place.sees(&["deploy", "state.wasm"]));
+    // What it says of rows that are made up is no news.
+    let talking = case("talks", "behaviour = \"long_line\"\ncolumns = [\"id\"]\n", input, ("out", ""));
+    with(&place, "talks.wasm", &guest("evil"), &archive(&talking));
+    let told = place.sees(&["deploy", "talks.wasm"]);
+    assert!(told.starts_with("exit 0") && !place.log().contains("xxxx"), "{told}\n{}", place.log());
     // Data flows on meanwhile.
     place.write("inbox/b.jsonl", &payments(100..200));
     place.until("the second file is loaded", || place.rows("lake.payments") == 200);
@@ -250,6 +263,7 @@ fn a_host_that_dies_while_it_tries_cases_goes_on_with_what_was_active() {
 fn a_first_module_that_fails_its_cases_loads_nothing_and_its_data_waits() {
     let place = keeping();
     with(&place, "modules/keep.wasm", keep_wasm(), &archive(&keeps("first", WRONG)));
+    check("packed-plan", &masked(&place.sees(&["plan"])));
     check("packed-first", &masked(&place.sees(&["run", "--once"])));
     with(&place, "modules/keep.wasm", keep_wasm(), &archive(&keeps("first", RIGHT)));
     place.run_well(&["run", "--once"]);

@@ -26,7 +26,7 @@ use crate::guest::{Guest, Pre, Surroundings};
 use crate::inspect;
 use crate::limits::Limits;
 use crate::meter::Meter;
-use crate::output::{GuestLog, TracingLog};
+use crate::output::{GuestLog, NoLog, TracingLog};
 use crate::section::without_cases_section;
 use crate::state::{GuestState, cut};
 use crate::{plan, schema, wasi};
@@ -75,13 +75,13 @@ impl Default for SandboxOptions {
 pub struct Sandbox {
     shared: Arc<Shared>,
     limits: Arc<Limits>,
+    log: Arc<dyn GuestLog>,
     meter: Option<Arc<Meter>>,
 }
 
 struct Shared {
     engines: Engines,
     cache: Cache,
-    log: Arc<dyn GuestLog>,
     compile_command: Option<Vec<OsString>>,
     /// Compiled modules that somebody holds, by digest and stack.
     loaded: Mutex<HashMap<(Digest, u64), Weak<Compiled>>>,
@@ -109,13 +109,12 @@ impl Sandbox {
         let shared = Shared {
             engines: Engines::new(concurrent_instances),
             cache: Cache::new(cache_dir),
-            log,
             compile_command,
             loaded: Mutex::default(),
             compiling: Mutex::default(),
         };
         shared.engines.get(&limits)?;
-        Ok(Self { shared: Arc::new(shared), limits: Arc::new(limits), meter: None })
+        Ok(Self { shared: Arc::new(shared), limits: Arc::new(limits), log, meter: None })
     }
 
     /// The same sandbox with other limits: a pipeline's.
@@ -125,6 +124,12 @@ impl Sandbox {
     pub fn with_limits(&self, limits: Limits) -> Result<Self> {
         limits.validate()?;
         Ok(Self { limits: Arc::new(limits), ..self.clone() })
+    }
+
+    /// The same sandbox, whose modules' lines go nowhere: what a rule says of rows that are made up is no news of production.
+    #[must_use]
+    pub fn silent(&self) -> Self {
+        Self { log: Arc::new(NoLog), ..self.clone() }
     }
 
     /// The same sandbox, whose modules tell what calls cost. Whoever measures pays for it: the clock is looked at some times a call.
@@ -198,7 +203,7 @@ impl Sandbox {
     fn surroundings(&self, name: &str) -> Surroundings {
         Surroundings {
             limits: Arc::clone(&self.limits),
-            log: Arc::clone(&self.shared.log),
+            log: Arc::clone(&self.log),
             name: name.into(),
             assets: Assets::default(),
             meter: self.meter.clone(),

@@ -33,6 +33,13 @@ impl GuestLog for TracingLog {
     }
 }
 
+/// Lines go nowhere.
+pub(crate) struct NoLog;
+
+impl GuestLog for NoLog {
+    fn line(&self, _: &str, _: LogLevel, _: &str) {}
+}
+
 /// Which of the two a guest prints to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stream {

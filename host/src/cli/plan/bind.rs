@@ -18,6 +18,7 @@ use crate::assemble::{self, Access};
 use crate::cli::kept::blocking;
 use crate::cli::listing::now;
 use crate::config::{Config, PipelineConfig};
+use crate::rules::prove::{TIME, prove};
 use crate::run::check_tables;
 
 /// What a pipeline would do.
@@ -117,6 +118,12 @@ impl<'a> Planner<'a> {
 
     pub(super) async fn plan(&self, name: &PipelineName, pipeline: &PipelineConfig) -> Result<Planned> {
         let materials = self.materials(name, pipeline).await?;
+        for Found { module, origin: _, untried } in &materials.0 {
+            if let Some(wasm) = untried.clone() {
+                let module = Arc::clone(module);
+                blocking(move || prove(&*module, &wasm, TIME)).await?;
+            }
+        }
         let Some((schema, from)) = self.schema(name, pipeline).await? else {
             return Ok(self.unbound(name, pipeline, &materials));
         };

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::AsArray as _;
+use bytes::Bytes;
 use forebay_model::ports::{Asset, Assets, LandingZone, Ledger, Module};
 use forebay_model::{Digest, Error, Result};
 use forebay_sandbox::Sandbox;
@@ -16,6 +17,8 @@ use crate::config::{Config, StepConfig};
 pub(super) struct Found {
     pub(super) module: Arc<dyn Module>,
     pub(super) origin: String,
+    /// Its content, where it has not been taken yet: a run would try the cases that it carries first.
+    pub(super) untried: Option<Bytes>,
 }
 
 /// A `.wasm` of the watched folder.
@@ -51,8 +54,9 @@ impl Modules {
             let path = file.strip_prefix(&config.root).unwrap_or(&file).to_string_lossy().into_owned();
             let wasm = read(&file, "module").await?;
             let new = seen.get(&path) != Some(&Digest::of(&wasm).to_string());
+            let untried = new.then(|| Bytes::from(wasm.clone()));
             match load(&sandbox, wasm).await {
-                Ok(module) => folder.push(InFolder { found: Found { module, origin: path }, new }),
+                Ok(module) => folder.push(InFolder { found: Found { module, origin: path, untried }, new }),
                 Err(error) => {
                     tracing::warn!(file = path, error = error.chain(), hint = error.hint(), "no module that would run");
                 }
@@ -66,8 +70,8 @@ impl Modules {
     pub(super) async fn of(&self, step: &StepConfig) -> Result<Found> {
         let named = || self.folder.iter().filter(|file| file.found.module.description().name == step.module);
         let copy = |file: &InFolder| {
-            let Found { module, origin } = &file.found;
-            Found { module: Arc::clone(module), origin: origin.clone() }
+            let Found { module, origin, untried } = &file.found;
+            Found { module: Arc::clone(module), origin: origin.clone(), untried: untried.clone() }
         };
         let digest = match &step.pin {
             Some(pin) => {
@@ -90,7 +94,8 @@ impl Modules {
             && let Some(wasm) = kept::module(&*self.zone, digest).await?
         {
             let module = load(&self.sandbox, wasm.to_vec()).await?;
-            return Ok(Found { module, origin: "the landing zone, where it was kept".to_owned() });
+            let origin = "the landing zone, where it was kept".to_owned();
+            return Ok(Found { module, origin, untried: None });
         }
         let pin = step.pin.as_ref().map(|pin| format!("@sha256:{pin}")).unwrap_or_default();
         Err(Error::operator(format!("step {}: there is no module {}{pin}", step.name, step.module)).with_hint(format!(
