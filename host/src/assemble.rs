@@ -338,8 +338,13 @@ pub(crate) const COMPILE_VERB: &str = "compile-module";
 /// # Errors
 /// Where the engine cannot be set up.
 pub(crate) fn open_sandbox(config: &Config) -> Result<Sandbox> {
+    sandbox_with(cache_folder(config))
+}
+
+/// Where a config's host keeps compiled modules.
+pub(crate) fn cache_folder(config: &Config) -> Option<PathBuf> {
     let LedgerConfig::Sqlite(ledger) = &config.ledger;
-    sandbox_with(ledger.parent().map(|folder| folder.join(".forebay-cache")))
+    ledger.parent().map(|folder| folder.join(".forebay-cache"))
 }
 
 /// The sandbox of somebody who tries rules, and has no ledger; compiled modules are kept in the folder, if there is one.

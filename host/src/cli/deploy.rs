@@ -109,11 +109,12 @@ async fn passes(config: &Config, pipeline: &PipelineName, wasm: bytes::Bytes) ->
     let limits = config.pipelines.get(pipeline).map(|pipeline| &pipeline.limits);
     let sandbox = assemble::open_sandbox(config)?;
     let sandbox = limits.map_or(Ok(sandbox.clone()), |limits| assemble::with_limits(&sandbox, limits))?;
+    let sandbox = sandbox.silent();
     blocking(move || prove(&*sandbox.load(&wasm)?, &wasm, TIME)).await
 }
 
 /// Checks that the bytes are a module, keeps them beside the raw data, and records them. Nothing is active yet.
-async fn keep(
+pub(super) async fn keep(
     config: &Config,
     ledger: &dyn Ledger,
     wasm: bytes::Bytes,

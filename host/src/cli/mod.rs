@@ -27,6 +27,7 @@ mod show;
 mod status;
 mod test;
 mod validate;
+mod watch;
 mod why;
 
 use std::path::PathBuf;
@@ -108,6 +109,7 @@ enum Command {
     New(new::NewArgs),
     Build(build::BuildArgs),
     Test(test::TestArgs),
+    Watch(watch::WatchArgs),
     #[command(flatten)]
     Work(Work),
 }
@@ -220,6 +222,7 @@ fn start(cli: Cli) -> anyhow::Result<Exit> {
         Command::New(args) => return new::new(&global, &args),
         Command::Build(args) => return build::build(&global, &args),
         Command::Test(args) => return test::test(&global, &args),
+        Command::Watch(args) => return watch::watch(&global, &args),
         Command::Work(work) => work,
     };
     // The config first: how loud a run logs stands in it.

@@ -72,7 +72,7 @@ pub(super) fn tell(global: &Global, pushed: &Pushed, nothing: &str) -> anyhow::R
 }
 
 /// All refusals as one.
-fn refusal(refused: &[Refused]) -> Option<Failure> {
+pub(super) fn refusal(refused: &[Refused]) -> Option<Failure> {
     let told = refused.iter().map(|Refused { pipeline, error, hint: _ }| match pipeline {
         Some(pipeline) => format!("pipeline {pipeline} refuses it: {error}"),
         None => format!("refused: {error}"),

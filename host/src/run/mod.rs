@@ -11,7 +11,7 @@ mod reload;
 mod restart;
 mod service;
 mod summary;
-mod watch;
+pub(crate) mod watch;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -41,6 +41,8 @@ use progress::Progress;
 use reload::Reloader;
 use restart::Restarts;
 use watch::Watch;
+
+pub(crate) use service::Signals;
 
 /// A table above this is not rewritten to widen a column from `Int64` to `Float64`: the change is held and shown.
 pub(crate) const WIDEN_MAX_BYTES: u64 = 1 << 30;
@@ -210,7 +212,7 @@ impl Host {
     /// Whether a signal cut it short, and whether a module of the folder was refused at the start.
     async fn run(self: &Arc<Self>, global: &Global, watch: Watch, tasks: &mut Tasks) -> anyhow::Result<(bool, bool)> {
         // From here on: a signal that comes while modules compile ends the host as one that comes later does.
-        let mut signals = service::Signals::new();
+        let mut signals = Signals::new();
         let progress = Arc::new(Progress::start(global, self.args.once));
         let mut nothing = self.config.clone();
         (nothing.streams, nothing.pipelines) = Default::default();
@@ -291,12 +293,7 @@ impl Host {
     }
 
     /// Until every part has ended for good; true where a signal cut it short. With `restarts` ends are told as they come.
-    async fn until_ended(
-        &self,
-        tasks: &mut Tasks,
-        signals: &mut service::Signals,
-        mut restarts: Option<Restarts>,
-    ) -> bool {
+    async fn until_ended(&self, tasks: &mut Tasks, signals: &mut Signals, mut restarts: Option<Restarts>) -> bool {
         loop {
             tokio::select! {
                 ended = tasks.next() => match ended {
@@ -320,7 +317,7 @@ impl Host {
 
     /// Finishes what is in flight, at most as long as the config says. A second signal ends the process at once: what that
     /// leaves is what a kill leaves, and the next start takes it up.
-    async fn shut_down(&self, tasks: &mut Tasks, signals: &mut service::Signals) {
+    async fn shut_down(&self, tasks: &mut Tasks, signals: &mut Signals) {
         tracing::info!(seconds = self.config.host.shutdown.as_secs(), "stopping: what is in flight is finished");
         self.parts.shut_down();
         let deadline = tokio::time::sleep(self.config.host.shutdown);

@@ -137,21 +137,21 @@ fn gone() -> Error {
 
 /// SIGINT and SIGTERM, from the moment that it is made.
 #[cfg(unix)]
-pub(super) struct Signals {
+pub(crate) struct Signals {
     /// `None` where the system does not let them be heard: then they end the process.
     heard: Option<[tokio::signal::unix::Signal; 2]>,
 }
 
 #[cfg(unix)]
 impl Signals {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         use tokio::signal::unix::{SignalKind, signal};
         let (interrupt, terminate) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
         Self { heard: interrupt.ok().zip(terminate.ok()).map(Into::into) }
     }
 
     /// Returns at the next signal.
-    pub(super) async fn next(&mut self) {
+    pub(crate) async fn next(&mut self) {
         match &mut self.heard {
             Some([interrupt, terminate]) => tokio::select! {
                 _ = interrupt.recv() => {}
@@ -164,16 +164,16 @@ impl Signals {
 
 /// Ctrl-C.
 #[cfg(not(unix))]
-pub(super) struct Signals;
+pub(crate) struct Signals;
 
 #[cfg(not(unix))]
 impl Signals {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self
     }
 
     /// Returns at the next one.
-    pub(super) async fn next(&mut self) {
+    pub(crate) async fn next(&mut self) {
         drop(tokio::signal::ctrl_c().await);
     }
 }

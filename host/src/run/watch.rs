@@ -22,7 +22,7 @@ const SETTLE: Duration = Duration::from_millis(250);
 const LOOK: Duration = Duration::from_secs(2);
 
 /// What a look at a file shows; `None` where there is none.
-type Look = Option<(u64, Option<SystemTime>, u64)>;
+pub(crate) type Look = Option<(u64, Option<SystemTime>, u64)>;
 type Looks = BTreeMap<PathBuf, Look>;
 
 /// A watch on a config, its module folder and its assets.
@@ -134,7 +134,7 @@ impl Watch {
     }
 }
 
-fn look_at(path: &Path) -> Look {
+pub(crate) fn look_at(path: &Path) -> Look {
     let found = std::fs::metadata(path).ok()?;
     Some((found.len(), found.modified().ok(), file_number(&found)))
 }

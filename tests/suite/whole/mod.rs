@@ -30,3 +30,4 @@ mod seen;
 mod stopping;
 pub(crate) mod strange_modules;
 pub(crate) mod support;
+mod watch;

@@ -10,6 +10,7 @@ pub mod driver;
 pub mod fit;
 pub mod group;
 pub mod protocol;
+pub mod rehearse;
 pub mod rescue;
 pub mod rows;
 pub mod segment;

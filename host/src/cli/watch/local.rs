@@ -1,0 +1,210 @@
+//! The pipeline beside an author: what a module would change in its last segment, and the module put into it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use datafusion::common::ScalarValue;
+use forebay_model::ports::{Asset, Assets, Module, Warehouse};
+use forebay_model::{Digest, Error, PipelineName, SegmentId};
+use forebay_pipeline::refine::bind::{Materials, Surroundings, Warehouses, bind};
+use forebay_pipeline::refine::rehearse::rehearse;
+use forebay_sandbox::Sandbox;
+use serde_json::{Value, json};
+
+use super::super::kept::{self, blocking};
+use super::super::listing::{self, now, text};
+use super::super::{Failure, Global, build, deploy, pushing};
+use crate::assemble::{self, Access};
+use crate::config::{Config, PipelineConfig};
+use crate::query::Lake;
+use crate::rules::changes::{Changes, changes, made};
+use crate::run::modules::uses;
+use crate::run::push::{Active, Push, Pushed};
+
+/// Records of a segment that are refined twice, about: enough to see, and done in a moment.
+const RECORDS: u64 = 16_384;
+
+/// What a module changes in the last segment of a pipeline that uses it.
+pub(super) struct Compared {
+    pub(super) pipeline: PipelineName,
+    pub(super) segment: String,
+    /// Records that were refined.
+    pub(super) records: u64,
+    /// By table.
+    pub(super) tables: BTreeMap<String, Changes>,
+}
+
+/// Where the module is now.
+pub(super) enum Pushing {
+    /// It is what the name means already.
+    Same,
+    /// The host took it.
+    Taken(Vec<Active>),
+    /// The host took it, and no pipeline uses it.
+    Unused,
+    /// No host runs: it lies where the next one finds it.
+    Waits(PathBuf),
+}
+
+impl Pushing {
+    pub(super) fn json(&self) -> Value {
+        match self {
+            Self::Same => json!({ "outcome": "same" }),
+            Self::Taken(active) => json!({ "outcome": "active", "active": active }),
+            Self::Unused => json!({ "outcome": "unused" }),
+            Self::Waits(path) => json!({ "outcome": "waits", "path": path }),
+        }
+    }
+}
+
+/// A pipeline beside an author.
+pub(super) struct Local<'a> {
+    pub(super) global: &'a Global,
+    pub(super) config: Config,
+    pub(super) sandbox: Sandbox,
+}
+
+/// A module that was built and tested.
+pub(super) struct Built<'a> {
+    pub(super) path: &'a std::path::Path,
+    pub(super) wasm: Bytes,
+    pub(super) module: Arc<dyn Module>,
+}
+
+impl Local<'_> {
+    /// What the module would change in each pipeline that uses it. A pipeline that has not run yet, or has no segment, is left out.
+    pub(super) async fn compare(&self, built: &Built<'_>) -> anyhow::Result<Vec<Compared>> {
+        let name = &built.module.description().name;
+        let mut compared = Vec::new();
+        if !assemble::ledger_is_there(&self.config) {
+            return Ok(compared);
+        }
+        for (pipeline, settings) in
+            self.config.pipelines.iter().filter(|(pipeline, _)| uses(&self.config, pipeline, name))
+        {
+            compared.extend(self.in_pipeline(pipeline, settings, built).await?);
+        }
+        Ok(compared)
+    }
+
+    async fn in_pipeline(
+        &self,
+        name: &PipelineName,
+        settings: &PipelineConfig,
+        built: &Built<'_>,
+    ) -> anyhow::Result<Option<Compared>> {
+        let lake = Lake::open(self.config.clone()).await?;
+        let ledger = &lake.stores().ledger;
+        let (Some(active), Some(schema)) = (ledger.active(name).await?, ledger.schema(name).await?) else {
+            return Ok(None);
+        };
+        let sql = "SELECT segment FROM ledger.segments WHERE stream = $stream ORDER BY number DESC LIMIT 1";
+        let stream = vec![("stream", ScalarValue::from(settings.from.as_str()))];
+        let Some(last) = listing::objects(&lake, sql, stream).await?.into_iter().next() else { return Ok(None) };
+        let segment = text(&last, "segment").to_owned();
+        let landed = ledger.segment(&SegmentId::from_text(&segment)).await?;
+        let landed = landed.ok_or_else(|| Error::bug(format!("segment {segment} is not listed")))?;
+        let stream = self.config.streams.get(&settings.from);
+        let decoding = assemble::open_decoding(stream.ok_or_else(|| Error::bug("a pipeline without its stream"))?)?;
+        let zone = assemble::open_zone(&self.config, Access::Read)?;
+        let sandbox = assemble::with_limits(&self.sandbox, &settings.limits)?;
+        let (revision, number) = (active.revision.revision, active.revision.number);
+        let was = kept::materials(&*zone, &sandbox, revision, number).await?;
+        let is = instead(&was, settings, built, &sandbox)?;
+        let mut warehouses: BTreeMap<_, Arc<dyn Warehouse>> = BTreeMap::new();
+        for name in self.config.warehouses.keys() {
+            warehouses.insert(name.clone(), assemble::open_warehouse(&self.config, name, Access::Read).await?);
+        }
+        let warehouses: Warehouses = Arc::new(warehouses);
+        let ledger = ledger.id();
+        let compared = blocking(move || {
+            let of = |materials: &Materials| {
+                // What the tables are like says nothing of the rows.
+                let surroundings = Surroundings {
+                    warehouses: Arc::clone(&warehouses),
+                    ledger,
+                    tables: BTreeMap::new(),
+                    widen_max_bytes: crate::run::WIDEN_MAX_BYTES,
+                    now: now(),
+                };
+                let bound = bind(materials, &schema, &surroundings)?;
+                let batches = rehearse(&*zone, &*decoding, &bound, &landed, RECORDS)?;
+                let records = batches.iter().map(|batch| batch.counts.records).sum::<u64>();
+                Ok::<_, Error>((made(&bound, &batches)?, records))
+            };
+            let ((was, _), (is, records)) = (of(&was)?, of(&is)?);
+            Ok((changes(&was, &is), records))
+        });
+        let (tables, records) = compared.await?;
+        Ok(Some(Compared { pipeline: name.clone(), segment, records, tables }))
+    }
+
+    /// Puts the module into the pipeline: a host that runs is asked, and what it refuses is told; else it waits in the watched folder.
+    pub(super) async fn push(&self, built: &Built<'_>) -> anyhow::Result<Pushing> {
+        let Built { path, wasm, module } = built;
+        let (name, digest) = (module.description().name.clone(), module.digest());
+        let file = path.file_name().unwrap_or(path.as_os_str());
+        if assemble::ledger_is_there(&self.config) {
+            let ledger = assemble::open_ledger(&self.config, Access::Write).await?;
+            if ledger.active_module(&name).await? == Some(digest) {
+                return Ok(Pushing::Same);
+            }
+            if ledger.host().await?.is_some() {
+                let origin = format!("watch:{}", file.to_string_lossy());
+                deploy::keep(&self.config, &*ledger, wasm.clone(), origin.clone()).await?;
+                let pushed = pushing::ask(self.global, &*ledger, Push::Module { name, digest, origin }).await?;
+                return taken(pushed);
+            }
+        }
+        let path = self.config.modules.watch.join(file);
+        build::put(&path, wasm).map_err(|error| {
+            Failure::new(super::super::Exit::Failed, format!("{} cannot be written: {error}", path.display()))
+                .with_hint("modules.watch of the config names the folder; give one that this user may write to")
+        })?;
+        Ok(Pushing::Waits(path))
+    }
+}
+
+fn taken(pushed: Pushed) -> anyhow::Result<Pushing> {
+    if let Some(failure) = pushing::refusal(&pushed.refused) {
+        return Err(failure.into());
+    }
+    let Pushed { active, refused: _ } = pushed;
+    Ok(if active.is_empty() { Pushing::Unused } else { Pushing::Taken(active) })
+}
+
+/// What runs, with the module, the config and the assets that its steps have now.
+fn instead(
+    was: &Materials,
+    settings: &PipelineConfig,
+    built: &Built<'_>,
+    sandbox: &Sandbox,
+) -> anyhow::Result<Materials> {
+    use forebay_model::ports::ModuleLoader as _;
+    let name = &built.module.description().name;
+    // Under the pipeline's own limits; it is compiled already.
+    let module = sandbox.load(&built.wasm)?;
+    let mut is = was.clone();
+    let steps = is.revision.steps.iter_mut().zip(is.modules.iter_mut()).zip(is.assets.iter_mut());
+    for ((step, of_step), assets) in steps {
+        let meant = settings.steps.iter().find(|meant| meant.name == step.name && meant.module == *name);
+        let Some(meant) = meant.filter(|meant| meant.pin.is_none()) else { continue };
+        step.digest = module.digest();
+        step.config = meant.config.clone();
+        *of_step = Arc::clone(&module);
+        *assets = read_assets(&meant.assets)?;
+    }
+    Ok(is)
+}
+
+fn read_assets(paths: &BTreeMap<String, PathBuf>) -> anyhow::Result<Assets> {
+    let mut assets = BTreeMap::new();
+    for (name, path) in paths {
+        let bytes = std::fs::read(path)
+            .map_err(|error| Error::operator(format!("asset {} cannot be read", path.display())).with_source(error))?;
+        assets.insert(name.clone(), Asset { digest: Digest::of(&bytes), bytes: bytes.into() });
+    }
+    Ok(Arc::new(assets))
+}
