@@ -144,6 +144,10 @@ pub(crate) fn group(ledger: Uuid, group: &LoadGroup) -> Result<()> {
         }
         signed("count", segment.counts.records)?;
         signed("count", segment.counts.rescued)?;
+        signed("count", segment.retryable)?;
+        if segment.again.is_some() && !segment.replaces.is_empty() {
+            return broken(format!("{name}: segment {} is refined again, and replaces others", segment.segment));
+        }
         let mut codes = BTreeSet::new();
         for reject in &segment.rejects {
             signed("count", reject.records)?;
@@ -259,6 +263,11 @@ pub(crate) fn landed(
     }
 }
 
+/// Whether a generation of a loaded segment is the one that refining it again makes.
+pub(crate) fn is_again(standing: Standing, generation: Generation, next: Generation) -> bool {
+    standing == Standing::Loaded && generation == next
+}
+
 /// A segment that is being loaded, was loaded or was superseded cannot fail: somebody else refined it.
 pub(crate) fn may_fail(pipeline: &PipelineName, segment: &SegmentId, standing: Standing) -> Result<()> {
     match standing {
@@ -289,7 +298,7 @@ pub(crate) fn failure_of<'a>(
     })
 }
 
-/// A segment of a new group is one that `work` would give, in the generation that it would give.
+/// A segment of a new group is one that `work` or `again` would give, in the generation that it would give.
 pub(crate) fn may_open(
     group: &LoadGroup,
     segment: &RefinedSegment,
@@ -298,6 +307,10 @@ pub(crate) fn may_open(
 ) -> Result<()> {
     let name = format!("group {} of pipeline {}: segment {}", group.number, group.pipeline, segment.segment);
     match standing {
+        Standing::Loaded if segment.again.is_some() && segment.generation == generation => Ok(()),
+        Standing::New | Standing::Failed(_) if segment.again.is_some() => {
+            Err(LedgerError::Fenced(format!("{name} is refined again, and is {}", standing.name())))
+        }
         Standing::New | Standing::Failed(_) if segment.generation == generation => Ok(()),
         Standing::New | Standing::Failed(_) => Err(LedgerError::Fenced(format!(
             "{name} comes in generation {}, and generation {generation} is the next",

@@ -10,10 +10,10 @@ use async_trait::async_trait;
 use forebay_ledger::{MemoryLedger, OpenMode, SqliteLedger};
 use forebay_model::flow::OnChange;
 use forebay_model::ids::{Digest, ModuleName, PipelineName, SegmentId, StreamName, TableName};
-use forebay_model::load::{Load, LoadGroup, LoadReceipt, RefinedSegment, RejectCount, StagedFile};
+use forebay_model::load::{Again, Load, LoadGroup, LoadReceipt, RefinedSegment, RejectCount, StagedFile};
 use forebay_model::ports::{
-    Advance, Clock, DeploymentState, HeldChange, Landing, Ledger, ModuleRecord, NewObject, NewSegment, ObjectState,
-    Random, SegmentFailure, WorkItem,
+    Advance, Clock, DeploymentState, HealRequest, HeldChange, Landing, Ledger, ModuleRecord, NewObject, NewSegment,
+    ObjectState, Random, SegmentFailure, WorkItem,
 };
 use forebay_model::position::{OrderedPosition, Position};
 use forebay_model::revision::Revision;
@@ -51,6 +51,10 @@ enum Call {
     Work { pipeline: u8, now: u8, skip: u8, limit: u8 },
     Fail { pipeline: u8, pick: u8, at: u8, retry_after: Option<u8> },
     RetryFailed(u8),
+    AskHeal { pipeline: u8, unless: Option<u8>, code: Option<bool>, since: Option<u8>, at: u8 },
+    AskReplay { pipeline: u8, pick: u8, at: u8 },
+    ForgetAgain { pipeline: u8, heals: bool },
+    Again { pipeline: u8, now: u8, skip: u8, limit: u8 },
     Open { pipeline: u8, number: Option<u8>, from: u8, take: u8, tables: u8, generation: u8 },
     Reopen { pipeline: u8 },
     Close { pipeline: u8, number: u8, table: u8 },
@@ -76,6 +80,12 @@ fn call() -> impl Strategy<Value = Call> {
         3 => (0..2_u8, any::<u8>(), 0..10_u8, proptest::option::of(0..10_u8))
             .prop_map(|(pipeline, pick, at, retry_after)| Call::Fail { pipeline, pick, at, retry_after }),
         1 => (0..2_u8).prop_map(Call::RetryFailed),
+        3 => (0..2_u8, proptest::option::of(0..3_u8), proptest::option::weighted(0.3, any::<bool>()), proptest::option::weighted(0.2, 0..40_u8), 0..10_u8)
+            .prop_map(|(pipeline, unless, code, since, at)| Call::AskHeal { pipeline, unless, code, since, at }),
+        2 => (0..2_u8, any::<u8>(), 0..10_u8).prop_map(|(pipeline, pick, at)| Call::AskReplay { pipeline, pick, at }),
+        1 => (0..2_u8, any::<bool>()).prop_map(|(pipeline, heals)| Call::ForgetAgain { pipeline, heals }),
+        2 => (0..2_u8, 0..20_u8, any::<u8>(), 0..8_u8)
+            .prop_map(|(pipeline, now, skip, limit)| Call::Again { pipeline, now, skip, limit }),
         5 => (0..2_u8, proptest::option::weighted(0.2, 0..6_u8), 0..6_u8, 1..5_u8, 0..3_u8, prop_oneof![9 => Just(0_u8), 1 => Just(1_u8)])
             .prop_map(|(pipeline, number, from, take, tables, generation)| Call::Open { pipeline, number, from, take, tables, generation }),
         1 => (0..2_u8).prop_map(|pipeline| Call::Reopen { pipeline }),
@@ -191,8 +201,15 @@ fn group(items: &[WorkItem], of: u8, number: u64, tables: u8, generation: u8) ->
         .map(|item| RefinedSegment {
             segment: item.segment.id.clone(),
             generation: u32::from(generation) + item.generation,
-            counts: SegmentCounts { records: 3, loaded: 2, filtered: 0, rejected: 1, rescued: 1 },
+            again: item.again,
+            counts: match item.again {
+                Some(Again::Heal) => SegmentCounts { records: 1, loaded: 1, ..SegmentCounts::default() },
+                Some(Again::Replay) | None => {
+                    SegmentCounts { records: 3, loaded: 2, filtered: 0, rejected: 1, rescued: 1 }
+                }
+            },
             rejects: vec![RejectCount { stage: "decode".to_owned(), code: "malformed".to_owned(), records: 1 }],
+            retryable: u64::from(number % 3 > 0),
             replaces: item.segment.replaces.clone(),
         })
         .collect();
@@ -282,7 +299,7 @@ async fn answer(ledger: &dyn Ledger, call: &Call, groups: &mut Vec<LoadGroup>) -
             }
             let failure = SegmentFailure {
                 segment: all[usize::from(pick) % all.len()].clone(),
-                generation: 0,
+                generation: u32::from(failed_at % 3),
                 revision: Digest::of(b"r"),
                 class: ErrorClass::Operator,
                 message: "it failed".to_owned(),
@@ -293,8 +310,34 @@ async fn answer(ledger: &dyn Ledger, call: &Call, groups: &mut Vec<LoadGroup>) -
             shown(ledger.fail(&pipeline(of), &failure).await)
         }
         Call::RetryFailed(of) => shown(ledger.retry_failed(&pipeline(of)).await),
+        Call::AskHeal { pipeline: of, unless, code, since, at: asked } => {
+            let wanted = HealRequest {
+                unless_tried_by: unless.map(|of| Digest::of(&[of])),
+                codes: code.map(|known| if known { "malformed" } else { "trap" }.to_owned()).into_iter().collect(),
+                since: since.map(at),
+                reason: "a test".to_owned(),
+            };
+            shown(ledger.ask_heal(&pipeline(of), &wanted, at(asked)).await)
+        }
+        Call::AskReplay { pipeline: of, pick, at: asked } => {
+            let all = segments(ledger).await;
+            let picked: Vec<_> =
+                all.into_iter().enumerate().filter(|(n, _)| pick >> (n % 8) & 1 == 1).map(|(_, id)| id).collect();
+            shown(ledger.ask_replay(&pipeline(of), &picked, "a test", at(asked)).await)
+        }
+        Call::ForgetAgain { pipeline: of, heals } => {
+            let what = if heals { Again::Heal } else { Again::Replay };
+            shown(ledger.forget_again(&pipeline(of), what).await)
+        }
+        Call::Again { pipeline: of, now, skip, limit } => {
+            let all = segments(ledger).await;
+            let skip: Vec<_> =
+                all.into_iter().enumerate().filter(|(n, _)| skip >> (n % 8) & 1 == 1).map(|(_, id)| id).collect();
+            shown(ledger.again(&pipeline(of), &stream(), at(now), &skip, u32::from(limit)).await)
+        }
         Call::Open { pipeline: of, number, from, take, tables, generation } => {
-            let work = ledger.work(&pipeline(of), &stream(), at(30), &[], 20).await.unwrap();
+            let mut work = ledger.again(&pipeline(of), &stream(), at(30), &[], 2).await.unwrap();
+            work.extend(ledger.work(&pipeline(of), &stream(), at(30), &[], 20).await.unwrap());
             let items: Vec<_> = work.into_iter().skip(usize::from(from)).take(usize::from(take)).collect();
             let last = ledger.last_number(&pipeline(of)).await.unwrap();
             let group = group(&items, of, number.map_or(last + 1, u64::from), tables, generation);

@@ -64,6 +64,17 @@ pub struct Load {
     pub removes: Vec<SegmentId>,
 }
 
+/// Why a segment that is loaded is refined once more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Again {
+    /// Those of its records that were rejected, and that a later revision may accept: what passes is appended, what does not takes the
+    /// place of its former reject. Rows that it has stay as they are.
+    Heal,
+    /// All of it: the rows that come of it take the place of those that it has.
+    Replay,
+}
+
 /// What a segment of a group came to.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RefinedSegment {
@@ -71,10 +82,16 @@ pub struct RefinedSegment {
     pub segment: SegmentId,
     /// Its generation in this pipeline.
     pub generation: Generation,
-    /// Where its records went.
+    /// Why it was refined though it is loaded; `None` where it was not.
+    #[serde(default)]
+    pub again: Option<Again>,
+    /// Where its records went; of a heal, the records that were tried again.
     pub counts: SegmentCounts,
-    /// How many were refused, by stage and code.
+    /// How many are refused now, by stage and code; of a heal, those that were not tried again as well.
     pub rejects: Vec<RejectCount>,
+    /// How many of those a later revision may accept.
+    #[serde(default)]
+    pub retryable: u64,
     /// Former segments that it takes the place of.
     pub replaces: Vec<SegmentId>,
 }

@@ -1,5 +1,6 @@
 //! The contract of `ports::Ledger`: what the trait says, sentence by sentence, for each implementation.
 
+mod again;
 mod catalog;
 mod intake;
 mod rebuilt;
@@ -71,6 +72,15 @@ contract! {
         work_finds_what_is_behind_many,
         tables_of_names_former_tables,
         one_host_at_a_time;
+    again:
+        rejected_records_are_healed_once_under_each_revision,
+        a_heal_adds_to_what_there_is,
+        what_is_known_to_have_none_is_not_asked_for,
+        a_replay_is_of_the_whole_segment,
+        what_fails_again_waits_and_stays_loaded,
+        what_is_asked_for_can_be_taken_back,
+        a_version_that_is_replaced_is_not_refined_again,
+        a_heal_that_is_withdrawn_is_refined_whole;
     rebuilt:
         what_was_rebuilt_is_all_there,
         what_is_refined_again_replaces_its_rows,

@@ -4,6 +4,7 @@
 //! state can be taken and put back ([`MemoryLedger::snapshot`], [`MemoryLedger::restore`]), which is how a simulation
 //! kills a process: everything that was accepted is there, and the host lease is free.
 
+mod again;
 mod catalog;
 mod intake;
 mod rebuilt;
@@ -19,10 +20,10 @@ use arrow_schema::SchemaRef;
 use async_trait::async_trait;
 use forebay_model::Result;
 use forebay_model::ids::{Digest, ModuleName, PipelineName, SegmentId, StreamName, TableName};
-use forebay_model::load::{LoadGroup, LoadReceipt};
+use forebay_model::load::{Again, LoadGroup, LoadReceipt};
 use forebay_model::ports::{
-    Deployment, DeploymentState, HeldChange, HostHolder, HostLease, JournalEntry, LandOutcome, Landing, Ledger,
-    ModuleRecord, ObjectState, Pause, Random, Rebuilt, RevisionRecord, SegmentFailure, WorkItem,
+    Deployment, DeploymentState, HealRequest, HeldChange, HostHolder, HostLease, JournalEntry, LandOutcome, Landing,
+    Ledger, ModuleRecord, ObjectState, Pause, Random, Rebuilt, RevisionRecord, SegmentFailure, WorkItem,
 };
 use forebay_model::position::OrderedPosition;
 use forebay_model::revision::{Revision, RevisionId};
@@ -178,6 +179,37 @@ impl Ledger for MemoryLedger {
 
     async fn retry_failed(&self, pipeline: &PipelineName) -> Result<u64> {
         self.write(|state| Ok(state.retry_failed(pipeline)))
+    }
+
+    async fn ask_heal(&self, pipeline: &PipelineName, wanted: &HealRequest, at: Timestamp) -> Result<u64> {
+        self.write(|state| Ok(state.ask_heal(pipeline, wanted, at)))
+    }
+
+    async fn ask_replay(
+        &self,
+        pipeline: &PipelineName,
+        segments: &[SegmentId],
+        reason: &str,
+        at: Timestamp,
+    ) -> Result<u64> {
+        self.write(|state| Ok(state.ask_replay(pipeline, segments, reason, at)))
+    }
+
+    async fn forget_again(&self, pipeline: &PipelineName, what: Again) -> Result<u64> {
+        self.write(|state| Ok(state.forget_again(pipeline, what)))
+    }
+
+    async fn again(
+        &self,
+        pipeline: &PipelineName,
+        stream: &StreamName,
+        now: Timestamp,
+        skip: &[SegmentId],
+        limit: u32,
+    ) -> Result<Vec<WorkItem>> {
+        let skip = skip.iter().cloned().collect();
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        Ok(self.read(|state| state.again(pipeline, stream, now, &skip, limit)))
     }
 
     async fn last_number(&self, pipeline: &PipelineName) -> Result<u64> {

@@ -140,6 +140,8 @@ fn refinement(content: &RebuiltSegment) -> Refinement {
         load_number: *number,
         revision: *revision,
         counts: None,
+        retryable: None,
+        heals: Vec::new(),
         attempts: 0,
         failure,
     }

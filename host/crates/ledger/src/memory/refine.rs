@@ -3,19 +3,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use forebay_model::Timestamp;
 use forebay_model::flow::OnChange;
 use forebay_model::ids::{Generation, PipelineName, SegmentId, StreamName, TableName};
-use forebay_model::load::{LoadGroup, LoadReceipt};
+use forebay_model::load::{Again, LoadGroup, LoadReceipt};
 use forebay_model::ports::{SegmentFailure, WorkItem};
 use forebay_model::segment::{LandedSegment, Partition};
 
+use super::again::healed;
 use super::state::{Group, Object, Refinement, State};
 use crate::check::{
-    failure_of, fingerprint, may_fail, may_open, no_group, no_load, number_follows, same_group, signed, totals,
+    failure_of, fingerprint, is_again, may_fail, may_open, no_group, no_load, number_follows, same_group, signed,
+    totals,
 };
 use crate::error::{LedgerError, Result};
 use crate::versions::{self, Standing, Unit, Version};
 
 impl State {
-    fn refinement(&self, pipeline: &PipelineName, segment: &SegmentId) -> Option<&Refinement> {
+    pub(super) fn refinement(&self, pipeline: &PipelineName, segment: &SegmentId) -> Option<&Refinement> {
         self.refinements.get(&(pipeline.clone(), segment.clone()))
     }
 
@@ -23,7 +25,7 @@ impl State {
         self.refinement(pipeline, segment).map_or(Standing::New, |refinement| refinement.standing)
     }
 
-    fn next_generation(&self, pipeline: &PipelineName, segment: &SegmentId) -> Generation {
+    pub(super) fn next_generation(&self, pipeline: &PipelineName, segment: &SegmentId) -> Generation {
         self.refinement(pipeline, segment)
             .and_then(|refinement| refinement.loaded_generation)
             .map_or(0, |last| last.saturating_add(1))
@@ -54,6 +56,7 @@ impl State {
                 segment: LandedSegment { replaces: unit.replaces.clone(), ..segment.clone() },
                 generation: self.next_generation(pipeline, &segment.id),
                 attempts: self.refinement(pipeline, &segment.id).map_or(0, |refinement| refinement.attempts),
+                again: None,
             });
         }
         items
@@ -107,7 +110,12 @@ impl State {
             return Err(LedgerError::invariant(format!("segment {segment} failed, and is not listed")));
         }
         let former = self.refinement(pipeline, segment);
-        may_fail(pipeline, segment, former.map_or(Standing::New, |former| former.standing))?;
+        let standing = former.map_or(Standing::New, |former| former.standing);
+        if is_again(standing, failure.generation, self.next_generation(pipeline, segment)) {
+            self.fail_again(pipeline, failure);
+            return Ok(());
+        }
+        may_fail(pipeline, segment, standing)?;
         let this = |failure: &SegmentFailure| (failure.at, failure.generation, failure.revision);
         if former.and_then(|former| former.failure.as_ref()).is_some_and(|former| this(former) == this(failure)) {
             return Ok(());
@@ -119,6 +127,8 @@ impl State {
             load_number: former.and_then(|former| former.load_number),
             revision: Some(failure.revision),
             counts: former.and_then(|former| former.counts),
+            retryable: former.and_then(|former| former.retryable),
+            heals: former.map(|former| former.heals.clone()).unwrap_or_default(),
             attempts: former.map_or(0, |former| former.attempts).saturating_add(1),
             failure: Some(failure.clone()),
         };
@@ -138,7 +148,7 @@ impl State {
                 let_go += 1;
             }
         }
-        let_go
+        let_go + self.retry_again(pipeline)
     }
 
     pub(super) fn last_number(&self, pipeline: &PipelineName) -> u64 {
@@ -193,16 +203,22 @@ impl State {
     fn write_segments(&mut self, group: &LoadGroup) {
         for segment in &group.segments {
             let place = (group.pipeline.clone(), segment.segment.clone());
-            let loaded_generation = self.refinements.get(&place).and_then(|former| former.loaded_generation);
-            let refinement = Refinement {
-                standing: Standing::Loading,
-                generation: Some(segment.generation),
-                loaded_generation,
-                load_number: Some(group.number),
-                revision: Some(group.revision),
-                counts: Some(segment.counts),
-                attempts: 0,
-                failure: None,
+            self.again.remove(&place);
+            let former = self.refinements.remove(&place);
+            let refinement = match (segment.again, former) {
+                (Some(Again::Heal), Some(former)) => healed(former, group, segment),
+                (Some(Again::Heal | Again::Replay) | None, former) => Refinement {
+                    standing: Standing::Loading,
+                    generation: Some(segment.generation),
+                    loaded_generation: former.and_then(|former| former.loaded_generation),
+                    load_number: Some(group.number),
+                    revision: Some(group.revision),
+                    counts: Some(segment.counts),
+                    retryable: Some(segment.retryable),
+                    heals: Vec::new(),
+                    attempts: 0,
+                    failure: None,
+                },
             };
             self.refinements.insert(place, refinement);
             for reject in &segment.rejects {
@@ -224,9 +240,12 @@ impl State {
                 load_number: None,
                 revision: None,
                 counts: None,
+                retryable: None,
+                heals: Vec::new(),
                 attempts: 0,
                 failure: None,
             });
+            self.again.remove(&(group.pipeline.clone(), replaced.clone()));
             refinement.standing = Standing::Superseded;
             refinement.attempts = 0;
             refinement.failure = None;
@@ -241,7 +260,7 @@ impl State {
         }
         group.done = true;
         for ((of, _), refinement) in &mut self.refinements {
-            if of == pipeline && refinement.load_number == Some(number) && refinement.standing == Standing::Loading {
+            if of == pipeline && refinement.is_of(number) && refinement.standing == Standing::Loading {
                 refinement.standing = Standing::Loaded;
                 refinement.loaded_generation = refinement.generation;
             }
@@ -295,17 +314,19 @@ impl State {
             let Some(refinement) = self.refinements.get_mut(&(pipeline.clone(), segment.segment.clone())) else {
                 continue;
             };
-            if refinement.standing == Standing::Loading && refinement.load_number == Some(number) {
+            if refinement.standing == Standing::Loading && refinement.is_of(number) {
                 refinement.standing = Standing::Failed(failure.retry_at);
                 if partly_done {
                     refinement.loaded_generation = refinement.generation;
                 }
                 refinement.load_number = None;
                 refinement.counts = None;
+                refinement.retryable = None;
                 refinement.attempts += 1;
                 refinement.revision = Some(failure.revision);
                 refinement.failure = Some(failure.clone());
             }
+            refinement.heals.retain(|healed| healed.load_number != number);
             self.reject_counts.retain(|(of, id, generation, ..), _| {
                 (of, id, *generation) != (pipeline, &segment.segment, failure.generation)
             });

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use forebay_model::flow::OnChange;
 use forebay_model::ids::{Digest, Generation, ModuleName, PipelineName, SegmentId, StreamName, TableName};
-use forebay_model::load::{Load, LoadGroup, LoadReceipt};
+use forebay_model::load::{Again, Load, LoadGroup, LoadReceipt};
 use forebay_model::ports::{
     DeploymentState, HeldChange, Landing, ModuleRecord, ObjectState, Pause, RevisionRecord, SegmentFailure,
 };
@@ -26,6 +26,7 @@ pub(super) struct State {
     pub(super) segments: Vec<LandedSegment>,
     pub(super) partitions: BTreeMap<(StreamName, Partition), (OrderedPosition, Timestamp)>,
     pub(super) refinements: BTreeMap<(PipelineName, SegmentId), Refinement>,
+    pub(super) again: BTreeMap<(PipelineName, SegmentId), Asked>,
     pub(super) groups: BTreeMap<(PipelineName, u64), Group>,
     pub(super) reject_counts: BTreeMap<(PipelineName, SegmentId, Generation, String, String), u64>,
     pub(super) schemas: BTreeMap<PipelineName, Vec<(StreamSchema, Timestamp)>>,
@@ -62,6 +63,28 @@ pub(super) struct Refinement {
     pub(super) load_number: Option<u64>,
     pub(super) revision: Option<RevisionId>,
     pub(super) counts: Option<SegmentCounts>,
+    pub(super) retryable: Option<u64>,
+    /// Since all of it was refined last.
+    pub(super) heals: Vec<Healed>,
+    pub(super) attempts: u32,
+    pub(super) failure: Option<SegmentFailure>,
+}
+
+/// What became of records that were tried again.
+#[derive(Debug, Clone)]
+pub(super) struct Healed {
+    pub(super) generation: Generation,
+    pub(super) load_number: u64,
+    pub(super) revision: RevisionId,
+    pub(super) counts: SegmentCounts,
+}
+
+/// A loaded segment that is to be refined once more.
+#[derive(Debug, Clone)]
+pub(super) struct Asked {
+    pub(super) what: Again,
+    pub(super) reason: String,
+    pub(super) at: Timestamp,
     pub(super) attempts: u32,
     pub(super) failure: Option<SegmentFailure>,
 }

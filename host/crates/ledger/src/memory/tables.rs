@@ -7,7 +7,7 @@ use forebay_model::segment::{LandedSegment, SegmentContent};
 use forebay_model::time::Timestamp;
 use serde::Serialize;
 
-use super::state::{Group, Refinement, State, number_of};
+use super::state::{Asked, Group, Healed, Refinement, State, number_of};
 use crate::error::{LedgerError, Result};
 use crate::tables::Cell;
 use crate::versions::Standing;
@@ -44,6 +44,8 @@ impl State {
                 })
                 .collect(),
             "refinements" => self.refinement_rows(),
+            "heals" => self.heal_rows(),
+            "again" => self.again_rows(),
             "loads" => self.load_rows(),
             "load_segments" => self.load_segment_rows(),
             "reject_counts" => self
@@ -126,6 +128,8 @@ impl State {
                 load_number,
                 revision,
                 counts,
+                retryable,
+                heals: _,
                 attempts,
                 failure,
             } = refinement;
@@ -148,6 +152,7 @@ impl State {
                 counts.map(|counts| counts.filtered).into(),
                 counts.map(|counts| counts.rejected).into(),
                 counts.map(|counts| counts.rescued).into(),
+                (*retryable).into(),
                 (*attempts).into(),
                 failure.map_or(Cell::Null, |failure| word(&failure.class)),
                 failure.map(|failure| failure.message.as_str()).into(),
@@ -157,6 +162,49 @@ impl State {
             ]
         };
         self.refinements.iter().map(row).collect()
+    }
+
+    fn heal_rows(&self) -> Vec<Vec<Cell>> {
+        let mut rows = Vec::new();
+        for ((pipeline, segment), refinement) in &self.refinements {
+            for Healed { generation, load_number, revision, counts } in &refinement.heals {
+                rows.push(vec![
+                    pipeline.as_str().into(),
+                    segment.as_str().into(),
+                    (*generation).into(),
+                    (*load_number).into(),
+                    self.revision_number(pipeline, *revision),
+                    revision.to_string().into(),
+                    counts.records.into(),
+                    counts.loaded.into(),
+                    counts.filtered.into(),
+                    counts.rejected.into(),
+                    counts.rescued.into(),
+                ]);
+            }
+        }
+        rows
+    }
+
+    fn again_rows(&self) -> Vec<Vec<Cell>> {
+        let row = |((pipeline, segment), asked): (&(PipelineName, forebay_model::SegmentId), &Asked)| {
+            let Asked { what, reason, at, attempts, failure } = asked;
+            let failure = failure.as_ref();
+            vec![
+                pipeline.as_str().into(),
+                segment.as_str().into(),
+                word(what),
+                reason.as_str().into(),
+                (*at).into(),
+                (*attempts).into(),
+                failure.map_or(Cell::Null, |failure| word(&failure.class)),
+                failure.map(|failure| failure.message.as_str()).into(),
+                failure.and_then(|failure| failure.hint.as_deref()).into(),
+                failure.map(|failure| failure.at).into(),
+                failure.and_then(|failure| failure.retry_at).into(),
+            ]
+        };
+        self.again.iter().map(row).collect()
     }
 
     fn load_rows(&self) -> Vec<Vec<Cell>> {

@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use forebay_model::Timestamp;
-use forebay_model::ids::{PipelineName, SegmentId, TableName};
-use forebay_model::load::{Load, LoadGroup, LoadReceipt, RefinedSegment};
+use forebay_model::ids::{Generation, PipelineName, SegmentId, TableName};
+use forebay_model::load::{Again, Load, LoadGroup, LoadReceipt, RefinedSegment};
+use forebay_model::segment::SegmentCounts;
 use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
 
+use super::again;
 use super::fault::Step;
 use super::refine::{move_mark, refinement};
 use crate::check::{may_open, signed};
@@ -49,6 +51,8 @@ pub(super) async fn open(db: &mut SqliteConnection, group: &LoadGroup) -> Step<(
     }
     let replaced: BTreeSet<_> = segments.iter().flat_map(|segment| &segment.replaces).collect();
     supersede(db, pipeline, &replaced).await?;
+    let own = segments.iter().map(|segment| &segment.segment);
+    again::answered(db, pipeline, own.chain(replaced)).await?;
     for load in loads {
         write_load(db, load).await?;
     }
@@ -85,32 +89,21 @@ async fn check_segments(db: &mut SqliteConnection, group: &LoadGroup) -> Step<BT
 }
 
 async fn write_segment(db: &mut SqliteConnection, group: &LoadGroup, segment: &RefinedSegment) -> Step<()> {
-    let RefinedSegment { segment, generation, counts, rejects, replaces: _ } = segment;
-    sqlx::query(
-        "INSERT OR REPLACE INTO refinements (pipeline, segment, state, generation, loaded_generation, load_number, \
-         revision_id, records, loaded, filtered, rejected, rescued, attempts) \
-         VALUES (?1, ?2, 'loading', ?3, (SELECT r.loaded_generation FROM refinements r WHERE r.pipeline = ?1 AND \
-         r.segment = ?2), ?4, ?5, ?6, ?7, ?8, ?9, ?10, 0)",
-    )
-    .bind(group.pipeline.as_str())
-    .bind(segment.as_str())
-    .bind(i64::from(*generation))
-    .bind(signed("number", group.number)?)
-    .bind(group.revision.to_string())
-    .bind(signed("count", counts.records)?)
-    .bind(signed("count", counts.loaded)?)
-    .bind(signed("count", counts.filtered)?)
-    .bind(signed("count", counts.rejected)?)
-    .bind(signed("count", counts.rescued)?)
-    .execute(&mut *db)
-    .await?;
+    let RefinedSegment { segment: id, generation, again: why, counts, rejects, retryable, replaces: _ } = segment;
+    match why {
+        Some(Again::Heal) => again::write_healed(db, group, segment).await?,
+        Some(Again::Replay) | None => {
+            again::forget_heals(db, &group.pipeline, id).await?;
+            write_whole(db, group, (id, *generation), counts, *retryable).await?;
+        }
+    }
     for reject in rejects {
         sqlx::query(
             "INSERT OR REPLACE INTO reject_counts (pipeline, segment, generation, stage, code, records) \
              VALUES (?, ?, ?, ?, ?, ?)",
         )
         .bind(group.pipeline.as_str())
-        .bind(segment.as_str())
+        .bind(id.as_str())
         .bind(i64::from(*generation))
         .bind(reject.stage.as_str())
         .bind(reject.code.as_str())
@@ -118,6 +111,35 @@ async fn write_segment(db: &mut SqliteConnection, group: &LoadGroup, segment: &R
         .execute(&mut *db)
         .await?;
     }
+    Ok(())
+}
+
+async fn write_whole(
+    db: &mut SqliteConnection,
+    group: &LoadGroup,
+    (segment, generation): (&SegmentId, Generation),
+    counts: &SegmentCounts,
+    retryable: u64,
+) -> Step<()> {
+    sqlx::query(
+        "INSERT OR REPLACE INTO refinements (pipeline, segment, state, generation, loaded_generation, load_number, \
+         revision_id, records, loaded, filtered, rejected, rescued, retryable, attempts) \
+         VALUES (?1, ?2, 'loading', ?3, (SELECT r.loaded_generation FROM refinements r WHERE r.pipeline = ?1 AND \
+         r.segment = ?2), ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, 0)",
+    )
+    .bind(group.pipeline.as_str())
+    .bind(segment.as_str())
+    .bind(i64::from(generation))
+    .bind(signed("number", group.number)?)
+    .bind(group.revision.to_string())
+    .bind(signed("count", counts.records)?)
+    .bind(signed("count", counts.loaded)?)
+    .bind(signed("count", counts.filtered)?)
+    .bind(signed("count", counts.rejected)?)
+    .bind(signed("count", counts.rescued)?)
+    .bind(signed("count", retryable)?)
+    .execute(db)
+    .await?;
     Ok(())
 }
 
@@ -182,7 +204,8 @@ async fn write_load(db: &mut SqliteConnection, load: &Load) -> Step<()> {
 async fn finish(db: &mut SqliteConnection, pipeline: &PipelineName, number: u64) -> Step<()> {
     sqlx::query(
         "UPDATE refinements SET state = 'loaded', loaded_generation = generation \
-         WHERE pipeline = ? AND load_number = ? AND state = 'loading'",
+         WHERE pipeline = ?1 AND state = 'loading' AND (load_number = ?2 OR segment IN \
+         (SELECT h.segment FROM heals h WHERE h.pipeline = ?1 AND h.load_number = ?2))",
     )
     .bind(pipeline.as_str())
     .bind(signed("number", number)?)

@@ -4,6 +4,7 @@
 //! `synchronous = FULL` it is on disk when the commit returns. Reading calls take a connection of their own, so a query
 //! of a person never waits for a landing, nor the other way round.
 
+mod again;
 mod catalog;
 mod deployments;
 mod fault;
@@ -27,10 +28,10 @@ use arrow_schema::SchemaRef;
 use async_trait::async_trait;
 use forebay_model::Result;
 use forebay_model::ids::{Digest, ModuleName, PipelineName, SegmentId, StreamName, TableName};
-use forebay_model::load::{LoadGroup, LoadReceipt};
+use forebay_model::load::{Again, LoadGroup, LoadReceipt};
 use forebay_model::ports::{
-    Clock, Deployment, DeploymentState, HeldChange, HostHolder, HostLease, JournalEntry, LandOutcome, Landing, Ledger,
-    ModuleRecord, ObjectState, Pause, Random, Rebuilt, RevisionRecord, SegmentFailure, WorkItem,
+    Clock, Deployment, DeploymentState, HealRequest, HeldChange, HostHolder, HostLease, JournalEntry, LandOutcome,
+    Landing, Ledger, ModuleRecord, ObjectState, Pause, Random, Rebuilt, RevisionRecord, SegmentFailure, WorkItem,
 };
 use forebay_model::position::OrderedPosition;
 use forebay_model::revision::{Revision, RevisionId};
@@ -306,6 +307,35 @@ impl Ledger for SqliteLedger {
 
     async fn retry_failed(&self, pipeline: &PipelineName) -> Result<u64> {
         write!(self, "letting failed segments be tried", |db| refine::retry_failed(db, pipeline))
+    }
+
+    async fn ask_heal(&self, pipeline: &PipelineName, wanted: &HealRequest, at: Timestamp) -> Result<u64> {
+        write!(self, "asking for heals", |db| again::ask_heal(db, pipeline, wanted, at))
+    }
+
+    async fn ask_replay(
+        &self,
+        pipeline: &PipelineName,
+        segments: &[SegmentId],
+        reason: &str,
+        at: Timestamp,
+    ) -> Result<u64> {
+        write!(self, "asking for a replay", |db| again::ask_replay(db, pipeline, segments, reason, at))
+    }
+
+    async fn forget_again(&self, pipeline: &PipelineName, what: Again) -> Result<u64> {
+        write!(self, "taking back what is refined again", |db| again::forget(db, pipeline, what))
+    }
+
+    async fn again(
+        &self,
+        pipeline: &PipelineName,
+        stream: &StreamName,
+        now: Timestamp,
+        skip: &[SegmentId],
+        limit: u32,
+    ) -> Result<Vec<WorkItem>> {
+        read!(self, "looking for what is refined again", |db| again::work(db, pipeline, stream, now, skip, limit))
     }
 
     async fn last_number(&self, pipeline: &PipelineName) -> Result<u64> {

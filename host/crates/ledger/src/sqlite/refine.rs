@@ -96,7 +96,7 @@ pub(super) async fn work(
     }
 }
 
-fn item(row: &SqliteRow) -> Step<WorkItem> {
+pub(super) fn item(row: &SqliteRow) -> Step<WorkItem> {
     let attempts: Option<i64> = row.try_get("attempts")?;
     let loaded: Option<i64> = row.try_get("loaded_generation")?;
     Ok(WorkItem {
@@ -104,6 +104,7 @@ fn item(row: &SqliteRow) -> Step<WorkItem> {
         generation: loaded
             .map_or(Ok(0), |_| rows::small(row, "loaded_generation").map(|last| last.saturating_add(1)))?,
         attempts: attempts.map_or(Ok(0), |_| rows::small(row, "attempts"))?,
+        again: None,
     })
 }
 
@@ -202,6 +203,9 @@ pub(super) async fn fail(db: &mut SqliteConnection, pipeline: &PipelineName, fai
     let Some(known) = refinement(db, pipeline, segment).await? else {
         return Err(LedgerError::invariant(format!("segment {segment} failed, and is not listed")).into());
     };
+    if crate::check::is_again(known.standing, *generation, known.next_generation) {
+        return super::again::fail(db, pipeline, failure).await;
+    }
     crate::check::may_fail(pipeline, segment, known.standing)?;
     let this = (at.as_micros(), i64::from(*generation), Some(revision.to_string()));
     if known.failed.as_ref() == Some(&this) {
@@ -234,9 +238,9 @@ pub(super) async fn retry_failed(db: &mut SqliteConnection, pipeline: &PipelineN
          AND (retry_at IS NULL OR retry_at > failed_at)",
     )
     .bind(pipeline.as_str())
-    .execute(db)
+    .execute(&mut *db)
     .await?;
-    Ok(done.rows_affected())
+    Ok(done.rows_affected() + super::again::retry(db, pipeline).await?)
 }
 
 /// Moves the mark to before the first segment that nothing was made of, so that `work` does not pass over the old ones again.

@@ -77,9 +77,11 @@ async fn fail(
         "UPDATE refinements SET state = 'failed', \
          loaded_generation = CASE WHEN ?4 THEN generation ELSE loaded_generation END, \
          load_number = NULL, records = NULL, loaded = NULL, filtered = NULL, rejected = NULL, rescued = NULL, \
+         retryable = NULL, \
          attempts = attempts + 1, revision_id = ?5, error_class = ?6, error_message = ?7, error_hint = ?8, \
          failed_at = ?9, retry_at = ?10 \
-         WHERE pipeline = ?1 AND segment = ?2 AND state = 'loading' AND load_number = ?3",
+         WHERE pipeline = ?1 AND segment = ?2 AND state = 'loading' AND (load_number = ?3 OR EXISTS \
+         (SELECT 1 FROM heals h WHERE h.pipeline = ?1 AND h.segment = ?2 AND h.load_number = ?3))",
     )
     .bind(pipeline.as_str())
     .bind(segment.as_str())
@@ -93,6 +95,12 @@ async fn fail(
     .bind(retry_at.map(forebay_model::Timestamp::as_micros))
     .execute(&mut *db)
     .await?;
+    sqlx::query("DELETE FROM heals WHERE pipeline = ? AND segment = ? AND load_number = ?")
+        .bind(pipeline.as_str())
+        .bind(segment.as_str())
+        .bind(number)
+        .execute(&mut *db)
+        .await?;
     sqlx::query("DELETE FROM reject_counts WHERE pipeline = ? AND segment = ? AND generation = ?")
         .bind(pipeline.as_str())
         .bind(segment.as_str())

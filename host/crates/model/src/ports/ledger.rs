@@ -6,7 +6,7 @@ use uuid::Uuid;
 use crate::error::{ErrorClass, Result};
 use crate::flow::OnChange;
 use crate::ids::{Digest, Generation, ModuleName, PipelineName, SegmentId, StreamName, TableName};
-use crate::load::{LoadGroup, LoadReceipt};
+use crate::load::{Again, LoadGroup, LoadReceipt};
 use crate::position::{OrderedPosition, Position};
 use crate::revision::{Revision, RevisionId};
 use crate::schema::{SchemaVersion, StreamSchema};
@@ -108,6 +108,21 @@ pub struct WorkItem {
     pub generation: Generation,
     /// How often it has failed.
     pub attempts: u32,
+    /// Why it is to be refined though it is loaded; `None` where it is not.
+    pub again: Option<Again>,
+}
+
+/// Which segments' rejected records are to be refined again.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HealRequest {
+    /// Only where another revision than this tried them last.
+    pub unless_tried_by: Option<RevisionId>,
+    /// Only where one of these codes is among them; whichever, where this is empty.
+    pub codes: Vec<String>,
+    /// Only of segments that landed since then.
+    pub since: Option<Timestamp>,
+    /// For people: `revision 7`, `forebay rejects retry`.
+    pub reason: String,
 }
 
 /// Why a segment failed; it waits, visible.
@@ -235,9 +250,10 @@ pub trait HostLease: Send + Sync + std::fmt::Debug {}
 ///   may be repeated with the same arguments without harm;
 /// - `land` lists a segment once, whoever tries; a partition advances only from where it stands (class fenced otherwise);
 ///   what it listed is `unjournalled` until it is marked;
-/// - a group is opened once: its segments must be ones that `work` would give or that the same group holds, its number above
+/// - a group is opened once: its segments must be ones that `work` or `again` would give or that the same group holds, its number above
 ///   all that were opened before (class fenced otherwise);
 /// - a segment is `loaded` when every load of its group is done; a failed one waits with its reason;
+/// - a loaded segment that is to be refined again is so until a group of it is opened, or it is superseded;
 /// - segments named in `replaces` of a group are superseded when the group is opened: they are no work any more.
 #[async_trait]
 pub trait Ledger: Send + Sync + std::fmt::Debug {
@@ -294,10 +310,33 @@ pub trait Ledger: Send + Sync + std::fmt::Debug {
         skip: &[SegmentId],
         limit: u32,
     ) -> Result<Vec<WorkItem>>;
-    /// Writes down a failure, and counts it.
+    /// Writes down a failure, and counts it. A segment that was refined again stays loaded: the failure is that of what was asked.
     async fn fail(&self, pipeline: &PipelineName, failure: &SegmentFailure) -> Result<()>;
-    /// Lets failed segments be tried at once (a new revision is active); returns how many.
+    /// Lets failed segments be tried at once (a new revision is active), first or again; returns how many.
     async fn retry_failed(&self, pipeline: &PipelineName) -> Result<u64>;
+    /// Asks that loaded segments with rejected records that a later revision may accept be refined [`Again::Heal`]; returns how many were
+    /// not asked for yet. Where it is not known whether a segment has any (a rebuilt ledger), it is asked for.
+    async fn ask_heal(&self, pipeline: &PipelineName, wanted: &HealRequest, at: Timestamp) -> Result<u64>;
+    /// Asks that these segments be refined [`Again::Replay`], those of them that are loaded; returns how many were not asked for yet.
+    async fn ask_replay(
+        &self,
+        pipeline: &PipelineName,
+        segments: &[SegmentId],
+        reason: &str,
+        at: Timestamp,
+    ) -> Result<u64>;
+    /// Takes back what is asked for and not in an open group; returns how many segments are refined again no more.
+    async fn forget_again(&self, pipeline: &PipelineName, what: Again) -> Result<u64>;
+    /// Loaded segments that are to be refined again, the newest first; none while the pipeline is paused. Those that failed are left out until they are due,
+    /// and those in `skip`; and those whose object has a later version that replaces them.
+    async fn again(
+        &self,
+        pipeline: &PipelineName,
+        stream: &StreamName,
+        now: Timestamp,
+        skip: &[SegmentId],
+        limit: u32,
+    ) -> Result<Vec<WorkItem>>;
     /// The number of the last group that was opened; 0 where there is none.
     async fn last_number(&self, pipeline: &PipelineName) -> Result<u64>;
     /// The tables that hold rows of these segments, from former groups.

@@ -16,7 +16,7 @@ pub use clock::{Clock, Random};
 pub use decoder::{Decoder, Format, SegmentInput, SplitRule};
 pub use landing::{DamagedEntry, Journal, JournalEntry, LandedObject, LandingZone, ObjectEntry, ZoneIdentity};
 pub use ledger::{
-    Advance, Deployment, DeploymentState, HeldChange, HostHolder, HostLease, LandOutcome, Landing, Ledger,
+    Advance, Deployment, DeploymentState, HealRequest, HeldChange, HostHolder, HostLease, LandOutcome, Landing, Ledger,
     ModuleRecord, NewObject, NewSegment, ObjectState, Pause, RevisionRecord, SegmentFailure, WorkItem,
 };
 pub use rebuilt::{Rebuilt, RebuiltLoad, RebuiltPartition, RebuiltPipeline, RebuiltSegment, Standing};

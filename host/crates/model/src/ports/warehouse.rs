@@ -177,6 +177,8 @@ pub trait Warehouse: Send + Sync + std::fmt::Debug {
     async fn committed(&self, table: &str, ledger: Uuid, pipeline: &str) -> Result<Option<CommittedLoad>>;
     /// What the table remembers and has; `None` where there is none. Changes nothing.
     async fn history(&self, table: &str) -> Result<Option<TableHistory>>;
+    /// The rows that the table has of a segment, in the table's schema and in no order; none where there is no table.
+    async fn rows_of(&self, table: &str, segment: &SegmentId) -> Result<Vec<RecordBatch>>;
     /// Removes staged files that will not be committed.
     async fn discard(&self, table: &str, files: &[StagedFile]) -> Result<()>;
     /// Compacts small files and removes old ones. Of a table that is not there, staged files that will not be committed.

@@ -1,0 +1,208 @@
+//! Loaded segments that are to be refined once more: asked for, given as work, failed.
+
+use forebay_model::Timestamp;
+use forebay_model::ids::{PipelineName, SegmentId, StreamName};
+use forebay_model::load::{Again, LoadGroup, RefinedSegment};
+use forebay_model::ports::{HealRequest, SegmentFailure, WorkItem};
+use sqlx::Row;
+use sqlx::sqlite::SqliteConnection;
+
+use super::fault::Step;
+use super::refine::item;
+use super::rows;
+use crate::check::signed;
+
+pub(super) async fn ask_heal(
+    db: &mut SqliteConnection,
+    pipeline: &PipelineName,
+    wanted: &HealRequest,
+    at: Timestamp,
+) -> Step<u64> {
+    let HealRequest { unless_tried_by, codes, since, reason } = wanted;
+    let done = sqlx::query(
+        "INSERT INTO again (pipeline, segment, what, reason, asked_at, attempts) \
+         SELECT ?1, r.segment, 'heal', ?2, ?3, 0 FROM refinements r JOIN segments s ON s.segment = r.segment \
+         WHERE r.pipeline = ?1 AND r.state = 'loaded' AND coalesce(r.retryable, r.rejected, 1) > 0 \
+         AND (?4 IS NULL OR ?4 <> coalesce((SELECT h.revision_id FROM heals h WHERE h.pipeline = r.pipeline \
+             AND h.segment = r.segment ORDER BY h.generation DESC LIMIT 1), r.revision_id, '')) \
+         AND (?5 = '[]' OR EXISTS (SELECT 1 FROM reject_counts c WHERE c.pipeline = r.pipeline AND c.segment = r.segment \
+             AND c.generation = r.generation AND c.code IN (SELECT value FROM json_each(?5)))) \
+         AND (?6 IS NULL OR s.landed_at >= ?6) ON CONFLICT DO NOTHING",
+    )
+    .bind(pipeline.as_str())
+    .bind(reason.as_str())
+    .bind(at.as_micros())
+    .bind(unless_tried_by.map(|revision| revision.to_string()))
+    .bind(serde_json::to_string(codes)?)
+    .bind(since.map(Timestamp::as_micros))
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+pub(super) async fn ask_replay(
+    db: &mut SqliteConnection,
+    pipeline: &PipelineName,
+    segments: &[SegmentId],
+    reason: &str,
+    at: Timestamp,
+) -> Step<u64> {
+    let done = sqlx::query(
+        "INSERT INTO again (pipeline, segment, what, reason, asked_at, attempts) \
+         SELECT ?1, r.segment, 'replay', ?2, ?3, 0 FROM refinements r \
+         WHERE r.pipeline = ?1 AND r.state = 'loaded' AND r.segment IN (SELECT value FROM json_each(?4)) \
+         ON CONFLICT DO UPDATE SET what = 'replay', reason = excluded.reason, asked_at = excluded.asked_at, attempts = 0, \
+         error_class = NULL, error_message = NULL, error_hint = NULL, failed_at = NULL, retry_at = NULL \
+         WHERE what <> 'replay'",
+    )
+    .bind(pipeline.as_str())
+    .bind(reason)
+    .bind(at.as_micros())
+    .bind(serde_json::to_string(segments)?)
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+pub(super) async fn forget(db: &mut SqliteConnection, pipeline: &PipelineName, what: Again) -> Step<u64> {
+    let done = sqlx::query("DELETE FROM again WHERE pipeline = ? AND what = ?")
+        .bind(pipeline.as_str())
+        .bind(rows::word(&what)?)
+        .execute(db)
+        .await?;
+    Ok(done.rows_affected())
+}
+
+pub(super) async fn work(
+    db: &mut SqliteConnection,
+    pipeline: &PipelineName,
+    stream: &StreamName,
+    now: Timestamp,
+    skip: &[SegmentId],
+    limit: u32,
+) -> Step<Vec<WorkItem>> {
+    if super::deployments::paused(db, pipeline).await?.is_some() {
+        return Ok(Vec::new());
+    }
+    let rows = sqlx::query(concat!(
+        "SELECT ",
+        rows::segment_columns!(),
+        ", a.attempts, r.loaded_generation, a.what FROM again a \
+        JOIN refinements r ON r.pipeline = a.pipeline AND r.segment = a.segment AND r.state = 'loaded' \
+        JOIN segments s ON s.segment = a.segment JOIN objects o ON o.object = s.object \
+        WHERE a.pipeline = ?1 AND s.stream = ?2 AND (a.failed_at IS NULL OR a.retry_at <= ?3) \
+        AND a.segment NOT IN (SELECT value FROM json_each(?4)) AND o.replaced_by IS NULL \
+        ORDER BY s.number DESC LIMIT ?5"
+    ))
+    .bind(pipeline.as_str())
+    .bind(stream.as_str())
+    .bind(now.as_micros())
+    .bind(serde_json::to_string(skip)?)
+    .bind(i64::from(limit))
+    .fetch_all(db)
+    .await?;
+    let again = |row| Ok(WorkItem { again: Some(rows::from_word(row_what(row)?)?), ..item(row)? });
+    rows.iter().map(again).collect()
+}
+
+fn row_what(row: &sqlx::sqlite::SqliteRow) -> Step<String> {
+    Ok(row.try_get("what")?)
+}
+
+/// The segment stays loaded; what was asked of it waits. Where it is asked no more, there is nothing to wait.
+pub(super) async fn fail(db: &mut SqliteConnection, pipeline: &PipelineName, failure: &SegmentFailure) -> Step<()> {
+    let SegmentFailure { segment, generation: _, revision: _, class, message, hint, at, retry_at } = failure;
+    sqlx::query(
+        "UPDATE again SET attempts = attempts + 1, error_class = ?3, error_message = ?4, error_hint = ?5, failed_at = ?6, \
+         retry_at = ?7 WHERE pipeline = ?1 AND segment = ?2 AND failed_at IS NOT ?6",
+    )
+    .bind(pipeline.as_str())
+    .bind(segment.as_str())
+    .bind(rows::word(class)?)
+    .bind(message.as_str())
+    .bind(hint.as_deref())
+    .bind(at.as_micros())
+    .bind(retry_at.map(Timestamp::as_micros))
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn retry(db: &mut SqliteConnection, pipeline: &PipelineName) -> Step<u64> {
+    let done = sqlx::query(
+        "UPDATE again SET retry_at = failed_at WHERE pipeline = ? AND (retry_at IS NULL OR retry_at > failed_at) \
+         AND failed_at IS NOT NULL",
+    )
+    .bind(pipeline.as_str())
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// Segments of a group, or that it supersedes, are asked for no more.
+pub(super) async fn answered<'a>(
+    db: &mut SqliteConnection,
+    pipeline: &PipelineName,
+    segments: impl Iterator<Item = &'a SegmentId>,
+) -> Step<()> {
+    let segments: Vec<_> = segments.collect();
+    sqlx::query("DELETE FROM again WHERE pipeline = ? AND segment IN (SELECT value FROM json_each(?))")
+        .bind(pipeline.as_str())
+        .bind(serde_json::to_string(&segments)?)
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+/// What became of the records that were tried again is added to what became of the others.
+pub(super) async fn write_healed(db: &mut SqliteConnection, group: &LoadGroup, segment: &RefinedSegment) -> Step<()> {
+    let RefinedSegment { segment, generation, again: _, counts, rejects: _, retryable, replaces: _ } = segment;
+    let counts = [counts.records, counts.loaded, counts.filtered, counts.rejected, counts.rescued];
+    let mut signed_counts = [0; 5];
+    for (to, count) in signed_counts.iter_mut().zip(counts) {
+        *to = signed("count", count)?;
+    }
+    let [records, loaded, filtered, rejected, rescued] = signed_counts;
+    sqlx::query(
+        "UPDATE refinements SET state = 'loading', generation = ?3, loaded = loaded + ?5, filtered = filtered + ?6, \
+         rejected = rejected - ?4 + ?7, rescued = rescued + ?8, retryable = ?9 WHERE pipeline = ?1 AND segment = ?2",
+    )
+    .bind(group.pipeline.as_str())
+    .bind(segment.as_str())
+    .bind(i64::from(*generation))
+    .bind(records)
+    .bind(loaded)
+    .bind(filtered)
+    .bind(rejected)
+    .bind(rescued)
+    .bind(signed("count", *retryable)?)
+    .execute(&mut *db)
+    .await?;
+    sqlx::query(
+        "INSERT INTO heals (pipeline, segment, generation, load_number, revision_id, records, loaded, filtered, rejected, \
+         rescued) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    )
+    .bind(group.pipeline.as_str())
+    .bind(segment.as_str())
+    .bind(i64::from(*generation))
+    .bind(signed("number", group.number)?)
+    .bind(group.revision.to_string())
+    .bind(records)
+    .bind(loaded)
+    .bind(filtered)
+    .bind(rejected)
+    .bind(rescued)
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// All of a segment is refined anew: what was healed of it before is no more.
+pub(super) async fn forget_heals(db: &mut SqliteConnection, pipeline: &PipelineName, segment: &SegmentId) -> Step<()> {
+    sqlx::query("DELETE FROM heals WHERE pipeline = ? AND segment = ?")
+        .bind(pipeline.as_str())
+        .bind(segment.as_str())
+        .execute(db)
+        .await?;
+    Ok(())
+}
