@@ -2,6 +2,7 @@
 //! What the promises say of rows, counts, rejects and schemas is seen here, in milliseconds.
 
 mod budget;
+mod heal;
 mod orphans;
 mod promises;
 mod recovery;

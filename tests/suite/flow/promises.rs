@@ -3,30 +3,12 @@
 use std::collections::BTreeSet;
 
 use arrow_array::Array;
-use arrow_array::cast::AsArray;
-use arrow_array::types::Int64Type;
-use forebay_model::ports::{BatchInput, RowRefusal, TransformOutput};
+use forebay_model::ports::{RowRefusal, TransformOutput};
 use forebay_sources::memory::Fault;
 use forebay_warehouse::memory::CommitFault;
 use serde_json::{Value, json};
 
-use super::world::{NativeRule, World, all, some, trap};
-
-fn lines(range: std::ops::Range<u64>) -> String {
-    range.map(|n| format!("{{\"n\":{n},\"pad\":\"{}\"}}\n", "x".repeat(40))).collect()
-}
-
-fn numbers(values: &[Value]) -> Vec<u64> {
-    values.iter().filter_map(Value::as_u64).collect()
-}
-
-fn of_n(input: &BatchInput) -> Vec<i64> {
-    input.columns[0].as_primitive::<Int64Type>().values().to_vec()
-}
-
-fn indexes(input: &BatchInput, wanted: impl Fn(i64) -> bool) -> Vec<u32> {
-    (0_u32..).zip(of_n(input)).filter(|(_, n)| wanted(*n)).map(|(row, _)| row).collect()
-}
+use super::world::{NativeRule, World, all, indexes, lines, numbers, of_n, some, trap};
 
 #[test]
 fn every_record_of_many_segments_arrives_once_and_leads_back_to_its_segment() {

@@ -5,6 +5,8 @@ use std::io::Read;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow_array::cast::AsArray;
+use arrow_array::types::Int64Type;
 use arrow_array::{Array, RecordBatch};
 use arrow_schema::{Schema, SchemaRef};
 use forebay_format::Formats;
@@ -119,6 +121,26 @@ pub(crate) fn all(route: usize) -> Emission {
 /// An emission of some rows to a route.
 pub(crate) fn some(route: usize, rows: Vec<u32>) -> Emission {
     Emission { route, selection: Selection::Rows(rows.into()), computed: vec![] }
+}
+
+/// Records with these numbers as `n`, and so much beside it that a few thousand are several segments.
+pub(crate) fn lines(range: std::ops::Range<u64>) -> String {
+    range.map(|n| format!("{{\"n\":{n},\"pad\":\"{}\"}}\n", "x".repeat(40))).collect()
+}
+
+/// The numbers among values.
+pub(crate) fn numbers(values: &[serde_json::Value]) -> Vec<u64> {
+    values.iter().filter_map(serde_json::Value::as_u64).collect()
+}
+
+/// The first column, of numbers.
+pub(crate) fn of_n(input: &BatchInput) -> Vec<i64> {
+    input.columns[0].as_primitive::<Int64Type>().values().to_vec()
+}
+
+/// The rows whose first column is wanted.
+pub(crate) fn indexes(input: &BatchInput, wanted: impl Fn(i64) -> bool) -> Vec<u32> {
+    (0_u32..).zip(of_n(input)).filter(|(_, n)| wanted(*n)).map(|(row, _)| row).collect()
 }
 
 /// A trap.
@@ -418,6 +440,11 @@ impl World {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let batch = runtime.block_on(self.ledger.read_table(table)).unwrap();
         json_rows(&batch).iter().map(|row| row.get(column).cloned().unwrap_or_default()).collect()
+    }
+
+    /// What a call of the ledger or a store answers.
+    pub(crate) fn now<T>(&self, call: impl Future<Output = Result<T>>) -> T {
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(call).unwrap()
     }
 
     /// Objects of the zone that the ledger does not list.

@@ -129,6 +129,10 @@ pub struct PipelineMetrics {
     pub filtered: Counter,
     /// Records that were refused.
     pub rejected: Counter,
+    /// Records that had been refused and were tried again.
+    pub tried_again: Counter,
+    /// Those of them that were not refused any more.
+    pub healed: Counter,
     /// Records that loaded with something rescued.
     pub rescued: Counter,
     /// Batches in work now, of the record's way: for the progress of a segment that is large.

@@ -352,6 +352,22 @@ impl Warehouse for MemoryWarehouse {
         }))
     }
 
+    async fn rows_of(&self, table: &str, segment: &SegmentId) -> Result<Vec<RecordBatch>> {
+        let state = self.state();
+        let Some(table) = state.tables.get(table) else { return Ok(Vec::new()) };
+        let mut rows = Vec::new();
+        for file in table.files.values() {
+            let of = file.column_by_name(SEGMENT).and_then(|column| column.as_string_opt::<i32>());
+            let Some(of) = of else { continue };
+            let mask: BooleanArray = of.iter().map(|of| Some(of == Some(segment.as_str()))).collect();
+            let found = filter_record_batch(file, &mask).map_err(bug)?;
+            if found.num_rows() > 0 {
+                rows.push(adapt_batch(&found, &table.schema).map_err(bug)?);
+            }
+        }
+        Ok(rows)
+    }
+
     async fn discard(&self, table: &str, files: &[StagedFile]) -> Result<()> {
         let mut state = self.state();
         for file in files {

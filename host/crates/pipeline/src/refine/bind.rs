@@ -152,7 +152,10 @@ pub struct Surroundings {
     pub now: Timestamp,
 }
 
-/// Columns of a rejects table, without forebay's own: stage, code, message, retryable, raw, revision.
+/// The column of a rejects table that says how often the record has been refused; null, in a row that an older forebay wrote, for once.
+pub const ATTEMPTS: &str = "attempts";
+
+/// Columns of a rejects table, without forebay's own: stage, code, message, retryable, raw, revision, attempts.
 #[must_use]
 pub fn rejects_schema() -> Schema {
     Schema::new(vec![
@@ -162,6 +165,7 @@ pub fn rejects_schema() -> Schema {
         Field::new("retryable", DataType::Boolean, true),
         Field::new("raw", DataType::Utf8, true),
         Field::new("revision", DataType::Int64, true),
+        Field::new(ATTEMPTS, DataType::Int64, true),
     ])
 }
 

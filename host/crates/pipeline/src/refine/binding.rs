@@ -34,9 +34,13 @@ impl Refine {
     /// as there is a revision.
     pub(super) fn retry_before_schema(&mut self, out: &mut Vec<Effect>) {
         if self.recovered && self.revision.is_some() && self.schema.is_none() {
-            out.push(Effect::RetryFailed);
-            self.retrying += 1;
+            self.retry_failed(out);
         }
+    }
+
+    fn retry_failed(&mut self, out: &mut Vec<Effect>) {
+        out.push(Effect::RetryFailed { revision: self.revision.map(|(revision, _)| revision) });
+        self.retrying += 1;
     }
 
     pub(super) fn on_inferred(&mut self, result: Result<Option<StreamSchema>>, out: &mut Vec<Effect>) {
@@ -51,7 +55,7 @@ impl Refine {
             }
             Err(error) => {
                 self.inferring = true;
-                self.again(Wake::Infer, "inferring the schema", error, out);
+                self.try_again(Wake::Infer, "inferring the schema", error, out);
             }
         }
     }
@@ -77,7 +81,7 @@ impl Refine {
                 match error.class() {
                     // A store that cannot be asked now says nothing about the revision.
                     ErrorClass::Retry | ErrorClass::Operator | ErrorClass::Fenced => {
-                        self.again(Wake::Bind, "binding the revision", error, out);
+                        self.try_again(Wake::Bind, "binding the revision", error, out);
                     }
                     ErrorClass::RejectRows | ErrorClass::Bug => self.not_bound(error, out),
                 }
@@ -89,8 +93,7 @@ impl Refine {
         self.attempts.remove(&Wake::Bind);
         self.broken = None;
         if std::mem::take(&mut self.awaited) {
-            out.push(Effect::RetryFailed);
-            self.retrying += 1;
+            self.retry_failed(out);
         }
         out.push(Effect::Report(Report::Serving {
             revision: summary.revision,
@@ -175,7 +178,7 @@ impl Refine {
             Err(error) => {
                 out.push(Effect::DropBinding(id));
                 if current {
-                    self.again(Wake::Grow, "growing the schema", error, out);
+                    self.try_again(Wake::Grow, "growing the schema", error, out);
                 }
                 return;
             }
@@ -186,14 +189,14 @@ impl Refine {
     /// Segments that waited for a schema are tried again, before all others.
     pub(super) fn requeue_growing(&mut self, accept_schema: bool) {
         for item in std::mem::take(&mut self.growing).into_iter().rev() {
-            self.queue.push_front(Queued { item, accept_schema });
+            self.requeue(Queued { item, accept_schema });
         }
     }
 
     pub(super) fn grow(&mut self, binding: BindingId, item: WorkItem, evolution: Evolution, out: &mut Vec<Effect>) {
         let grown_already = self.serving != Some(binding);
         let (Some((revision, _)), Some(from), false) = (self.revision, self.schema.clone(), grown_already) else {
-            self.queue.push_front(Queued { item, accept_schema: false });
+            self.requeue(Queued { item, accept_schema: false });
             return;
         };
         self.growing.push(item);

@@ -85,7 +85,7 @@ impl Refine {
                     self.group_done(out);
                 }
             }
-            Err(error) => self.again(Wake::Open, "writing a load down", error, out),
+            Err(error) => self.try_again(Wake::Open, "writing a load down", error, out),
         }
     }
 
@@ -113,7 +113,7 @@ impl Refine {
                     self.withdraw_when_settled(now, out);
                 }
                 Action::Again(_) | Action::WaitForChange | Action::Stop => {
-                    self.again(Wake::Commit(table), "committing a load", error, out);
+                    self.try_again(Wake::Commit(table), "committing a load", error, out);
                 }
             },
         }
@@ -139,7 +139,7 @@ impl Refine {
                     self.withdraw_when_settled(now, out);
                 }
             }
-            Err(error) => self.again(Wake::Close(table), "marking a load done", error, out),
+            Err(error) => self.try_again(Wake::Close(table), "marking a load done", error, out),
         }
     }
 
@@ -188,7 +188,7 @@ impl Refine {
 
     pub(super) fn on_withdrawn(&mut self, result: Result<()>, out: &mut Vec<Effect>) {
         if let Err(error) = result {
-            return self.again(Wake::Withdraw, "withdrawing a load", error, out);
+            return self.try_again(Wake::Withdraw, "withdrawing a load", error, out);
         }
         self.attempts.remove(&Wake::Withdraw);
         let Some(Committing { failures, .. }) = self.committing.take() else { return };
@@ -207,7 +207,7 @@ impl Refine {
         let Some(Committing { group, bytes, recovery, receipts, .. }) = self.committing.take() else { return };
         self.withdrawn = 0;
         // A version that waited for one of the group is work now.
-        self.dirty = true;
+        self.look_for_work();
         out.push(Effect::Report(Report::Loaded { group: Box::new(group), receipts, bytes }));
         if recovery {
             self.commit_recovered(out);

@@ -7,15 +7,20 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use forebay_model::kept::{KeptSchema, KeptWithdrawal};
-use forebay_model::ports::{Clock, Ledger, Random, SegmentFailure, WorkItem};
+use forebay_model::load::Again;
+use forebay_model::ports::{Clock, HealRequest, Ledger, Random, SegmentFailure, WorkItem};
 use forebay_model::schema::Evolution;
-use forebay_model::{Error, ErrorClass, Load, PipelineName, Result, RevisionId, StreamName, StreamSchema, TableName};
+use forebay_model::{
+    Error, ErrorClass, Load, PipelineName, Result, RevisionId, SegmentCounts, SegmentId, StreamName, StreamSchema,
+    TableName,
+};
 use tokio::sync::{RwLock, mpsc};
 
 use super::bind::{BoundPipeline, Materials, Surroundings, Warehouses, bind};
 use super::fit::TableState;
 use super::group::BoundSummary;
-use super::protocol::{Binding, BindingId, Effect, Event, Growth, Now, Recovered, RefineSettings, Report};
+use super::heal::Rejected;
+use super::protocol::{Binding, BindingId, Effect, Event, Growth, Now, Recovered, RefineSettings, Report, Work};
 use super::segment::{Workplace, refine};
 use super::state::Refine;
 use crate::budget::{Budget, WORKER_BYTES};
@@ -195,11 +200,20 @@ impl PipelineContext {
                 metrics.segments_loaded.add(group.segments.len() as u64);
                 for segment in &group.segments {
                     metrics.fails_no_more(std::iter::once(&segment.segment).chain(&segment.replaces));
-                    metrics.records.add(segment.counts.records);
-                    metrics.loaded.add(segment.counts.loaded);
-                    metrics.filtered.add(segment.counts.filtered);
-                    metrics.rejected.add(segment.counts.rejected);
-                    metrics.rescued.add(segment.counts.rescued);
+                    let SegmentCounts { records, loaded, filtered, rejected, rescued } = segment.counts;
+                    metrics.loaded.add(loaded);
+                    metrics.rescued.add(rescued);
+                    match segment.again {
+                        Some(Again::Heal) => {
+                            metrics.tried_again.add(records);
+                            metrics.healed.add(loaded + filtered);
+                        }
+                        Some(Again::Replay) | None => {
+                            metrics.records.add(records);
+                            metrics.filtered.add(filtered);
+                            metrics.rejected.add(rejected);
+                        }
+                    }
                 }
                 for (table, receipt) in receipts {
                     metrics.add_rows(&table.to_string(), receipt.rows_added);
@@ -219,9 +233,7 @@ impl Driver {
         let pipeline = &context.pipeline;
         match effect {
             Effect::Recover => Some(Event::Recovered(self.recover().await)),
-            Effect::FetchWork { skip, limit } => {
-                Some(Event::Worked(ledger.work(pipeline, &context.stream, context.clock.now(), &skip, limit).await))
-            }
+            Effect::FetchWork { skip, limit, again } => Some(Event::Worked(self.fetch(&skip, limit, again).await)),
             Effect::Infer(items) => Some(Event::Inferred(self.infer(items).await)),
             Effect::Bind { id, revision, schema } => Some(Event::Bound(id, self.bind_as(id, revision, schema).await)),
             Effect::Grow { id, revision, from, evolution } => {
@@ -274,7 +286,7 @@ impl Driver {
                 let segment = failure.segment.clone();
                 Some(Event::Noted(segment, ledger.fail(pipeline, &failure).await))
             }
-            Effect::RetryFailed => Some(Event::Retried(ledger.retry_failed(pipeline).await.map(drop))),
+            Effect::RetryFailed { revision } => Some(Event::Retried(self.retry_failed(revision).await)),
             Effect::WakeAfter(wake, pause) => {
                 context.clock.sleep(pause).await;
                 Some(Event::Woke(wake))
@@ -285,6 +297,34 @@ impl Driver {
             }
             Effect::Report(_) | Effect::Finish(_) => None,
         }
+    }
+
+    async fn fetch(&self, skip: &[SegmentId], limit: u32, again: u32) -> Result<Work> {
+        let PipelineContext { pipeline, stream, ledger, clock, .. } = &self.context;
+        let now = clock.now();
+        let first = match limit {
+            0 => Vec::new(),
+            limit => ledger.work(pipeline, stream, now, skip, limit).await?,
+        };
+        let again = match again {
+            0 => Vec::new(),
+            limit => ledger.again(pipeline, stream, now, skip, limit).await?,
+        };
+        Ok(Work { first, again })
+    }
+
+    async fn retry_failed(&self, revision: Option<RevisionId>) -> Result<()> {
+        let PipelineContext { pipeline, ledger, clock, .. } = &self.context;
+        ledger.retry_failed(pipeline).await?;
+        if let Some(revision) = revision {
+            let reason = format!("revision {} is active", revision.short());
+            let wanted = HealRequest { unless_tried_by: Some(revision), reason, ..HealRequest::default() };
+            let segments = ledger.ask_heal(pipeline, &wanted, clock.now()).await?;
+            if segments > 0 {
+                tracing::info!(%pipeline, segments, "rejected records are tried again under the new revision");
+            }
+        }
+        Ok(())
     }
 
     async fn timed<T>(&self, work: impl Future<Output = T>) -> T {
@@ -471,6 +511,14 @@ impl Driver {
     ) -> Result<super::segment::SegmentOutcome> {
         let bound = lock(&self.bindings).get(&binding).cloned();
         let bound = bound.ok_or_else(|| Error::bug(format!("binding {binding} is gone while segments use it")))?;
+        let rejected = match job.item.again {
+            Some(Again::Heal) => {
+                let rejects = &bound.rejects;
+                let rows = rejects.warehouse.rows_of(&rejects.fit.table.table, &job.item.segment.id).await?;
+                Some(Rejected::of(rows)?)
+            }
+            Some(Again::Replay) | None => None,
+        };
         let place = self.context.place.clone();
         let failpoint = self.context.failpoint;
         let held = self.context.budget.refine.take(WORKER_BYTES).await;
@@ -478,7 +526,7 @@ impl Driver {
             .workers
             .run(move || {
                 failpoint("in_refine");
-                let outcome = refine(&place, &bound, &job);
+                let outcome = refine(&place, &bound, &job, rejected.as_ref());
                 failpoint("after_refine");
                 drop(held);
                 outcome

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use arrow_schema::{Schema, SchemaRef};
-use forebay_model::load::LoadGroup;
+use forebay_model::load::{Again, LoadGroup};
 use forebay_model::ports::{Random, WorkItem};
 use forebay_model::{ErrorClass, Load, PipelineName, RevisionId, SegmentId, StagedFile, TableName, Timestamp};
 use uuid::Uuid;
@@ -32,6 +32,8 @@ pub struct Group {
     pub binding: u64,
     /// When its first segment went to a worker.
     pub begun_at: Timestamp,
+    /// Whether its segments are loaded, and refined again.
+    pub again: bool,
     /// Bytes of its segments, as they landed.
     pub bytes: u64,
     /// Segments with the workers.
@@ -56,8 +58,17 @@ pub struct Settled {
 impl Group {
     /// An empty group.
     #[must_use]
-    pub fn new(number: u64, binding: u64, begun_at: Timestamp) -> Self {
-        Self { number, binding, begun_at, bytes: 0, running: BTreeMap::new(), staged: Vec::new(), spoiled: Vec::new() }
+    pub fn new(number: u64, binding: u64, again: bool, begun_at: Timestamp) -> Self {
+        Self {
+            number,
+            binding,
+            begun_at,
+            again,
+            bytes: 0,
+            running: BTreeMap::new(),
+            staged: Vec::new(),
+            spoiled: Vec::new(),
+        }
     }
 
     /// Segments that it holds.
@@ -109,12 +120,13 @@ impl Group {
     }
 }
 
-/// Segments whose rows are to be removed: former generations of the group's own, and those that they take the place of.
+/// Segments all of whose rows are to be removed: former generations of the group's own, and those that they take the place of. A heal
+/// leaves the rows that there are.
 #[must_use]
 pub fn removes(staged: &[(WorkItem, StagedSegment)]) -> Vec<SegmentId> {
     let mut removes = BTreeSet::new();
     for (item, _) in staged {
-        if item.generation > 0 {
+        if item.generation > 0 && item.again != Some(Again::Heal) {
             removes.insert(item.segment.id.clone());
         }
         removes.extend(item.segment.replaces.iter().cloned());
@@ -146,8 +158,13 @@ pub fn write_down(
     let mut files: BTreeMap<TableName, Vec<StagedFile>> =
         touched.iter().map(|table| (table.clone(), Vec::new())).collect();
     let mut segments = Vec::with_capacity(staged.len());
+    let mut healed: BTreeMap<TableName, Vec<SegmentId>> = BTreeMap::new();
     for (_, segment) in staged {
-        let StagedSegment { refined, bytes: _, files: of_segment } = segment;
+        let StagedSegment { refined, bytes: _, files: of_segment, heals } = segment;
+        if let Some(rejects) = heals {
+            files.entry(rejects.clone()).or_default();
+            healed.entry(rejects).or_default().push(refined.segment.clone());
+        }
         segments.push(refined);
         for (table, more) in of_segment {
             files.entry(table).or_default().extend(more);
@@ -161,7 +178,8 @@ pub fn write_down(
                 Some(known) if !files.is_empty() => known.clone(),
                 Some(_) | None => unchanged,
             };
-            let removes = if touched.contains(&table) { removes.clone() } else { Vec::new() };
+            let mut removes = if touched.contains(&table) { removes.clone() } else { Vec::new() };
+            removes.extend(healed.remove(&table).unwrap_or_default());
             Load {
                 ledger: writer.ledger,
                 pipeline: writer.pipeline.clone(),

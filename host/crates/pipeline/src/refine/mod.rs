@@ -9,6 +9,8 @@ pub mod conform;
 pub mod driver;
 pub mod fit;
 pub mod group;
+pub mod heal;
+mod lanes;
 pub mod protocol;
 pub mod rehearse;
 pub mod rescue;

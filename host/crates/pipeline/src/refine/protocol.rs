@@ -44,6 +44,15 @@ pub struct Recovered {
     pub schema: Option<StreamSchema>,
 }
 
+/// What the ledger has to do for a pipeline.
+#[derive(Debug, Clone, Default)]
+pub struct Work {
+    /// Segments that are not loaded, in the order of landing.
+    pub first: Vec<WorkItem>,
+    /// Loaded ones that are to be refined again, the newest first.
+    pub again: Vec<WorkItem>,
+}
+
 /// What to do again after a pause.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Wake {
@@ -92,7 +101,7 @@ pub enum Event {
     /// A held change was approved: bind again.
     Approved,
     /// Answer to [`Effect::FetchWork`].
-    Worked(Result<Vec<WorkItem>>),
+    Worked(Result<Work>),
     /// Answer to [`Effect::Infer`].
     Inferred(Result<Option<StreamSchema>>),
     /// Answer to [`Effect::Bind`]; an error where it could not be tried.
@@ -151,8 +160,8 @@ pub enum Growth {
 pub enum Effect {
     /// Ask the ledger what is open.
     Recover,
-    /// Ask the ledger for work.
-    FetchWork { skip: Vec<SegmentId>, limit: u32 },
+    /// Ask the ledger for work: at most so many segments that are not loaded, and so many to be refined again.
+    FetchWork { skip: Vec<SegmentId>, limit: u32, again: u32 },
     /// Infer the first schema from a sample, and have the ledger fix it.
     Infer(Vec<WorkItem>),
     /// Bind a revision to a schema.
@@ -177,8 +186,8 @@ pub enum Effect {
     Withdraw { number: u64, failures: Vec<SegmentFailure>, loads: Vec<Load> },
     /// Write a failure down.
     NoteFailure(Box<SegmentFailure>),
-    /// Let failed segments be tried at once.
-    RetryFailed,
+    /// Let failed segments be tried at once, and rejected records that this revision has not tried be tried again.
+    RetryFailed { revision: Option<RevisionId> },
     /// Bring `Woke` after a pause.
     WakeAfter(Wake, Duration),
     /// Tell people and counters.
@@ -223,7 +232,7 @@ impl Effect {
                 let wake = wake.clone();
                 Box::new(|_| Some(Event::Woke(wake)))
             }
-            Self::RetryFailed => Box::new(|error| Some(Event::Retried(Err(error)))),
+            Self::RetryFailed { revision: _ } => Box::new(|error| Some(Event::Retried(Err(error)))),
             Self::Discard(_) | Self::DropBinding(_) | Self::Report(_) | Self::Finish(_) => Box::new(|_| None),
         }
     }

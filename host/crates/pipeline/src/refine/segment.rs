@@ -21,6 +21,7 @@ use super::apply::Chain;
 use super::bind::{BoundPipeline, Target};
 use super::conform::conform;
 use super::fit::Destination;
+use super::heal::{Counts, Rejected};
 use super::rescue::{Aside, put_aside};
 use super::rows::batch_of;
 use crate::decoding::{Decoding, open_segment};
@@ -57,6 +58,8 @@ pub struct StagedSegment {
     pub bytes: u64,
     /// By table.
     pub files: BTreeMap<forebay_model::TableName, Vec<StagedFile>>,
+    /// Of a heal that tried records again: the table of rejects, from which the segment's former ones are removed.
+    pub heals: Option<forebay_model::TableName>,
 }
 
 /// What a worker needs.
@@ -70,12 +73,24 @@ pub struct Workplace {
     pub metrics: Arc<PipelineMetrics>,
 }
 
-/// Refines a segment.
+/// Refines a segment; with `rejected`, only those of its records that are tried again.
 ///
 /// # Errors
 /// What fails the segment; its staged files are discarded by being dropped.
-pub fn refine(place: &Workplace, bound: &BoundPipeline, job: &SegmentJob) -> Result<SegmentOutcome> {
+pub fn refine(
+    place: &Workplace,
+    bound: &BoundPipeline,
+    job: &SegmentJob,
+    rejected: Option<&Rejected>,
+) -> Result<SegmentOutcome> {
     let segment = &job.item.segment;
+    if let Some(rejected) = rejected.filter(|rejected| rejected.tried() == 0) {
+        return Staging::new(bound, job, Some(rejected))
+            .finish()
+            .map(|staged| SegmentOutcome::Staged(Box::new(staged)));
+    }
+    // The schema grew for the segment when all of it was refined.
+    let accept_schema = job.accept_schema || rejected.is_some();
     let clocks = &place.metrics.clocks;
     let format = place.decoding.format(&segment.format)?;
     let mut decoder = clocks.timed(Stage::Decode, || {
@@ -84,21 +99,31 @@ pub fn refine(place: &Workplace, bound: &BoundPipeline, job: &SegmentJob) -> Res
     })?;
     let context = context_of(segment);
     let mut chain = Chain::new(bound, &context, segment.object_key());
-    let mut staging = Staging::new(bound, job);
+    let mut staging = Staging::new(bound, job, rejected);
     let mut evolves = false;
     while let Some(decoded) = clocks.timed(Stage::Decode, || decoder.next_batch())? {
-        place.metrics.records_in_work.add(u64::from(decoded.records));
+        let all = u64::from(decoded.records);
+        place.metrics.records_in_work.add(all);
         // Once the schema is known to grow, the rest is only read to learn how far.
-        evolves = evolves || (!job.accept_schema && decoder.evolution().is_some());
+        evolves = evolves || (!accept_schema && decoder.evolution().is_some());
         if evolves {
             continue;
         }
-        let transformed = clocks.timed(Stage::Transform, || chain.apply(decoded))?;
+        let end = decoded.first_record + all;
+        let (decoded, tried) = match rejected {
+            Some(rejected) => rejected.only(decoded)?,
+            None => (decoded, all),
+        };
+        let mut transformed = clocks.timed(Stage::Transform, || chain.apply(decoded))?;
+        // What is not tried again went nowhere, as what is filtered does.
+        let counts = &mut transformed.counts;
+        (counts.records, counts.filtered) = (tried, (counts.filtered + tried).saturating_sub(all));
         clocks.timed(Stage::Encode, || staging.write(transformed))?;
+        if rejected.is_some_and(|rejected| !rejected.goes_on_after(end.saturating_sub(1))) {
+            break;
+        }
     }
-    if !job.accept_schema
-        && let Some(evolution) = decoder.evolution()
-    {
+    if !accept_schema && let Some(evolution) = decoder.evolution() {
         return Ok(SegmentOutcome::Evolves(evolution));
     }
     drop(decoder);
@@ -123,21 +148,26 @@ pub(super) fn context_of(segment: &LandedSegment) -> SegmentContext {
 struct Staging<'a> {
     bound: &'a BoundPipeline,
     job: &'a SegmentJob,
+    /// Of a heal: what was rejected before.
+    tried: Option<&'a Rejected>,
     writers: BTreeMap<usize, Box<dyn StagedWriter>>,
     rejects: Option<Box<dyn StagedWriter>>,
     counts: SegmentCounts,
-    reject_counts: BTreeMap<(String, String), u64>,
+    reject_counts: Counts,
+    retryable: u64,
 }
 
 impl<'a> Staging<'a> {
-    fn new(bound: &'a BoundPipeline, job: &'a SegmentJob) -> Self {
+    fn new(bound: &'a BoundPipeline, job: &'a SegmentJob, tried: Option<&'a Rejected>) -> Self {
         Self {
             bound,
             job,
+            tried,
             writers: BTreeMap::new(),
             rejects: None,
             counts: SegmentCounts::default(),
-            reject_counts: BTreeMap::new(),
+            reject_counts: Counts::new(),
+            retryable: 0,
         }
     }
 
@@ -170,20 +200,39 @@ impl<'a> Staging<'a> {
         }
         for reject in rejects {
             *self.reject_counts.entry((reject.stage.to_string(), reject.code.clone())).or_insert(0) += 1;
+            self.retryable += u64::from(reject.retryable);
         }
-        let target = &self.bound.rejects;
-        let (batch, _) = table_rows(target, self.job, reject_rows(self.bound, rejects)?)?;
+        let (batch, _) = table_rows(&self.bound.rejects, self.job, reject_rows(self.bound, rejects, self.tried)?)?;
+        self.write_reject_rows(&batch)
+    }
+
+    fn write_reject_rows(&mut self, batch: &RecordBatch) -> Result<()> {
         match &mut self.rejects {
-            Some(writer) => writer.write(&batch).map_err(storing),
+            Some(writer) => writer.write(batch).map_err(storing),
             None => {
-                let writer = self.rejects.insert(start(target, self.job)?);
-                writer.write(&batch).map_err(storing)
+                let writer = self.rejects.insert(start(&self.bound.rejects, self.job)?);
+                writer.write(batch).map_err(storing)
             }
         }
     }
 
-    fn finish(self) -> Result<StagedSegment> {
-        let Self { bound, job, writers, rejects, counts, reject_counts } = self;
+    /// What is not tried again stays rejected. Its rows are written anew where the segment's former ones are removed.
+    fn keep_staying(&mut self, rejected: &Rejected) -> Result<()> {
+        let (rows, counts) = rejected.staying(&self.bound.rejects.fit.after, self.job)?;
+        for (place, records) in counts {
+            *self.reject_counts.entry(place).or_insert(0) += records;
+        }
+        for batch in rows.iter().filter(|_| rejected.tried() > 0) {
+            self.write_reject_rows(batch)?;
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<StagedSegment> {
+        if let Some(tried) = self.tried {
+            self.keep_staying(tried)?;
+        }
+        let Self { bound, job, tried, writers, rejects, counts, reject_counts, retryable } = self;
         if !counts.balanced() {
             return Err(Error::bug(format!("segment {}: its records do not add up: {counts:?}", job.item.segment.id)));
         }
@@ -200,12 +249,15 @@ impl<'a> Staging<'a> {
             refined: RefinedSegment {
                 segment: job.item.segment.id.clone(),
                 generation: job.item.generation,
+                again: job.item.again,
                 counts,
                 rejects,
+                retryable,
                 replaces: job.item.segment.replaces.clone(),
             },
             bytes: job.item.segment.bytes,
             files,
+            heals: tried.filter(|tried| tried.tried() > 0).map(|_| bound.rejects.fit.table.clone()),
         })
     }
 }
@@ -311,7 +363,8 @@ fn by_value(values: &ArrayRef, to: &DataType) -> Result<(ArrayRef, Vec<bool>)> {
 }
 
 /// Rejects as rows of their table. Bytes that are not UTF-8 are shown as U+FFFD; the segment has them as they came.
-fn reject_rows(bound: &BoundPipeline, rejects: &[Reject]) -> Result<RouteBatch> {
+fn reject_rows(bound: &BoundPipeline, rejects: &[Reject], tried: Option<&Rejected>) -> Result<RouteBatch> {
+    let attempts = |reject: &Reject| tried.map_or(0, |tried| tried.attempts(reject.record)).saturating_add(1);
     let columns: Vec<ArrayRef> = vec![
         Arc::new(StringArray::from_iter_values(rejects.iter().map(|reject| reject.stage.to_string()))),
         Arc::new(StringArray::from_iter_values(rejects.iter().map(|reject| reject.code.as_str()))),
@@ -319,6 +372,7 @@ fn reject_rows(bound: &BoundPipeline, rejects: &[Reject]) -> Result<RouteBatch> 
         Arc::new(BooleanArray::from_iter(rejects.iter().map(|reject| Some(reject.retryable)))),
         Arc::new(StringArray::from_iter_values(rejects.iter().map(|reject| String::from_utf8_lossy(&reject.raw)))),
         Arc::new(Int64Array::from_value(i64::from(bound.number), rejects.len())),
+        Arc::new(Int64Array::from_iter_values(rejects.iter().map(attempts))),
     ];
     Ok(RouteBatch {
         route: 0,

@@ -5,7 +5,8 @@
 //! - a group is of one binding (one revision, one schema); groups are opened in the order of their numbers, one at a time;
 //! - a group that the ledger has written down goes forward: its loads are committed until the warehouse has them, or refuses
 //!   one for good, which takes back what is not done;
-//! - the former binding serves until the next one is bound.
+//! - the former binding serves until the next one is bound;
+//! - a group is of one lane: segments that are not loaded, or loaded ones that are refined again (`refine::lanes`).
 //!
 //! The driver (`refine::driver`) carries effects out and brings their answers back as events; so does a simulation.
 
@@ -20,7 +21,7 @@ use uuid::Uuid;
 use super::commit::Committing;
 use super::group::{BoundSummary, Group, Writer, removes, write_down};
 use super::protocol::{BindingId, Effect, Event, Now, Recovered, RefineSettings, Report, Wake};
-use super::segment::{SegmentJob, SegmentOutcome, StagedSegment};
+use super::segment::{SegmentOutcome, StagedSegment};
 use crate::policy::{Action, ONCE_ATTEMPTS, Scope, decide};
 
 /// The state of one pipeline.
@@ -45,22 +46,28 @@ pub struct Refine {
     pub(super) next_binding: BindingId,
     pub(super) broken: Option<Error>,
     pub(super) queue: VecDeque<Queued>,
+    /// Loaded segments that are refined again.
+    pub(super) again: VecDeque<Queued>,
+    /// Groups of the production lane since the last one of the other.
+    pub(super) groups_since_again: u32,
     /// Segments that wait for the schema to grow.
     pub(super) growing: Vec<WorkItem>,
-    building: Option<Group>,
+    pub(super) building: Option<Group>,
     pub(super) sealed: VecDeque<Group>,
     pub(super) finding: Option<(Group, Vec<(WorkItem, StagedSegment)>)>,
     pub(super) committing: Option<Committing>,
     pub(super) recovering: VecDeque<LoadGroup>,
     noting: BTreeMap<SegmentId, SegmentFailure>,
-    next_number: u64,
-    fetching: bool,
-    /// The ledger may have work that was not fetched.
+    pub(super) next_number: u64,
+    pub(super) fetching: bool,
+    /// The ledger may have segments that are not loaded, and were not fetched.
     pub(super) dirty: bool,
+    /// The same of segments that are refined again.
+    pub(super) again_dirty: bool,
     /// Calls that make failed segments work again, and have not answered.
     pub(super) retrying: u32,
-    polling: bool,
-    caught_up: bool,
+    pub(super) polling: bool,
+    pub(super) caught_up: bool,
     pub(super) stopping: bool,
     pub(super) finished: bool,
     pub(super) attempts: BTreeMap<Wake, u32>,
@@ -99,6 +106,8 @@ impl Refine {
             next_binding: 1,
             broken: None,
             queue: VecDeque::new(),
+            again: VecDeque::new(),
+            groups_since_again: 0,
             growing: Vec::new(),
             building: None,
             sealed: VecDeque::new(),
@@ -109,6 +118,7 @@ impl Refine {
             next_number: 1,
             fetching: false,
             dirty: true,
+            again_dirty: true,
             retrying: 0,
             polling: false,
             caught_up: false,
@@ -163,13 +173,15 @@ impl Refine {
             Event::Retried(Ok(())) => {
                 self.attempts.remove(&Wake::Retry);
                 self.retrying = self.retrying.saturating_sub(1);
-                self.dirty = true;
+                self.look_for_work();
             }
-            Event::Retried(Err(error)) => self.again(Wake::Retry, "letting failed segments be tried again", error, out),
-            Event::Landed => self.dirty = true,
+            Event::Retried(Err(error)) => {
+                self.try_again(Wake::Retry, "letting failed segments be tried again", error, out)
+            }
+            Event::Landed => self.look_for_work(),
             Event::CaughtUp => {
                 self.caught_up = true;
-                self.dirty = true;
+                self.look_for_work();
             }
             Event::Shutdown => self.stopping = true,
         }
@@ -186,46 +198,22 @@ impl Refine {
                 self.retry_before_schema(out);
                 self.bind(out);
             }
-            Err(error) => self.again(Wake::Recover, "recovering", error, out),
+            Err(error) => self.try_again(Wake::Recover, "recovering", error, out),
         }
     }
 
-    fn on_worked(&mut self, result: Result<Vec<WorkItem>>, out: &mut Vec<Effect>) {
-        self.fetching = false;
-        match result {
-            Ok(items) => {
-                self.attempts.remove(&Wake::Poll);
-                // Full answers may have more behind them.
-                self.dirty = self.dirty || !items.is_empty();
-                for item in items {
-                    if !self.knows(&item.segment.id) {
-                        self.queue.push_back(Queued { item, accept_schema: false });
-                    }
-                }
-            }
-            Err(error) => {
-                self.polling = true;
-                self.again(Wake::Poll, "asking for work", error, out);
-            }
-        }
-        let ending = self.settings.once && self.caught_up;
-        if !self.dirty && !self.polling && !ending {
-            self.polling = true;
-            out.push(Effect::WakeAfter(Wake::Poll, self.settings.poll));
-        }
-    }
-
-    fn knows(&self, segment: &SegmentId) -> bool {
+    pub(super) fn knows(&self, segment: &SegmentId) -> bool {
         self.known().any(|known| known == segment)
     }
 
     /// Segments that the ledger need not offer.
-    fn known(&self) -> impl Iterator<Item = &SegmentId> {
+    pub(super) fn known(&self) -> impl Iterator<Item = &SegmentId> {
         let groups = self.building.iter().chain(&self.sealed).chain(self.finding.iter().map(|(group, _)| group));
         let staged = self.finding.iter().flat_map(|(_, staged)| staged);
         let opening = self.committing.iter().flat_map(Committing::segments);
         self.queue
             .iter()
+            .chain(&self.again)
             .map(|queued| &queued.item.segment.id)
             .chain(self.growing.iter().map(|item| &item.segment.id))
             .chain(
@@ -310,9 +298,9 @@ impl Refine {
                 self.attempts.remove(&Wake::Note(segment.clone()));
                 self.noting.remove(&segment);
                 // A version that waited for this one is work now.
-                self.dirty = true;
+                self.look_for_work();
             }
-            Err(error) => self.again(Wake::Note(segment), "noting a failure", error, out),
+            Err(error) => self.try_again(Wake::Note(segment), "noting a failure", error, out),
         }
     }
 
@@ -320,7 +308,7 @@ impl Refine {
         match wake {
             Wake::Poll => {
                 self.polling = false;
-                self.dirty = true;
+                self.look_for_work();
             }
             Wake::Recover => out.push(Effect::Recover),
             Wake::Infer => self.inferring = false,
@@ -329,7 +317,9 @@ impl Refine {
             Wake::Bind if self.making.is_none() && self.attempts.contains_key(&Wake::Bind) => self.bind(out),
             // One is made at a time: it is due when the growth under way has settled.
             Wake::Bind => self.bind_due = true,
-            Wake::Retry => out.push(Effect::RetryFailed),
+            Wake::Retry => {
+                out.push(Effect::RetryFailed { revision: self.revision.map(|(revision, _)| revision) });
+            }
             Wake::Age => {}
             Wake::Find => self.find_again(out),
             Wake::Open => self.open_again(out),
@@ -343,7 +333,7 @@ impl Refine {
     }
 
     /// The same once more after a pause, or the end: what the policy says.
-    pub(super) fn again(&mut self, wake: Wake, what: &'static str, error: Error, out: &mut Vec<Effect>) {
+    pub(super) fn try_again(&mut self, wake: Wake, what: &'static str, error: Error, out: &mut Vec<Effect>) {
         let attempts = self.attempts.entry(wake.clone()).or_insert(0);
         *attempts += 1;
         let give_up = self.settings.once && *attempts >= ONCE_ATTEMPTS;
@@ -392,49 +382,15 @@ impl Refine {
         self.drop_unused(out);
     }
 
-    fn dispatch(&mut self, now: Now<'_>, out: &mut Vec<Effect>) {
-        let Some(binding) = self.serving else { return };
-        // A binding for the active revision is on its way: what is in work goes on, nothing new begins under a schema
-        // that is about to change.
-        if self.stopping || !self.growing.is_empty() {
-            return;
-        }
-        while self.running() < self.settings.workers && self.sealed.len() < 2 {
-            let Some(next) = self.queue.front() else { return };
-            let full = self.building.as_ref().is_some_and(|group| {
-                !group.must_hold(&next.item)
-                    && (group.len() >= self.settings.group_segments || group.bytes >= self.settings.group_bytes)
-            });
-            if full {
-                self.seal();
-                continue;
-            }
-            let Some(Queued { item, accept_schema }) = self.queue.pop_front() else { return };
-            if self.building.is_none() {
-                self.building = Some(Group::new(self.next_number, binding, now.now));
-                self.next_number += 1;
-                out.push(Effect::WakeAfter(Wake::Age, self.settings.group_age));
-            }
-            let Some(group) = &mut self.building else { return };
-            group.bytes += item.segment.bytes;
-            group.running.insert(item.segment.id.clone(), item.clone());
-            let job = SegmentJob { item, number: group.number, begun_at: group.begun_at, accept_schema };
-            out.push(Effect::Refine { binding, job: Box::new(job) });
-        }
-    }
-
-    fn running(&self) -> usize {
-        self.building.iter().chain(&self.sealed).map(|group| group.running.len()).sum()
-    }
-
     fn seal_when_due(&mut self, now: Now<'_>, out: &mut Vec<Effect>) {
         let Some(group) = &self.building else { return };
         let old = now.now.since(group.begun_at) >= self.settings.group_age;
         let idle = group.running.is_empty()
             && self.queue.is_empty()
+            && self.again.is_empty()
             && self.growing.is_empty()
             && !self.fetching
-            && !self.dirty;
+            && !self.looks_for_work();
         let next_belongs = self.queue.front().is_some_and(|next| group.must_hold(&next.item));
         if (old && !next_belongs) || idle || (self.stopping && group.running.is_empty()) {
             self.seal();
@@ -479,7 +435,7 @@ impl Refine {
     fn on_found(&mut self, now: Now<'_>, result: Result<Vec<TableName>>, out: &mut Vec<Effect>) {
         let touched = match result {
             Ok(touched) => touched,
-            Err(error) => return self.again(Wake::Find, "looking for tables", error, out),
+            Err(error) => return self.try_again(Wake::Find, "looking for tables", error, out),
         };
         self.attempts.remove(&Wake::Find);
         let Some((group, staged)) = self.finding.take() else { return };
@@ -499,28 +455,15 @@ impl Refine {
 
     /// Segments that the group supersedes are no work any more.
     pub(super) fn forget_superseded(&mut self, superseded: &[SegmentId], out: &mut Vec<Effect>) {
-        self.queue.retain(|queued| !superseded.contains(&queued.item.segment.id));
+        for lane in [&mut self.queue, &mut self.again] {
+            lane.retain(|queued| !superseded.contains(&queued.item.segment.id));
+        }
         self.growing.retain(|item| !superseded.contains(&item.segment.id));
         for group in self.building.iter_mut().chain(&mut self.sealed) {
             self.cancelled.extend(superseded.iter().filter(|segment| group.running.contains_key(segment)).cloned());
             let gone = group.staged.extract_if(.., |(item, _)| superseded.contains(&item.segment.id));
             out.extend(gone.map(|(_, staged)| Effect::Discard(staged.files)));
         }
-    }
-
-    fn fetch(&mut self, now: Now<'_>, out: &mut Vec<Effect>) {
-        let low = self.queue.len() < self.settings.workers.saturating_mul(2);
-        if self.settings.once && self.retry_at.is_some_and(|at| at <= now.now) {
-            self.retry_at = None;
-            self.dirty = true;
-        }
-        if self.fetching || !self.dirty || !low || self.stopping || self.revision.is_none() || self.broken.is_some() {
-            return;
-        }
-        self.fetching = true;
-        self.dirty = false;
-        let limit = u32::try_from(self.settings.group_segments.clamp(16, 512)).unwrap_or(512);
-        out.push(Effect::FetchWork { skip: self.known().cloned().collect(), limit });
     }
 
     fn is_done(&mut self, now: Now<'_>, out: &mut Vec<Effect>) -> bool {
@@ -540,7 +483,8 @@ impl Refine {
         if self.broken.is_some() {
             return true;
         }
-        let empty = self.caught_up && self.queue.is_empty() && self.growing.is_empty() && !self.fetching && !self.dirty;
+        let nothing_waits = self.queue.is_empty() && self.again.is_empty() && self.growing.is_empty();
+        let empty = self.caught_up && nothing_waits && !self.fetching && !self.looks_for_work();
         let binding = self.making.is_some() || self.attempts.contains_key(&Wake::Bind);
         if !empty || binding || self.inferring || self.retrying > 0 {
             return false;

@@ -83,10 +83,11 @@ impl DeltaWarehouse {
         }
         let mut state = slot.lock().await;
         self.vacuum(name, &mut state, options, &mut report).await?;
-        if let Some(opened) = state.as_ref().filter(|_| !options.dry_run)
-            && let Err(error) = checkpoints::cleanup_metadata(&opened.table, None).await
-        {
-            tracing::warn!(table = name, %error, "log not cleaned up");
+        if let Some(opened) = state.as_ref().filter(|_| !options.dry_run) {
+            if let Err(error) = checkpoints::cleanup_metadata(&opened.table, None).await {
+                tracing::warn!(table = name, %error, "log not cleaned up");
+            }
+            self.sweep_digests(name).await;
         }
         let MaintainReport {
             files_before,

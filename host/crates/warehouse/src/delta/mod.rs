@@ -16,6 +16,7 @@
 //! | checkpoints, after which the table is opened anew; log retention | [`table`] |
 //! | compaction outside the commit, vacuum | [`maintain`] |
 //! | what a ledger is rebuilt from | [`history`] |
+//! | the rows of a segment | [`segment`] |
 //! | statistics, encodings | [`crate::files`] |
 //! | types and names | [`crate::columns`] |
 //!
@@ -28,6 +29,7 @@ mod log;
 mod maintain;
 mod plan;
 mod rewrite;
+mod segment;
 mod stage;
 mod store;
 mod table;
@@ -52,7 +54,7 @@ use forebay_model::ports::{
     Clock, CommittedLoad, MaintainOptions, MaintainReport, Random, StagedWriter, StagingRequest, TableHistory,
     TableInfo, Warehouse,
 };
-use forebay_model::{Load, LoadReceipt, Result, StagedFile};
+use forebay_model::{Load, LoadReceipt, Result, SegmentId, StagedFile};
 use object_store::ObjectStore;
 use uuid::Uuid;
 
@@ -288,6 +290,10 @@ impl Warehouse for DeltaWarehouse {
 
     async fn history(&self, table: &str) -> Result<Option<TableHistory>> {
         Ok(Box::pin(self.table_history(table)).await?)
+    }
+
+    async fn rows_of(&self, table: &str, segment: &SegmentId) -> Result<Vec<RecordBatch>> {
+        Ok(Box::pin(self.segment_rows(table, segment)).await?)
     }
 
     async fn discard(&self, table: &str, files: &[StagedFile]) -> Result<()> {

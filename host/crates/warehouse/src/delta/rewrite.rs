@@ -6,7 +6,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::{Array, BooleanArray, RecordBatch};
 use arrow_schema::{DataType, SchemaRef};
 use arrow_select::filter::filter_record_batch;
-use forebay_model::SEGMENT;
+use forebay_model::{SEGMENT, SegmentId};
 
 use super::stage::{FileMaker, Made, NewFile};
 use crate::columns::{adapt, adapt_batch};
@@ -90,6 +90,17 @@ fn keep(batch: RecordBatch, without: &BTreeSet<&str>) -> Result<RecordBatch, arr
     let segments = column.as_string::<i32>();
     let mask: BooleanArray =
         (0..segments.len()).map(|row| Some(segments.is_null(row) || !without.contains(segments.value(row)))).collect();
+    if mask.true_count() == batch.num_rows() {
+        return Ok(batch);
+    }
+    filter_record_batch(&batch, &mask)
+}
+
+/// The rows that are of one segment.
+pub(super) fn of_segment(batch: RecordBatch, segment: &SegmentId) -> Result<RecordBatch, arrow_schema::ArrowError> {
+    let Some(column) = batch.column_by_name(SEGMENT) else { return Ok(batch.slice(0, 0)) };
+    let column = adapt(column, &DataType::Utf8)?;
+    let mask: BooleanArray = column.as_string::<i32>().iter().map(|of| Some(of == Some(segment.as_str()))).collect();
     if mask.true_count() == batch.num_rows() {
         return Ok(batch);
     }

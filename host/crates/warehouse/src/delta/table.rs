@@ -304,14 +304,7 @@ impl DeltaWarehouse {
             Ok(removed) => tracing::debug!(table = name, version, removed, "checkpoint written"),
             Err(error) => tracing::warn!(table = name, version, %error, "log not cleaned up"),
         }
-        let swept = self.table_path(name).map(|table| (table, Arc::clone(&self.options.disk)));
-        let swept = match swept {
-            Ok((table, disk)) => blocking(move || checkpoint::sweep(&table, disk.as_ref())).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = swept {
-            tracing::warn!(table = name, version, %error, "digests of old checkpoints not removed");
-        }
+        self.sweep_digests(name).await;
         // A snapshot that is carried on holds the whole log since it was opened: commits would grow slower and slower.
         let loads = std::mem::take(&mut opened.loads);
         match self.load_table(name).await {
@@ -320,6 +313,20 @@ impl DeltaWarehouse {
                 tracing::warn!(table = name, version, %error, "table not opened after its checkpoint");
                 *state = None;
             }
+        }
+    }
+
+    /// Removes digests of checkpoints that are gone. What fails is told, and done by the next.
+    pub(super) async fn sweep_digests(&self, name: &str) {
+        let swept = match self.table_path(name) {
+            Ok(table) => {
+                let disk = Arc::clone(&self.options.disk);
+                blocking(move || checkpoint::sweep(&table, disk.as_ref())).await
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = swept {
+            tracing::warn!(table = name, %error, "digests of old checkpoints not removed");
         }
     }
 

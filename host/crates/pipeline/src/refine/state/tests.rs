@@ -5,7 +5,7 @@ use forebay_model::{
     Compression, Digest, LandedSegment, LoadReceipt, Partition, Position, SegmentCounts, StagedFile, StreamName,
 };
 
-use super::super::protocol::{Binding, Growth, Recovered};
+use super::super::protocol::{Binding, Growth, Recovered, Work};
 
 #[derive(Debug)]
 struct NoChance;
@@ -38,7 +38,7 @@ fn item(key: &str) -> WorkItem {
         format: "json".to_owned(),
         replaces: Vec::new(),
     };
-    WorkItem { segment, generation: 0, attempts: 0 }
+    WorkItem { segment, generation: 0, attempts: 0, again: None }
 }
 
 fn staged(item: &WorkItem, table: &TableName) -> SegmentOutcome {
@@ -52,13 +52,15 @@ fn staged(item: &WorkItem, table: &TableName) -> SegmentOutcome {
     };
     let refined = RefinedSegment {
         segment: item.segment.id.clone(),
-        generation: 0,
+        generation: item.generation,
+        again: item.again,
         counts: SegmentCounts::default(),
         rejects: Vec::new(),
+        retryable: 0,
         replaces: Vec::new(),
     };
     let files = BTreeMap::from([(table.clone(), vec![file])]);
-    SegmentOutcome::Staged(Box::new(StagedSegment { refined, bytes: 1, files }))
+    SegmentOutcome::Staged(Box::new(StagedSegment { refined, bytes: 1, files, heals: None }))
 }
 
 /// A pipeline, what it has done, and how to bring it something.
@@ -119,6 +121,11 @@ impl Machine {
     }
 }
 
+/// Segments that are not loaded.
+fn worked(first: Vec<WorkItem>) -> Event {
+    Event::Worked(Ok(Work { first, again: Vec::new() }))
+}
+
 /// The pause before something is tried again.
 fn pause(effects: &[Effect], wake: &Wake) -> Option<Duration> {
     effects.iter().find_map(|effect| {
@@ -170,14 +177,14 @@ fn a_revision_that_is_refused_is_not_bound_again() {
 fn a_run_does_not_end_while_its_revision_is_to_be_bound_again() {
     let mut machine = Machine::new(true, 1);
     machine.step(Event::CaughtUp);
-    machine.step(Event::Worked(Ok(Vec::new())));
-    machine.step(Event::Worked(Ok(Vec::new())));
+    machine.step(Event::Worked(Ok(Work::default())));
+    machine.step(Event::Worked(Ok(Work::default())));
     let effects = machine.step(Event::Bound(1, Err(Error::retry("the ledger is busy"))));
     assert!(!effects.iter().any(|effect| matches!(effect, Effect::Finish(_))), "{effects:?}");
     machine.step(Event::Woke(Wake::Bind));
     machine.bound(2);
     let mut effects = machine.step(Event::Retried(Ok(())));
-    effects.extend(machine.step(Event::Worked(Ok(Vec::new()))));
+    effects.extend(machine.step(Event::Worked(Ok(Work::default()))));
     assert!(effects.iter().any(|effect| matches!(effect, Effect::Finish(Ok(())))), "{effects:?}");
 }
 
@@ -186,7 +193,7 @@ fn growing_while_a_binding_is_owed(comes: bool) -> Machine {
     let mut machine = Machine::serving(true, 1);
     machine.step(Event::Retried(Ok(())));
     let a = item("a");
-    machine.step(Event::Worked(Ok(vec![a.clone()])));
+    machine.step(worked(vec![a.clone()]));
     machine.step(Event::Deployed { revision: machine.revision, number: 2 });
     machine.step(Event::Bound(2, Err(Error::retry("the table is busy"))));
     let schema = std::sync::Arc::new(arrow_schema::Schema::empty());
@@ -229,14 +236,14 @@ fn a_schema_that_has_grown_binds_the_revision_for_good_and_lets_failed_segments_
     let grown = Growth::Done(StreamSchema { version: 2, schema }, summary);
     let effects = machine.step(Event::Grown(3, Ok(grown)));
     assert!(!effects.iter().any(|effect| matches!(effect, Effect::Bind { .. })), "{effects:?}");
-    assert!(effects.iter().any(|effect| matches!(effect, Effect::RetryFailed)), "{effects:?}");
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::RetryFailed { .. })), "{effects:?}");
     machine.step(Event::Retried(Ok(())));
     machine.step(Event::CaughtUp);
     let a = item("a");
     let mut effects = machine.step(Event::Refined(a.segment.id.clone(), Err(Error::operator("the rule is broken"))));
     effects.extend(machine.step(Event::Noted(a.segment.id, Ok(()))));
     for _ in 0..3 {
-        effects.extend(machine.step(Event::Worked(Ok(Vec::new()))));
+        effects.extend(machine.step(Event::Worked(Ok(Work::default()))));
     }
     assert!(effects.iter().any(|effect| matches!(effect, Effect::Finish(Ok(())))), "it hangs: {effects:?}");
 }
@@ -245,11 +252,11 @@ fn a_schema_that_has_grown_binds_the_revision_for_good_and_lets_failed_segments_
 fn failed_segments_are_let_go_again_though_the_ledger_was_busy() {
     let mut machine = Machine::new(false, 1);
     let effects = machine.bound(1);
-    assert!(effects.iter().any(|effect| matches!(effect, Effect::RetryFailed)), "{effects:?}");
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::RetryFailed { .. })), "{effects:?}");
     let effects = machine.step(Event::Retried(Err(Error::retry("the ledger is busy"))));
     assert_eq!(pause(&effects, &Wake::Retry), Some(Duration::from_millis(200)), "{effects:?}");
     let effects = machine.step(Event::Woke(Wake::Retry));
-    assert!(effects.iter().any(|effect| matches!(effect, Effect::RetryFailed)), "{effects:?}");
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::RetryFailed { .. })), "{effects:?}");
 }
 
 #[test]
@@ -263,11 +270,11 @@ fn parts_of_a_version_wait_as_long_as_the_one_that_failed() {
             part.segment.object = "the same".to_owned();
             part
         });
-        machine.step(Event::Worked(Ok(parts.to_vec())));
+        machine.step(worked(parts.to_vec()));
         let [a, b] = &parts;
         let mut effects = machine.step(Event::Refined(a.segment.id.clone(), Ok(staged(a, &table()))));
         effects.extend(machine.step(Event::Refined(b.segment.id.clone(), Err(error))));
-        effects.extend(machine.step(Event::Worked(Ok(Vec::new()))));
+        effects.extend(machine.step(Event::Worked(Ok(Work::default()))));
         let failures = failures(&effects);
         let retry_at: Vec<_> = failures.iter().map(|failure| failure.retry_at.is_some()).collect();
         assert_eq!(retry_at, [again, again], "{effects:?}");
@@ -282,11 +289,11 @@ fn what_failed_before_the_first_schema_is_tried_when_a_revision_comes() {
         let deployed = Event::Deployed { revision: machine.revision, number: 1 };
         let events = if revision_first { [deployed, recovered] } else { [recovered, deployed] };
         let effects: Vec<_> = events.into_iter().flat_map(|event| machine.step(event)).collect();
-        let retries = effects.iter().filter(|effect| matches!(effect, Effect::RetryFailed)).count();
+        let retries = effects.iter().filter(|effect| matches!(effect, Effect::RetryFailed { .. })).count();
         assert_eq!(retries, 1, "{effects:?}");
         machine.step(Event::CaughtUp);
-        machine.step(Event::Worked(Ok(Vec::new())));
-        let mut effects = machine.step(Event::Worked(Ok(Vec::new())));
+        machine.step(Event::Worked(Ok(Work::default())));
+        let mut effects = machine.step(Event::Worked(Ok(Work::default())));
         assert!(!effects.iter().any(|effect| matches!(effect, Effect::Finish(_))), "it was not answered: {effects:?}");
         effects = machine.step(Event::Retried(Ok(())));
         assert!(effects.iter().any(|effect| matches!(effect, Effect::FetchWork { .. })), "{effects:?}");
@@ -297,7 +304,7 @@ fn what_failed_before_the_first_schema_is_tried_when_a_revision_comes() {
 fn before_the_first_schema_a_segment_whose_fields_the_rule_refuses_waits() {
     let mut machine = Machine::serving(false, 0);
     let a = item("a");
-    machine.step(Event::Worked(Ok(vec![a.clone()])));
+    machine.step(worked(vec![a.clone()]));
     let evolution = forebay_model::schema::Evolution {
         schema: std::sync::Arc::new(arrow_schema::Schema::empty()),
         added: vec!["n".to_owned()],
@@ -319,7 +326,7 @@ fn before_the_first_schema_a_segment_whose_fields_the_rule_refuses_waits() {
 fn what_serves_without_a_field_rejects_no_row_for_what_it_does_not_know() {
     let mut machine = Machine::serving(false, 0);
     let [a, b] = ["a", "b"].map(item);
-    machine.step(Event::Worked(Ok(vec![a.clone()])));
+    machine.step(worked(vec![a.clone()]));
     let schema = std::sync::Arc::new(arrow_schema::Schema::empty());
     let evolves = || {
         let schema = std::sync::Arc::clone(&schema);
@@ -335,7 +342,7 @@ fn what_serves_without_a_field_rejects_no_row_for_what_it_does_not_know() {
     let effects = machine.step(Event::Grown(2, Ok(Growth::Done(grown, summary))));
     assert!(effects.iter().any(|effect| matches!(effect, Effect::Bind { id: 4, .. })), "{effects:?}");
     machine.step(Event::Bound(4, Ok(Binding::Refused(refused()))));
-    machine.step(Event::Worked(Ok(vec![b.clone()])));
+    machine.step(worked(vec![b.clone()]));
     let mut failed = Vec::new();
     for item in [&a, &b] {
         let effects = machine.step(Event::Refined(item.segment.id.clone(), evolves()));
@@ -358,7 +365,7 @@ fn a_segment_that_waited_for_groups_which_came_to_nothing_is_refined() {
     let table = table();
     machine.step(Event::CaughtUp);
     let items: Vec<_> = ["a", "b", "c", "d"].map(item).into();
-    machine.step(Event::Worked(Ok(items.clone())));
+    machine.step(worked(items.clone()));
     let [a, b, c, d] = items.as_slice() else { unreachable!("four") };
     let fails = || Err(Error::operator("the rule is broken"));
     // The group of the first is being committed, those of the next two come to nothing meanwhile.

@@ -1,0 +1,144 @@
+//! What is refined next: two lanes over the same workers.
+//!
+//! In the first are segments that are not loaded, in the order of landing: production. In the other are loaded segments that are
+//! refined again, the newest first: heals and replays. While production has work, the other lane has one group in
+//! [`AGAIN_EVERY`], and a group of it ends with the segments that the workers have; else it has all workers.
+
+use forebay_model::Result;
+use forebay_model::ports::WorkItem;
+
+use super::group::Group;
+use super::protocol::{Effect, Now, Wake, Work};
+use super::segment::SegmentJob;
+use super::state::{Queued, Refine};
+
+/// Of so many groups one is of segments that are refined again, where both lanes have work.
+const AGAIN_EVERY: u32 = 4;
+
+impl Refine {
+    pub(super) fn on_worked(&mut self, result: Result<Work>, out: &mut Vec<Effect>) {
+        self.fetching = false;
+        match result {
+            Ok(Work { first, again }) => {
+                self.attempts.remove(&Wake::Poll);
+                // Full answers may have more behind them.
+                self.dirty |= !first.is_empty();
+                self.again_dirty |= !again.is_empty();
+                for item in first.into_iter().chain(again) {
+                    if !self.knows(&item.segment.id) {
+                        let lane = if item.again.is_some() { &mut self.again } else { &mut self.queue };
+                        lane.push_back(Queued { item, accept_schema: false });
+                    }
+                }
+            }
+            Err(error) => {
+                self.polling = true;
+                self.try_again(Wake::Poll, "asking for work", error, out);
+            }
+        }
+        let ending = self.settings.once && self.caught_up;
+        if self.asks() == (false, false) && !self.polling && !ending {
+            self.polling = true;
+            out.push(Effect::WakeAfter(Wake::Poll, self.settings.poll));
+        }
+    }
+
+    /// Before all others of its lane.
+    pub(super) fn requeue(&mut self, queued: Queued) {
+        let lane = if queued.item.again.is_some() { &mut self.again } else { &mut self.queue };
+        lane.push_front(queued);
+    }
+
+    /// Whether a new group is one of segments that are refined again.
+    fn turns_to_again(&self) -> bool {
+        !self.again.is_empty() && (self.queue.is_empty() || self.groups_since_again + 1 >= AGAIN_EVERY)
+    }
+
+    pub(super) fn dispatch(&mut self, now: Now<'_>, out: &mut Vec<Effect>) {
+        let Some(binding) = self.serving else { return };
+        // A binding for the active revision is on its way: what is in work goes on, nothing new begins under a schema
+        // that is about to change.
+        if self.stopping || !self.growing.is_empty() {
+            return;
+        }
+        while self.running() < self.settings.workers && self.sealed.len() < 2 {
+            let again = self.building.as_ref().map_or_else(|| self.turns_to_again(), |group| group.again);
+            let (lane, other) = if again { (&self.again, &self.queue) } else { (&self.queue, &self.again) };
+            let ends = match (&self.building, lane.front()) {
+                (None, None) => return,
+                (None, Some(_)) => false,
+                (Some(_), None) if other.is_empty() => return,
+                // More may be on its way, and belong to the same group.
+                (Some(_), None) => !self.fetching && !(if again { self.again_dirty } else { self.dirty }),
+                (Some(group), Some(next)) => {
+                    let makes_room = again && !other.is_empty() && group.len() >= self.settings.workers;
+                    !group.must_hold(&next.item) && (makes_room || self.is_full(group))
+                }
+            };
+            if ends {
+                self.seal();
+                continue;
+            }
+            let lane = if again { &mut self.again } else { &mut self.queue };
+            let Some(Queued { item, accept_schema }) = lane.pop_front() else { return };
+            self.start(now, binding, item, accept_schema, out);
+        }
+    }
+
+    fn is_full(&self, group: &Group) -> bool {
+        group.len() >= self.settings.group_segments || group.bytes >= self.settings.group_bytes
+    }
+
+    fn start(&mut self, now: Now<'_>, binding: u64, item: WorkItem, accept_schema: bool, out: &mut Vec<Effect>) {
+        let again = item.again.is_some();
+        if self.building.is_none() {
+            self.building = Some(Group::new(self.next_number, binding, again, now.now));
+            self.next_number += 1;
+            self.groups_since_again = if again { 0 } else { self.groups_since_again.saturating_add(1) };
+            out.push(Effect::WakeAfter(Wake::Age, self.settings.group_age));
+        }
+        let Some(group) = &mut self.building else { return };
+        group.bytes += item.segment.bytes;
+        group.running.insert(item.segment.id.clone(), item.clone());
+        let job = SegmentJob { item, number: group.number, begun_at: group.begun_at, accept_schema };
+        out.push(Effect::Refine { binding, job: Box::new(job) });
+    }
+
+    pub(super) fn running(&self) -> usize {
+        self.building.iter().chain(&self.sealed).map(|group| group.running.len()).sum()
+    }
+
+    /// The ledger may have work that was not fetched, in either lane.
+    pub(super) fn look_for_work(&mut self) {
+        self.dirty = true;
+        self.again_dirty = true;
+    }
+
+    pub(super) fn looks_for_work(&self) -> bool {
+        self.dirty || self.again_dirty
+    }
+
+    /// Which lanes ask the ledger: one with work for all workers, and as much to come, need not.
+    fn asks(&self) -> (bool, bool) {
+        let enough = self.settings.workers.saturating_mul(2);
+        (self.dirty && self.queue.len() < enough, self.again_dirty && self.again.len() < enough)
+    }
+
+    pub(super) fn fetch(&mut self, now: Now<'_>, out: &mut Vec<Effect>) {
+        if self.settings.once && self.retry_at.is_some_and(|at| at <= now.now) {
+            self.retry_at = None;
+            self.look_for_work();
+        }
+        let (first, again) = self.asks();
+        let asks = first || again;
+        if self.fetching || !asks || self.stopping || self.revision.is_none() || self.broken.is_some() {
+            return;
+        }
+        self.fetching = true;
+        self.dirty &= !first;
+        self.again_dirty &= !again;
+        let many = u32::try_from(self.settings.group_segments.clamp(16, 512)).unwrap_or(512);
+        let (limit, again) = (if first { many } else { 0 }, if again { many } else { 0 });
+        out.push(Effect::FetchWork { skip: self.known().cloned().collect(), limit, again });
+    }
+}
