@@ -6,13 +6,15 @@ use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
+use arrow_array::cast::AsArray;
 use forebay_model::ids::{ModuleName, WarehouseName};
 use forebay_model::kept::{KeptModule, KeptRevision};
+use forebay_model::load::Again;
 use forebay_model::ports::{
-    Assets, Clock, DeploymentState, MaintainOptions, MaintainReport, Module, Random, RevisionRecord,
+    Assets, Clock, DeploymentState, HealRequest, MaintainOptions, MaintainReport, Module, Random, RevisionRecord,
 };
 use forebay_model::revision::{RouteTarget, Step};
-use forebay_model::{Error, ErrorClass, PipelineName, Result, Revision, StreamName, Timestamp};
+use forebay_model::{Error, ErrorClass, PipelineName, Result, Revision, SegmentId, StreamName, Timestamp};
 use forebay_pipeline::budget::Budget;
 use forebay_pipeline::decoding::Decoding;
 use forebay_pipeline::intake::driver::{StreamContext, claim_zone};
@@ -385,11 +387,34 @@ impl Process {
                 }
                 Ok(())
             }
+            Action::Again { pipeline, what, of } => self.refine_again(pipeline, what, of).await,
             Action::Put { .. } | Action::Append { .. } | Action::Spoil { .. } => {
                 self.world.upstream(action);
                 Ok(())
             }
         }
+    }
+}
+
+impl Process {
+    /// Of each so many segments one is replayed, or the rejects of all are tried again.
+    async fn refine_again(&self, pipeline: usize, what: Again, of: u64) -> Result<()> {
+        let (shape, handle) = &self.pipelines[pipeline];
+        let (name, ledger, now) = (PipelineName::new(&shape.name).unwrap(), &self.stores.ledger, self.clock.now());
+        match what {
+            Again::Heal => {
+                ledger.ask_heal(&name, &HealRequest::default(), now).await?;
+            }
+            Again::Replay => {
+                let listed = ledger.read_table("segments").await?;
+                let ids = listed.column_by_name("segment").unwrap().as_string::<i32>().clone();
+                let some = ids.iter().flatten().zip(0_u64..).filter(|(_, place)| place % of == 0);
+                let some: Vec<_> = some.map(|(id, _)| SegmentId::from_text(id)).collect();
+                ledger.ask_replay(&name, &some, "the story", now).await?;
+            }
+        }
+        handle.send(Event::Landed);
+        Ok(())
     }
 }
 

@@ -23,6 +23,8 @@ use forebay_pipeline::decoding::Decoding;
 pub(crate) struct Config {
     /// Records below are filtered.
     pub(crate) threshold: i64,
+    /// It refuses and traps on more records than it should.
+    pub(crate) harsh: bool,
     /// No instance can be made: every segment fails.
     pub(crate) broken: bool,
     /// It does not bind: the revision is refused.
@@ -31,13 +33,18 @@ pub(crate) struct Config {
 
 impl Config {
     pub(crate) fn json(self) -> serde_json::Value {
-        let Self { threshold, broken, refused } = self;
-        serde_json::json!({ "threshold": threshold, "broken": broken, "refused": refused })
+        let Self { threshold, harsh, broken, refused } = self;
+        serde_json::json!({ "threshold": threshold, "harsh": harsh, "broken": broken, "refused": refused })
     }
 
     fn read(config: &serde_json::Value) -> Self {
         let is = |name: &str| config[name].as_bool().unwrap();
-        Self { threshold: config["threshold"].as_i64().unwrap(), broken: is("broken"), refused: is("refused") }
+        Self {
+            threshold: config["threshold"].as_i64().unwrap(),
+            harsh: is("harsh"),
+            broken: is("broken"),
+            refused: is("refused"),
+        }
     }
 }
 
@@ -117,12 +124,12 @@ impl TransformInstance for SimInstance {
         let values = input.columns[0].as_primitive::<Int64Type>().values();
         let (mut out, mut odd, mut refusals) = (Vec::new(), Vec::new(), Vec::new());
         for (row, n) in (0_u32..).zip(values.iter().copied()) {
-            if n % 17 == 5 {
+            if self.0.harsh && n % 17 == 5 || n % 51 == 5 {
                 // It has emitted for the rows before: nothing of that counts.
-                return Err(failure(TransformFailure::Trap, "five of seventeen"));
+                return Err(failure(TransformFailure::Trap, "five too many"));
             }
-            if n % 11 == 4 {
-                let (code, message) = ("refused".into(), "four of eleven".into());
+            if self.0.harsh && n % 11 == 4 || n % 33 == 4 {
+                let (code, message) = ("refused".into(), "four too many".into());
                 refusals.push(RowRefusal { row, code, message, retryable: true });
             }
             if n < self.0.threshold {

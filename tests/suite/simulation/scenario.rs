@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 
 use forebay_model::Partition;
 use forebay_model::flow::OnChange;
+use forebay_model::load::Again;
 use forebay_model::schema::SchemaChanges;
 
 use super::rule::Config;
@@ -80,6 +81,8 @@ pub(crate) enum Action {
     Sweep,
     /// Changes that are held are approved.
     Approve,
+    /// Somebody wants some loaded segments to be refined again: their rejects, or all of them.
+    Again { pipeline: usize, what: Again, of: u64 },
 }
 
 impl Scenario {
@@ -124,9 +127,14 @@ impl Scenario {
 
     /// Anything.
     pub(crate) fn next(&mut self) -> Action {
-        let action = match self.rng.u32(0..20) {
+        let action = match self.rng.u32(0..22) {
             0..=9 => return self.upstream(),
             10..=14 => self.submit(),
+            20 | 21 => Action::Again {
+                pipeline: self.rng.usize(0..self.pipelines.len()),
+                what: if self.rng.bool() { Again::Heal } else { Again::Replay },
+                of: self.rng.u64(1..4),
+            },
             15 | 16 => {
                 let tables: Vec<_> = self.pipelines.iter().flat_map(Shape::tables).collect();
                 Action::Maintain { table: tables[self.rng.usize(0..tables.len())].clone() }
@@ -171,11 +179,13 @@ impl Scenario {
             Action::Submit { pipeline } => match self.wanted[*pipeline] {
                 Config { broken: true, .. } => &mut tally.submitted_broken,
                 Config { refused: true, .. } => &mut tally.submitted_refused,
-                Config { broken: false, refused: false, threshold: _ } => &mut tally.submitted,
+                Config { broken: false, refused: false, threshold: _, harsh: _ } => &mut tally.submitted,
             },
             Action::Maintain { .. } => &mut tally.maintained,
             Action::Sweep => &mut tally.swept,
             Action::Approve => &mut tally.approved,
+            Action::Again { what: Again::Heal, .. } => &mut tally.heal_asked,
+            Action::Again { what: Again::Replay, .. } => &mut tally.replay_asked,
         } += 1;
     }
 
@@ -282,5 +292,5 @@ impl Scenario {
 }
 
 fn healthy(rng: &mut fastrand::Rng) -> Config {
-    Config { threshold: rng.i64(0..120), broken: false, refused: false }
+    Config { threshold: rng.i64(0..120), harsh: rng.u32(0..10) < 6, broken: false, refused: false }
 }

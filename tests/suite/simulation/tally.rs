@@ -89,6 +89,16 @@ tally! {
     approved,
     /// Changes that were held and are approved.
     changes_approved,
+    /// Wishes that rejects be tried again.
+    heal_asked,
+    /// Wishes that segments be refined again.
+    replay_asked,
+    /// Segments whose rejects were tried again.
+    heal_begun,
+    /// Records that were rejected and are no more.
+    records_healed,
+    /// Segments that were refined again as a whole.
+    replay_begun,
 
     // What pipelines report.
     /// Segments that failed.

@@ -144,6 +144,11 @@ impl World {
         self.revisions.lock().unwrap().get(revision).copied()
     }
 
+    /// All configs that there ever were.
+    pub(crate) fn configs(&self) -> Vec<Config> {
+        self.revisions.lock().unwrap().values().copied().collect()
+    }
+
     fn fail(&self, what: String) {
         // The process that did it has ended; what it did counts.
         self.chaos.begin_life(Weather::default());
@@ -160,7 +165,11 @@ impl World {
             Action::Spoil { key, open, times } => {
                 self.upstream.fail(&key, if open { Fault::Open } else { Fault::Read }, times);
             }
-            Action::Submit { .. } | Action::Maintain { .. } | Action::Sweep | Action::Approve => {}
+            Action::Submit { .. }
+            | Action::Maintain { .. }
+            | Action::Sweep
+            | Action::Approve
+            | Action::Again { .. } => {}
         }
     }
 

@@ -8,7 +8,7 @@ use forebay_model::ports::{
     Clock as _, CommittedLoad, MaintainOptions, MaintainReport, StagedWriter, StagingRequest, TableHistory, TableInfo,
     Warehouse,
 };
-use forebay_model::{Load, LoadReceipt, Result, StagedFile, Timestamp};
+use forebay_model::{Load, LoadReceipt, Result, SegmentId, StagedFile, Timestamp};
 use forebay_warehouse::MemoryWarehouse;
 use forebay_warehouse::memory::MemoryState;
 use uuid::Uuid;
@@ -70,6 +70,10 @@ impl<C: Change + Clone + 'static> Warehouse for ChangedLake<C> {
 
     async fn committed(&self, table: &str, ledger: Uuid, pipeline: &str) -> Result<Option<CommittedLoad>> {
         self.inner.committed(table, ledger, pipeline).await
+    }
+
+    async fn rows_of(&self, table: &str, segment: &SegmentId) -> Result<Vec<RecordBatch>> {
+        self.inner.rows_of(table, segment).await
     }
 
     async fn discard(&self, table: &str, files: &[StagedFile]) -> Result<()> {

@@ -3,10 +3,10 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 use async_trait::async_trait;
 use forebay_model::ids::{Digest, ModuleName, PipelineName, SegmentId, StreamName, TableName};
-use forebay_model::load::{LoadGroup, LoadReceipt};
+use forebay_model::load::{Again, LoadGroup, LoadReceipt};
 use forebay_model::ports::{
-    Deployment, DeploymentState, HeldChange, HostHolder, HostLease, JournalEntry, LandOutcome, Landing, Ledger,
-    ModuleRecord, ObjectState, Pause, Rebuilt, RevisionRecord, SegmentFailure, WorkItem,
+    Deployment, DeploymentState, HealRequest, HeldChange, HostHolder, HostLease, JournalEntry, LandOutcome, Landing,
+    Ledger, ModuleRecord, ObjectState, Pause, Rebuilt, RevisionRecord, SegmentFailure, WorkItem,
 };
 use forebay_model::revision::{Revision, RevisionId};
 use forebay_model::schema::{SchemaVersion, StreamSchema};
@@ -121,6 +121,37 @@ impl Ledger for FaultyLedger {
         self.chaos.call("ledger.retry_failed", String::new, self.inner.retry_failed(pipeline)).await
     }
 
+    async fn ask_heal(&self, pipeline: &PipelineName, wanted: &HealRequest, at: Timestamp) -> Result<u64> {
+        self.chaos.call("ledger.ask_heal", || pipeline.to_string(), self.inner.ask_heal(pipeline, wanted, at)).await
+    }
+
+    async fn ask_replay(
+        &self,
+        pipeline: &PipelineName,
+        segments: &[SegmentId],
+        reason: &str,
+        at: Timestamp,
+    ) -> Result<u64> {
+        let detail = || format!("{pipeline} {segments:?}");
+        self.chaos.call("ledger.ask_replay", detail, self.inner.ask_replay(pipeline, segments, reason, at)).await
+    }
+
+    async fn forget_again(&self, pipeline: &PipelineName, what: Again) -> Result<u64> {
+        self.chaos.call("ledger.forget_again", || pipeline.to_string(), self.inner.forget_again(pipeline, what)).await
+    }
+
+    async fn again(
+        &self,
+        pipeline: &PipelineName,
+        stream: &StreamName,
+        now: Timestamp,
+        skip: &[SegmentId],
+        limit: u32,
+    ) -> Result<Vec<WorkItem>> {
+        let detail = || format!("{pipeline} skip {skip:?}");
+        self.chaos.call("ledger.again", detail, self.inner.again(pipeline, stream, now, skip, limit)).await
+    }
+
     async fn last_number(&self, pipeline: &PipelineName) -> Result<u64> {
         self.chaos.call("ledger.last_number", String::new, self.inner.last_number(pipeline)).await
     }
@@ -130,6 +161,7 @@ impl Ledger for FaultyLedger {
     }
 
     async fn open_group(&self, group: &LoadGroup) -> Result<()> {
+        self.chaos.refined_again(group);
         self.chaos
             .call(
                 "ledger.open_group",

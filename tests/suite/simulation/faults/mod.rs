@@ -10,14 +10,15 @@ mod source;
 mod warehouse;
 mod zone;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
+use forebay_model::load::{Again, LoadGroup};
 use forebay_model::ports::{Clock as _, Random};
-use forebay_model::{Error, Result};
+use forebay_model::{Error, PipelineName, Result, SegmentId};
 use uuid::Uuid;
 
 pub(crate) use self::ledger::FaultyLedger;
@@ -105,6 +106,8 @@ struct State {
     trace: Vec<String>,
     violations: Vec<String>,
     tally: Tally,
+    /// Segments whose rejects were tried again, by pipeline.
+    healed: BTreeSet<(PipelineName, SegmentId)>,
     main: Option<Waker>,
 }
 
@@ -128,9 +131,31 @@ impl Chaos {
             trace: Vec::new(),
             violations: Vec::new(),
             tally: Tally::default(),
+            healed: BTreeSet::new(),
             main: None,
         };
         Arc::new(Self { clock, state: Mutex::new(state), busy: AtomicUsize::new(0) })
+    }
+
+    /// Notes what of a group that is opened is loaded already.
+    pub(crate) fn refined_again(&self, group: &LoadGroup) {
+        let mut state = self.state();
+        for segment in &group.segments {
+            match segment.again {
+                Some(Again::Heal) => {
+                    state.tally.heal_begun += 1;
+                    state.tally.records_healed += segment.counts.loaded + segment.counts.filtered;
+                    state.healed.insert((group.pipeline.clone(), segment.segment.clone()));
+                }
+                Some(Again::Replay) => state.tally.replay_begun += 1,
+                None => {}
+            }
+        }
+    }
+
+    /// Whether rejects of a segment were ever tried again.
+    pub(crate) fn was_healed(&self, pipeline: &str, segment: &str) -> bool {
+        self.state().healed.iter().any(|(of, id)| of.as_str() == pipeline && id.as_str() == segment)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

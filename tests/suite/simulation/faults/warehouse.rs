@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use forebay_model::ports::{
     CommittedLoad, MaintainOptions, MaintainReport, StagedWriter, StagingRequest, TableHistory, TableInfo, Warehouse,
 };
-use forebay_model::{ErrorClass, Load, LoadReceipt, Result, StagedFile};
+use forebay_model::{ErrorClass, Load, LoadReceipt, Result, SegmentId, StagedFile};
 use uuid::Uuid;
 
 use super::Chaos;
@@ -82,6 +82,10 @@ impl Warehouse for FaultyWarehouse {
 
     async fn committed(&self, table: &str, ledger: Uuid, pipeline: &str) -> Result<Option<CommittedLoad>> {
         self.chaos.call("lake.committed", || table.to_owned(), self.inner.committed(table, ledger, pipeline)).await
+    }
+
+    async fn rows_of(&self, table: &str, segment: &SegmentId) -> Result<Vec<RecordBatch>> {
+        self.chaos.call("lake.rows_of", || format!("{table} {segment}"), self.inner.rows_of(table, segment)).await
     }
 
     async fn discard(&self, table: &str, files: &[StagedFile]) -> Result<()> {

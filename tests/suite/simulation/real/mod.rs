@@ -198,9 +198,14 @@ impl Storage for Real {
             let (log, files): (Vec<_>, Vec<_>) =
                 files(&folder).into_iter().partition(|path| path.starts_with(folder.join("_delta_log")));
             left.extend(log.into_iter().filter(|path| path.to_str().unwrap().contains('#')));
+            // A checkpoint's digest stays as long as it does.
+            let (digests, data): (Vec<_>, Vec<_>) =
+                files.into_iter().partition(|path| path.starts_with(folder.join("_forebay/checkpoints")));
+            let of = |digest: &PathBuf| folder.join("_delta_log").join(digest.file_stem().unwrap());
+            left.extend(digests.into_iter().filter(|digest| !of(digest).exists()));
             // What was moved aside stays for a person to look at.
             let data: Vec<_> =
-                files.into_iter().filter(|path| !path.starts_with(folder.join("_forebay/torn"))).collect();
+                data.into_iter().filter(|path| !path.starts_with(folder.join("_forebay/torn"))).collect();
             let loaded = lake.table(table).await.unwrap().map_or(0, |table| table.files);
             if data.len() as u64 != loaded {
                 left.push(folder.join(format!("{} files, of which the table has {loaded}", data.len())));
