@@ -13,6 +13,7 @@ use super::pushing::{ask, no_host, tell};
 use super::{Exit, Failure, Global, another_host, listing, need_ledger, show};
 use crate::assemble::{self, Access};
 use crate::config::Config;
+use crate::requests::Push;
 use crate::rules::prove::{TIME, prove};
 use crate::run::modules::{keep_module, loosest, uses};
 

@@ -1,7 +1,9 @@
 //! The command line: one file a verb. stdout is data, stderr is talk.
 
+mod again;
 mod bench;
 mod build;
+mod compare;
 mod deploy;
 mod exit;
 mod init;
@@ -18,6 +20,8 @@ mod pushing;
 mod query;
 mod recover;
 mod rejects;
+mod repair;
+mod replay;
 mod revisions;
 mod rollback;
 mod run;
@@ -132,6 +136,8 @@ enum Work {
     Rollback(rollback::RollbackArgs),
     Pause(pause::PauseArgs),
     Resume(pause::ResumeArgs),
+    Repair(repair::RepairArgs),
+    Replay(replay::ReplayArgs),
     Maintain(maintain::MaintainArgs),
     Recover(recover::RecoverArgs),
 }
@@ -256,6 +262,8 @@ async fn dispatch(global: Global, work: Work, config: Config) -> anyhow::Result<
         Work::Rollback(args) => rollback::rollback(&global, config, &args).await,
         Work::Pause(args) => pause::pause(&global, &config, &args).await,
         Work::Resume(args) => pause::resume(&global, &config, &args).await,
+        Work::Repair(args) => repair::repair(&global, config, &args).await,
+        Work::Replay(args) => replay::replay(&global, config, &args).await,
         Work::Maintain(args) => maintain::maintain(&global, config, args).await,
         Work::Recover(args) => recover::recover(&global, &config, &args).await,
     }

@@ -7,11 +7,14 @@ use arrow::datatypes::DataType;
 use clap::{Args, Subcommand, ValueEnum};
 use datafusion::common::ScalarValue;
 use datafusion::dataframe::DataFrame;
+use forebay_model::ports::HealRequest;
 use forebay_model::{PipelineName, Timestamp};
 use futures::StreamExt as _;
 
+use super::again::tell;
 use super::listing::{self, moment, parse_since, text, text_value, time_value};
-use super::{Exit, Failure, Global, named, segments, show};
+use super::{Exit, Failure, Global, named, need_ledger, segments, show};
+use crate::assemble::{self, Access};
 use crate::config::Config;
 use crate::query::Lake;
 use crate::query::render::{Format, Writer};
@@ -24,7 +27,8 @@ use crate::query::render::{Format, Writer};
 Examples:
   forebay rejects list --pipeline fraud
   forebay rejects show payments/3f9c0a1b2c3d4e5f60718293 417
-  forebay rejects export > refused.txt"
+  forebay rejects export > refused.txt
+  forebay rejects retry --code late"
 )]
 pub(super) struct RejectsArgs {
     #[command(subcommand)]
@@ -36,6 +40,7 @@ enum RejectsCommand {
     List(ListArgs),
     Show(ShowArgs),
     Export(ExportArgs),
+    Retry(RetryArgs),
 }
 
 /// Which rejects.
@@ -93,6 +98,27 @@ struct ExportArgs {
     limit: Option<u32>,
 }
 
+/// Let the active revision try refused records again: what passes is appended, what does not is refused once more.
+///
+/// A new revision does so by itself. Only records are tried that the rule did not refuse for good; all of a segment's, where one of them
+/// has the code. It happens beside production, the newest segments first.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  forebay rejects retry
+  forebay rejects retry --pipeline fraud --code late --since 2d")]
+struct RetryArgs {
+    /// Of this pipeline only.
+    #[arg(long)]
+    pipeline: Option<PipelineName>,
+    /// Where a record was refused with this code; may be given many times.
+    #[arg(long = "code", value_name = "CODE")]
+    codes: Vec<String>,
+    /// Of segments that landed since then: so long ago ("2d"), or a date or time in UTC.
+    #[arg(long, value_parser = parse_since, value_name = "WHEN")]
+    since: Option<Timestamp>,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum ExportFormat {
     /// The records' text, each ended by a line feed.
@@ -102,12 +128,46 @@ enum ExportFormat {
 }
 
 pub(super) async fn rejects(global: &Global, config: Config, args: RejectsArgs) -> anyhow::Result<Exit> {
-    let lake = Lake::open(config).await?;
     match args.command {
-        RejectsCommand::List(ListArgs { which, limit }) => list(global, &lake, &which, limit).await,
-        RejectsCommand::Show(args) => show(global, &lake, &args).await,
-        RejectsCommand::Export(args) => export(global, &lake, &args).await,
+        RejectsCommand::List(ListArgs { which, limit }) => {
+            list(global, &Lake::open(config).await?, &which, limit).await
+        }
+        RejectsCommand::Show(args) => show(global, &Lake::open(config).await?, &args).await,
+        RejectsCommand::Export(args) => export(global, &Lake::open(config).await?, &args).await,
+        RejectsCommand::Retry(args) => retry(global, &config, &args).await,
     }
+}
+
+async fn retry(global: &Global, config: &Config, args: &RetryArgs) -> anyhow::Result<Exit> {
+    let RetryArgs { pipeline, codes, since } = args;
+    need_ledger(config)?;
+    let names = match pipeline {
+        Some(name) => vec![named::pipeline(config, name.as_str())?],
+        None => config.pipelines.keys().cloned().collect(),
+    };
+    let ledger = assemble::open_ledger(config, Access::Write).await?;
+    let mut asked = serde_json::Map::new();
+    let mut total = 0;
+    for name in names {
+        let wanted = HealRequest {
+            unless_tried_by: None,
+            codes: codes.clone(),
+            since: *since,
+            reason: "forebay rejects retry".to_owned(),
+        };
+        let segments = ledger.ask_heal(&name, &wanted, listing::now()).await?;
+        total += segments;
+        if segments > 0 && !global.json() {
+            show::line(&format!("{name}: rejects of {} are tried again", show::count(segments, "segment")))?;
+        }
+        asked.insert(name.to_string(), segments.into());
+    }
+    let runs = ledger.host().await?.is_some();
+    tell(global, serde_json::json!({ "segments": asked, "host": runs }), || match (total, runs) {
+        (0, _) => "no such reject may be tried again, or all are asked for already".to_owned(),
+        (_, true) => "the host does it beside production; `forebay status` tells how far it is".to_owned(),
+        (_, false) => "no host runs: the next `forebay run` does it".to_owned(),
+    })
 }
 
 /// The pipelines that are asked for and have refused something.

@@ -40,6 +40,7 @@ pub(super) async fn status(global: &Global, config: Config, args: &StatusArgs) -
     let failures = failures(&lake, &work).await?;
     let held = held(&lake).await?;
     let paused = listing::objects(&lake, "SELECT * FROM ledger.paused", vec![]).await?;
+    let again = again(&lake).await?;
     let mut pipelines = Vec::new();
     for (name, pipeline) in &config.pipelines {
         let of = |rows: &[Object]| rows.iter().find(|row| text(row, "pipeline") == name.as_str()).cloned();
@@ -56,6 +57,7 @@ pub(super) async fn status(global: &Global, config: Config, args: &StatusArgs) -
             "last_load": of(&last_loads),
             "failures": failed.collect::<Vec<_>>(),
             "held": waiting.collect::<Vec<_>>(),
+            "again": again.iter().filter(|row| text(row, "pipeline") == name.as_str()).collect::<Vec<_>>(),
         }));
     }
     let host = lake
@@ -125,6 +127,14 @@ async fn failures(lake: &Lake, work: &str) -> anyhow::Result<Vec<Object>> {
          FROM work WHERE state = 'failed' ORDER BY failed_at DESC, segment"
     );
     listing::objects(lake, &sql, vec![]).await
+}
+
+/// What is refined again: how many segments wait, how many of them failed, and why the last one did.
+async fn again(lake: &Lake) -> anyhow::Result<Vec<Object>> {
+    let sql = "SELECT pipeline, what, count(*) AS segments, count(failed_at) AS failed, min(asked_at) AS asked_at,
+                      last_value(error_message ORDER BY failed_at NULLS FIRST) AS error_message
+               FROM ledger.again GROUP BY pipeline, what ORDER BY pipeline, what";
+    listing::objects(lake, sql, vec![]).await
 }
 
 async fn held(lake: &Lake) -> anyhow::Result<Vec<Object>> {
@@ -215,6 +225,22 @@ fn pipeline_in_words(pipeline: &Object, lines: &mut Vec<String>) {
     }
     if failures.len() > FAILURES {
         lines.push(format!("  … and {} more: `forebay segments list --state failed`", failures.len() - FAILURES));
+    }
+    for again in list(&value, "again") {
+        let what = match text(again, "what") {
+            "heal" => "tried again: rejects",
+            _ => "replayed: all",
+        };
+        let failed = match number(again, "failed") {
+            0 => String::new(),
+            failed => format!(
+                "; {} failed and keep their rows, the last: {}",
+                show::thousands(failed),
+                listing::first_line(text(again, "error_message"))
+            ),
+        };
+        let since = moment(again, "asked_at");
+        lines.push(format!("  {what} of {} since {since}{failed}", show::count(number(again, "segments"), "segment")));
     }
     for change in list(&value, "held") {
         let (table, column) = (text(change, "table_name"), text(change, "column_name"));

@@ -103,13 +103,14 @@ pub(super) async fn follow(host: Arc<Host>) {
                 records: metrics.records.get(),
                 filtered: metrics.filtered.get(),
                 rejected: metrics.rejected.get(),
+                healed: metrics.healed.get(),
             };
             if let Some(before) = pipelines.entry(name.clone()).or_default().due(now, Instant::now()) {
-                let Loaded { segments, records, filtered, rejected } = before;
+                let Loaded { segments, records, filtered, rejected, healed } = before;
                 tracing::info!(
                     pipeline = %name, segments = now.segments - segments, records = now.records - records,
                     filtered = now.filtered - filtered, rejected = now.rejected - rejected,
-                    waiting = metrics.segments_waiting.get(), "loaded"
+                    healed = now.healed - healed, waiting = metrics.segments_waiting.get(), "loaded"
                 );
             }
         }
@@ -130,6 +131,7 @@ struct Loaded {
     records: u64,
     filtered: u64,
     rejected: u64,
+    healed: u64,
 }
 
 /// What was said of a part, and when.

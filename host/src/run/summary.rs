@@ -37,6 +37,10 @@ struct PipelineSummary {
     loaded: u64,
     filtered: u64,
     rejected: u64,
+    /// Rejected records that were tried again.
+    tried_again: u64,
+    /// Those that are rejected no more.
+    healed: u64,
     rescued: u64,
     /// The table of the records that were refused.
     rejects_table: String,
@@ -132,6 +136,8 @@ impl PipelineSummary {
             loaded: metrics.loaded.get(),
             filtered: metrics.filtered.get(),
             rejected: metrics.rejected.get(),
+            tried_again: metrics.tried_again.get(),
+            healed: metrics.healed.get(),
             rescued: metrics.rescued.get(),
             rejects_table,
             rows: metrics.rows.lock().unwrap_or_else(PoisonError::into_inner).clone(),
@@ -167,6 +173,13 @@ impl PipelineSummary {
             let counters = self.rules.counters.iter().map(|(name, sum)| format!("{name} {}", thousands(*sum)));
             text.push_str(&format!(" · the rules counted {}", counters.collect::<Vec<_>>().join(", ")));
         }
+        if self.tried_again > 0 {
+            text.push_str(&format!(
+                " · healed {} of {}",
+                thousands(self.healed),
+                counted(self.tried_again, "rejected record")
+            ));
+        }
         if self.segments_failed > 0 {
             text.push_str(&format!(
                 " · {} failed and waiting: see `forebay status`",
@@ -190,6 +203,8 @@ mod tests {
             loaded: records - rejected,
             filtered: 0,
             rejected,
+            tried_again: 0,
+            healed: 0,
             rescued: 0,
             rejects_table: "lake.refused".to_owned(),
             rows: rows.iter().map(|(table, rows)| ((*table).to_owned(), *rows)).collect(),

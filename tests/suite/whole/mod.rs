@@ -7,6 +7,7 @@ mod evil;
 mod evil_beside;
 mod expr;
 mod files;
+mod heal;
 mod input;
 mod kills;
 mod memory;

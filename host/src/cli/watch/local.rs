@@ -6,35 +6,21 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use datafusion::common::ScalarValue;
-use forebay_model::ports::{Asset, Assets, Module, Warehouse};
+use forebay_model::ports::{Asset, Assets, Module};
 use forebay_model::{Digest, Error, PipelineName, SegmentId};
-use forebay_pipeline::refine::bind::{Materials, Surroundings, Warehouses, bind};
-use forebay_pipeline::refine::rehearse::rehearse;
+use forebay_pipeline::refine::bind::Materials;
 use forebay_sandbox::Sandbox;
 use serde_json::{Value, json};
 
-use super::super::kept::{self, blocking};
-use super::super::listing::{self, now, text};
+use super::super::compare::{Compared, compare};
+use super::super::kept;
+use super::super::listing::{self, text};
 use super::super::{Failure, Global, build, deploy, pushing};
 use crate::assemble::{self, Access};
 use crate::config::{Config, PipelineConfig};
 use crate::query::Lake;
-use crate::rules::changes::{Changes, changes, made};
+use crate::requests::{Active, Push, Pushed};
 use crate::run::modules::uses;
-use crate::run::push::{Active, Push, Pushed};
-
-/// Records of a segment that are refined twice, about: enough to see, and done in a moment.
-const RECORDS: u64 = 16_384;
-
-/// What a module changes in the last segment of a pipeline that uses it.
-pub(super) struct Compared {
-    pub(super) pipeline: PipelineName,
-    pub(super) segment: String,
-    /// Records that were refined.
-    pub(super) records: u64,
-    /// By table.
-    pub(super) tables: BTreeMap<String, Changes>,
-}
 
 /// Where the module is now.
 pub(super) enum Pushing {
@@ -97,48 +83,16 @@ impl Local<'_> {
     ) -> anyhow::Result<Option<Compared>> {
         let lake = Lake::open(self.config.clone()).await?;
         let ledger = &lake.stores().ledger;
-        let (Some(active), Some(schema)) = (ledger.active(name).await?, ledger.schema(name).await?) else {
-            return Ok(None);
-        };
+        let Some(active) = ledger.active(name).await? else { return Ok(None) };
         let sql = "SELECT segment FROM ledger.segments WHERE stream = $stream ORDER BY number DESC LIMIT 1";
         let stream = vec![("stream", ScalarValue::from(settings.from.as_str()))];
         let Some(last) = listing::objects(&lake, sql, stream).await?.into_iter().next() else { return Ok(None) };
-        let segment = text(&last, "segment").to_owned();
-        let landed = ledger.segment(&SegmentId::from_text(&segment)).await?;
-        let landed = landed.ok_or_else(|| Error::bug(format!("segment {segment} is not listed")))?;
-        let stream = self.config.streams.get(&settings.from);
-        let decoding = assemble::open_decoding(stream.ok_or_else(|| Error::bug("a pipeline without its stream"))?)?;
         let zone = assemble::open_zone(&self.config, Access::Read)?;
         let sandbox = assemble::with_limits(&self.sandbox, &settings.limits)?;
         let (revision, number) = (active.revision.revision, active.revision.number);
         let was = kept::materials(&*zone, &sandbox, revision, number).await?;
         let is = instead(&was, settings, built, &sandbox)?;
-        let mut warehouses: BTreeMap<_, Arc<dyn Warehouse>> = BTreeMap::new();
-        for name in self.config.warehouses.keys() {
-            warehouses.insert(name.clone(), assemble::open_warehouse(&self.config, name, Access::Read).await?);
-        }
-        let warehouses: Warehouses = Arc::new(warehouses);
-        let ledger = ledger.id();
-        let compared = blocking(move || {
-            let of = |materials: &Materials| {
-                // What the tables are like says nothing of the rows.
-                let surroundings = Surroundings {
-                    warehouses: Arc::clone(&warehouses),
-                    ledger,
-                    tables: BTreeMap::new(),
-                    widen_max_bytes: crate::run::WIDEN_MAX_BYTES,
-                    now: now(),
-                };
-                let bound = bind(materials, &schema, &surroundings)?;
-                let batches = rehearse(&*zone, &*decoding, &bound, &landed, RECORDS)?;
-                let records = batches.iter().map(|batch| batch.counts.records).sum::<u64>();
-                Ok::<_, Error>((made(&bound, &batches)?, records))
-            };
-            let ((was, _), (is, records)) = (of(&was)?, of(&is)?);
-            Ok((changes(&was, &is), records))
-        });
-        let (tables, records) = compared.await?;
-        Ok(Some(Compared { pipeline: name.clone(), segment, records, tables }))
+        compare(&lake, name, &SegmentId::from_text(text(&last, "segment")), was, is).await
     }
 
     /// Puts the module into the pipeline: a host that runs is asked, and what it refuses is told; else it waits in the watched folder.

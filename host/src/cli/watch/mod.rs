@@ -12,15 +12,15 @@ use forebay_sdk::testing::case::Case;
 use serde_json::{Value, json};
 
 use super::build::{packed_cases, write};
+use super::compare::Compared;
 use super::exit::report;
 use super::{Exit, Global, logging, show, test};
 use crate::assemble;
 use crate::rules::cases::{self, Expect, Ran, Until};
-use crate::rules::changes::{Changes, Sample};
 use crate::rules::finished::Finished;
 use crate::rules::package::Package;
 use crate::run::Signals;
-use local::{Built, Compared, Local, Pushing};
+use local::{Built, Local, Pushing};
 use saved::Saved;
 
 /// Build, test and reload a rule whenever one of its files is saved, until Ctrl-C.
@@ -146,14 +146,9 @@ fn in_json(round: &Round) -> Value {
     let Round { title: _, sha256, cases, pushed } = round;
     let cases: Vec<_> = cases.iter().map(test::in_json).collect();
     let (compared, pushed) = pushed.as_ref().map(|(compared, pushed)| (compared, pushed)).unzip();
-    let told = |Compared { pipeline, segment, records, tables }: &Compared| {
-        let tables: serde_json::Map<_, _> =
-            tables.iter().map(|(table, changes)| (table.clone(), changes.json())).collect();
-        json!({ "pipeline": pipeline, "segment": segment, "records": records, "tables": tables })
-    };
     json!({
         "sha256": sha256, "cases": cases,
-        "changes": compared.into_iter().flatten().map(told).collect::<Vec<_>>(),
+        "changes": compared.into_iter().flatten().map(Compared::json).collect::<Vec<_>>(),
         "pushed": pushed.map(Pushing::json),
     })
 }
@@ -170,7 +165,7 @@ fn in_words(round: &Round) -> String {
         }
         return lines.join("\n");
     };
-    compared.iter().for_each(|compared| lines.extend(compared_words(compared)));
+    compared.iter().for_each(|compared| lines.extend(compared.words()));
     lines.extend(match pushed {
         Pushing::Same => vec!["it is active already".to_owned()],
         Pushing::Unused => vec!["it is active, and no pipeline uses it".to_owned()],
@@ -186,35 +181,4 @@ fn in_words(round: &Round) -> String {
             .collect(),
     });
     lines.join("\n")
-}
-
-fn compared_words(compared: &Compared) -> Vec<String> {
-    let Compared { pipeline, segment, records, tables } = compared;
-    let records = show::count(*records, "record");
-    let mut lines = vec![format!("{pipeline}, segment {segment}, {records}:")];
-    if tables.values().all(Changes::none) {
-        lines.push("  every row is as it was".to_owned());
-        return lines;
-    }
-    for (table, changes) in tables.iter().filter(|(_, changes)| !changes.none()) {
-        let Changes { same, added, removed, changed, columns, samples } = changes;
-        let columns: Vec<_> =
-            columns.iter().map(|(column, rows)| format!("{column} in {}", show::thousands(*rows))).collect();
-        let columns = if columns.is_empty() { String::new() } else { format!(" ({})", columns.join(", ")) };
-        let count = |number: &u64| show::thousands(*number);
-        lines.push(format!(
-            "  {table}: {} changed{columns}, {} added, {} removed, {} as before",
-            count(changed),
-            count(added),
-            count(removed),
-            count(same)
-        ));
-        lines.extend(samples.iter().map(|Sample { record, was, is }| match (was, is) {
-            (Some(was), Some(is)) => format!("    record {record}: {was} ▶ {is}"),
-            (None, Some(is)) => format!("    record {record} is new: {is}"),
-            (Some(was), None) => format!("    record {record} is gone: {was}"),
-            (None, None) => String::new(),
-        }));
-    }
-    lines
 }

@@ -1,0 +1,205 @@
+//! What `replay`, `repair` and `rejects retry` have in common: loaded segments are to be refined again, and whoever runs the pipeline
+//! does it beside production, the newest first.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use datafusion::common::ScalarValue;
+use forebay_model::ports::Ledger;
+use forebay_model::{PipelineName, SegmentId, Timestamp};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+
+use super::listing::{self, number, text, time_value};
+use super::{Exit, Global, show};
+use crate::query::{Lake, Object};
+
+/// How often the ledger is looked at while a verb waits.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// Segments of a pipeline that are loaded, and what they hold.
+pub(super) struct Chosen {
+    pub(super) pipeline: PipelineName,
+    /// In the order of landing.
+    pub(super) segments: Vec<SegmentId>,
+    pub(super) bytes: u64,
+    pub(super) counts: Counts,
+}
+
+/// Where the records of segments went.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Counts {
+    pub(super) records: u64,
+    pub(super) loaded: u64,
+    pub(super) filtered: u64,
+    pub(super) rejected: u64,
+}
+
+/// What the columns of a choice are, with which `$pipeline`, `$since` and `$until` are to be filled.
+const COLUMNS: &str = "s.segment, s.bytes, r.records, r.loaded, r.filtered, r.rejected";
+
+impl Chosen {
+    /// The loaded segments of a pipeline that landed in a span of time, of which `condition` (on `s`, a segment, and `r`, its
+    /// refinement) holds.
+    pub(super) async fn of(
+        lake: &Lake,
+        pipeline: &PipelineName,
+        (since, until): (Option<Timestamp>, Option<Timestamp>),
+        condition: &str,
+        more: Vec<(&str, ScalarValue)>,
+    ) -> anyhow::Result<Self> {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM ledger.refinements r JOIN ledger.segments s ON s.segment = r.segment
+             WHERE r.pipeline = $pipeline AND r.state = 'loaded' AND (s.landed_at >= $since OR $since IS NULL)
+               AND (s.landed_at < $until OR $until IS NULL) AND ({condition}) ORDER BY s.number"
+        );
+        let time = |time: Option<Timestamp>| {
+            time.map_or(ScalarValue::TimestampMicrosecond(None, Some("UTC".into())), time_value)
+        };
+        let mut values =
+            vec![("pipeline", ScalarValue::from(pipeline.as_str())), ("since", time(since)), ("until", time(until))];
+        values.extend(more);
+        let rows = listing::objects(lake, &sql, values).await?;
+        Ok(Self {
+            pipeline: pipeline.clone(),
+            segments: rows.iter().map(|row| SegmentId::from_text(text(row, "segment"))).collect(),
+            bytes: rows.iter().map(|row| number(row, "bytes")).sum(),
+            counts: Counts::of(&rows),
+        })
+    }
+
+    /// `3 segments (1.2 GiB, 20,000 records)`.
+    pub(super) fn words(&self) -> String {
+        format!(
+            "{} ({}, {})",
+            show::count(self.segments.len() as u64, "segment"),
+            crate::config::format_bytes(self.bytes),
+            show::count(self.counts.records, "record")
+        )
+    }
+
+    pub(super) fn json(&self) -> Value {
+        let Self { pipeline, segments, bytes, counts } = self;
+        json!({ "pipeline": pipeline, "segments": segments.len(), "bytes": bytes, "counts": counts.json() })
+    }
+
+    /// The counts that the same segments have now.
+    async fn counts_now(&self, lake: &Lake) -> anyhow::Result<Counts> {
+        let ids: BTreeSet<&str> = self.segments.iter().map(SegmentId::as_str).collect();
+        let sql =
+            "SELECT segment, records, loaded, filtered, rejected FROM ledger.refinements WHERE pipeline = $pipeline";
+        let rows = listing::objects(lake, sql, vec![("pipeline", ScalarValue::from(self.pipeline.as_str()))]).await?;
+        let own: Vec<_> = rows.into_iter().filter(|row| ids.contains(text(row, "segment"))).collect();
+        Ok(Counts::of(&own))
+    }
+}
+
+impl Counts {
+    fn of(rows: &[Object]) -> Self {
+        let sum = |name: &str| rows.iter().map(|row| number(row, name)).sum();
+        Self { records: sum("records"), loaded: sum("loaded"), filtered: sum("filtered"), rejected: sum("rejected") }
+    }
+
+    pub(super) fn json(&self) -> Value {
+        let Self { records, loaded, filtered, rejected } = self;
+        json!({ "records": records, "loaded": loaded, "filtered": filtered, "rejected": rejected })
+    }
+}
+
+/// How far it is.
+struct Left {
+    /// Segments that are waiting or in work.
+    left: u64,
+    /// Segments that failed, and wait for a new revision or a person.
+    failed: u64,
+}
+
+/// Of these segments, those that are to be refined again or just are.
+async fn left(lake: &Lake, chosen: &Chosen) -> anyhow::Result<Left> {
+    let ids: BTreeSet<&str> = chosen.segments.iter().map(SegmentId::as_str).collect();
+    let sql = "SELECT segment, failed_at IS NOT NULL AND retry_at IS NULL AS failed FROM ledger.again WHERE pipeline = $pipeline
+               UNION ALL SELECT segment, false FROM ledger.refinements WHERE pipeline = $pipeline AND state = 'loading'";
+    let rows = listing::objects(lake, sql, vec![("pipeline", ScalarValue::from(chosen.pipeline.as_str()))]).await?;
+    let own: Vec<_> = rows.iter().filter(|row| ids.contains(text(row, "segment"))).collect();
+    let failed = own.iter().filter(|row| row.get("failed").and_then(Value::as_bool) == Some(true)).count() as u64;
+    Ok(Left { left: own.len() as u64 - failed, failed })
+}
+
+/// Waits, with progress, until a host has refined all of them again; then tells where their records went before and now. Where no
+/// host runs, says who does it. Whoever waits may stop: what is asked for stays.
+pub(super) async fn follow(
+    global: &Global,
+    lake: &Lake,
+    ledger: &dyn Ledger,
+    chosen: &Chosen,
+    detach: bool,
+) -> anyhow::Result<Exit> {
+    let total = chosen.segments.len() as u64;
+    if detach || ledger.host().await?.is_none() {
+        let who = if detach { "the host" } else { "no host runs: the next one" };
+        return tell(global, json!({ "asked": chosen.json() }), || {
+            format!("{who} refines them again, beside production; `forebay status` tells how far it is")
+        });
+    }
+    let bar = bar(global, total);
+    let ended = loop {
+        let now = left(lake, chosen).await?;
+        bar.set_position(total.saturating_sub(now.left));
+        if now.left == 0 {
+            break Some(now);
+        }
+        // What failed for a while is tried again by itself; a host that is gone does nothing.
+        if ledger.host().await?.is_none() {
+            break None;
+        }
+        tokio::time::sleep(LOOK).await;
+    };
+    bar.finish_and_clear();
+    let Some(Left { left: _, failed }) = ended else {
+        return tell(global, json!({ "asked": chosen.json(), "stopped": true }), || {
+            "the host has stopped: the next one goes on with the rest".to_owned()
+        });
+    };
+    let after = chosen.counts_now(lake).await?;
+    let value = json!({ "asked": chosen.json(), "failed": failed, "counts": after.json() });
+    tell(global, value, || done_in_words(chosen, after, failed))?;
+    Ok(if failed == 0 { Exit::Ok } else { Exit::Failed })
+}
+
+fn done_in_words(chosen: &Chosen, after: Counts, failed: u64) -> String {
+    let before = chosen.counts;
+    let of = |name: &str, was: u64, is: u64| format!("{name} {} ▶ {}", show::thousands(was), show::thousands(is));
+    let mut text = format!(
+        "refined again: {} · {} · {} · {}",
+        show::count(chosen.segments.len() as u64 - failed, "segment"),
+        of("loaded", before.loaded, after.loaded),
+        of("filtered", before.filtered, after.filtered),
+        of("rejected", before.rejected, after.rejected),
+    );
+    if failed > 0 {
+        text.push_str(&format!(
+            " · {} failed and keep their rows: see `forebay status`",
+            show::count(failed, "segment")
+        ));
+    }
+    text
+}
+
+fn bar(global: &Global, total: u64) -> ProgressBar {
+    if !global.progress() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} segments, {per_sec}, {eta} left")
+        .unwrap_or(ProgressStyle::default_bar());
+    ProgressBar::new(total).with_style(style)
+}
+
+/// One answer, in JSON or in words.
+pub(super) fn tell(global: &Global, value: Value, words: impl FnOnce() -> String) -> anyhow::Result<Exit> {
+    if global.json() {
+        show::object(&value)?;
+    } else {
+        show::line(&words())?;
+    }
+    Ok(Exit::Ok)
+}
