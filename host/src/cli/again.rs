@@ -137,7 +137,7 @@ pub(super) async fn follow(
     let total = chosen.segments.len() as u64;
     if detach || ledger.host().await?.is_none() {
         let who = if detach { "the host" } else { "no host runs: the next one" };
-        return tell(global, json!({ "asked": chosen.json() }), || {
+        return tell(global, &json!({ "asked": chosen.json() }), || {
             format!("{who} refines them again, beside production; `forebay status` tells how far it is")
         });
     }
@@ -156,13 +156,13 @@ pub(super) async fn follow(
     };
     bar.finish_and_clear();
     let Some(Left { left: _, failed }) = ended else {
-        return tell(global, json!({ "asked": chosen.json(), "stopped": true }), || {
+        return tell(global, &json!({ "asked": chosen.json(), "stopped": true }), || {
             "the host has stopped: the next one goes on with the rest".to_owned()
         });
     };
     let after = chosen.counts_now(lake).await?;
     let value = json!({ "asked": chosen.json(), "failed": failed, "counts": after.json() });
-    tell(global, value, || done_in_words(chosen, after, failed))?;
+    tell(global, &value, || done_in_words(chosen, after, failed))?;
     Ok(if failed == 0 { Exit::Ok } else { Exit::Failed })
 }
 
@@ -195,9 +195,9 @@ fn bar(global: &Global, total: u64) -> ProgressBar {
 }
 
 /// One answer, in JSON or in words.
-pub(super) fn tell(global: &Global, value: Value, words: impl FnOnce() -> String) -> anyhow::Result<Exit> {
+pub(super) fn tell(global: &Global, value: &Value, words: impl FnOnce() -> String) -> anyhow::Result<Exit> {
     if global.json() {
-        show::object(&value)?;
+        show::object(value)?;
     } else {
         show::line(&words())?;
     }

@@ -163,7 +163,7 @@ async fn retry(global: &Global, config: &Config, args: &RetryArgs) -> anyhow::Re
         asked.insert(name.to_string(), segments.into());
     }
     let runs = ledger.host().await?.is_some();
-    tell(global, serde_json::json!({ "segments": asked, "host": runs }), || match (total, runs) {
+    tell(global, &serde_json::json!({ "segments": asked, "host": runs }), || match (total, runs) {
         (0, _) => "no such reject may be tried again, or all are asked for already".to_owned(),
         (_, true) => "the host does it beside production; `forebay status` tells how far it is".to_owned(),
         (_, false) => "no host runs: the next `forebay run` does it".to_owned(),

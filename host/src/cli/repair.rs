@@ -72,7 +72,7 @@ pub(super) async fn repair(global: &Global, config: Config, args: &RepairArgs) -
     all.retain(|made| !made.chosen.segments.is_empty());
     if all.is_empty() || !(*yes || agreed(global)?) {
         let told: Vec<_> = all.iter().map(in_json).collect();
-        return tell(global, json!({ "repairs": told, "done": false }), || match all.is_empty() {
+        return tell(global, &json!({ "repairs": told, "done": false }), || match all.is_empty() {
             true => "there is nothing to replace".to_owned(),
             false => "nothing was changed; --yes replaces the rows".to_owned(),
         });
@@ -112,7 +112,7 @@ async fn find(
     let config = &lake.stores().config;
     let rows =
         listing::objects(lake, "SELECT pipeline, revision, revision_id, body FROM ledger.revisions", vec![]).await?;
-    let module = made_by.split_once("@sha256:").map(|(name, digest)| (name, digest));
+    let module = made_by.split_once("@sha256:");
     let mut found: Vec<(PipelineName, Vec<Object>)> = Vec::new();
     for name in config.pipelines.keys().filter(|name| pipeline.is_none_or(|only| only == *name)) {
         let own = rows.iter().filter(|row| text(row, "pipeline") == name.as_str());

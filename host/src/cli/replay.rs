@@ -55,7 +55,7 @@ pub(super) async fn replay(global: &Global, config: Config, args: &ReplayArgs) -
     let ledger = assemble::open_ledger(&config, Access::Write).await?;
     if *stop {
         let left = ledger.forget_again(&pipeline, Again::Replay).await?;
-        return tell(global, serde_json::json!({ "pipeline": pipeline, "taken_back": left }), || {
+        return tell(global, &serde_json::json!({ "pipeline": pipeline, "taken_back": left }), || {
             format!("{pipeline}: {} as before", keeps(left))
         });
     }
@@ -74,12 +74,12 @@ pub(super) async fn replay(global: &Global, config: Config, args: &ReplayArgs) -
         }
     };
     if chosen.segments.is_empty() {
-        return tell(global, serde_json::json!({ "asked": chosen.json() }), || {
+        return tell(global, &serde_json::json!({ "asked": chosen.json() }), || {
             format!("{pipeline} has loaded no such segment")
         });
     }
     if *dry_run {
-        return tell(global, serde_json::json!({ "would_replay": chosen.json() }), || {
+        return tell(global, &serde_json::json!({ "would_replay": chosen.json() }), || {
             format!("{pipeline}: {} would be refined again", chosen.words())
         });
     }

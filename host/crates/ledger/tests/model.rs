@@ -209,7 +209,7 @@ fn group(items: &[WorkItem], of: u8, number: u64, tables: u8, generation: u8) ->
                 }
             },
             rejects: vec![RejectCount { stage: "decode".to_owned(), code: "malformed".to_owned(), records: 1 }],
-            retryable: u64::from(number % 3 > 0),
+            retryable: u64::from(!number.is_multiple_of(3)),
             replaces: item.segment.replaces.clone(),
         })
         .collect();

@@ -209,11 +209,14 @@ impl Refine {
     }
 
     pub(super) fn infer(&mut self, out: &mut Vec<Effect>) {
-        if self.schema.is_some() || self.inferring || self.revision.is_none() || self.queue.is_empty() || self.stopping
-        {
+        if self.schema.is_some() || self.inferring || self.revision.is_none() || self.stopping {
             return;
         }
-        self.inferring = true;
-        out.push(Effect::Infer(self.queue.iter().take(16).map(|queued| queued.item.clone()).collect()));
+        // A rebuilt ledger may know loaded segments and no schema: then those that are refined again are all there is.
+        let sample: Vec<_> = self.queue.iter().chain(&self.again).take(16).map(|queued| queued.item.clone()).collect();
+        if !sample.is_empty() {
+            self.inferring = true;
+            out.push(Effect::Infer(sample));
+        }
     }
 }
