@@ -55,12 +55,12 @@ struct Made {
 }
 
 pub(super) async fn repair(global: &Global, config: Config, args: &RepairArgs) -> anyhow::Result<Exit> {
-    let RepairArgs { made_by, pipeline, yes, detach } = args;
+    let RepairArgs { made_by: wrong, pipeline, yes, detach } = args;
     need_ledger(&config)?;
     let pipeline = pipeline.as_ref().map(|name| named::pipeline(&config, name.as_str())).transpose()?;
     let ledger = assemble::open_ledger(&config, Access::Write).await?;
     let lake = Lake::open(config).await?;
-    let found = find(&lake, pipeline.as_ref(), made_by).await?;
+    let found = find(&lake, pipeline.as_ref(), wrong).await?;
     let mut all = Vec::new();
     for (name, revisions) in found {
         let made = look(&lake, &*ledger, name, revisions).await?;
@@ -79,7 +79,7 @@ pub(super) async fn repair(global: &Global, config: Config, args: &RepairArgs) -
     }
     let mut exit = Exit::Ok;
     for Made { chosen, active, .. } in &all {
-        let reason = format!("forebay repair: made by {made_by}");
+        let reason = format!("forebay repair: made by {wrong}");
         ledger.ask_replay(&chosen.pipeline, &chosen.segments, &reason, listing::now()).await?;
         if !global.json() {
             let (pipeline, number) = (&chosen.pipeline, active.revision.number);
@@ -172,13 +172,7 @@ async fn look(
         );
         return Err(failure.with_hint("deploy what is right first, or `forebay rollback`").into());
     }
-    // Rows of a revision are those that it made when all of the segment was refined, or those that it healed.
-    let list = ids.iter().map(|id| format!("'{id}'")).collect::<Vec<_>>().join(", ");
-    let condition = format!(
-        "r.revision_id IN ({list}) OR r.segment IN (SELECT h.segment FROM ledger.heals h WHERE h.pipeline = $pipeline
-         AND h.revision_id IN ({list}))"
-    );
-    let chosen = Chosen::of(lake, &pipeline, (None, None), &condition, Vec::new()).await?;
+    let chosen = made_by(lake, &pipeline, &ids).await?;
     let mut compared = Vec::new();
     if let (Some(last), false) = (wrong.last(), chosen.segments.is_empty()) {
         let zone = assemble::open_zone(&lake.stores().config, Access::Read)?;
@@ -194,6 +188,16 @@ async fn look(
         }
     }
     Ok(Made { chosen, active, revisions, compared })
+}
+
+/// Segments with rows of these revisions: made when all of the segment was refined, or healed.
+pub(super) async fn made_by(lake: &Lake, pipeline: &PipelineName, revisions: &[&str]) -> anyhow::Result<Chosen> {
+    let list = revisions.iter().map(|id| format!("'{id}'")).collect::<Vec<_>>().join(", ");
+    let condition = format!(
+        "r.revision_id IN ({list}) OR r.segment IN (SELECT h.segment FROM ledger.heals h WHERE h.pipeline = $pipeline
+         AND h.revision_id IN ({list}))"
+    );
+    Chosen::of(lake, pipeline, (None, None), &condition, Vec::new()).await
 }
 
 /// With the pipeline's own limits.

@@ -3,10 +3,12 @@
 use clap::Args;
 use datafusion::common::ScalarValue;
 use forebay_model::{PipelineName, RevisionId};
+use serde_json::json;
 
 use super::listing::{self, text};
 use super::pushing::{ask, no_host, tell};
-use super::{Exit, Failure, Global, named, need_ledger};
+use super::repair::made_by;
+use super::{Exit, Failure, Global, again, named, need_ledger, show};
 use crate::assemble::{self, Access};
 use crate::config::Config;
 use crate::query::Lake;
@@ -17,12 +19,13 @@ use crate::requests::Push;
 /// It is the one that was active before, or any other that the ledger knows. The modules that it names become the active ones of
 /// their names, so other pipelines that use them take them too. Where the config means another revision still, that one is
 /// cancelled: it does not come back by itself, until the config changes or it is rolled back to. Rows that the bad revision
-/// made stay as they are.
+/// made stay as they are; with --repair they are made anew, as `forebay repair` does.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   forebay rollback                      where the config has one pipeline
   forebay rollback fraud
+  forebay rollback fraud --repair
   forebay rollback fraud --to 3         its number, or the beginning of its id: `forebay revisions list`")]
 pub(super) struct RollbackArgs {
     /// The pipeline. Default: the only one.
@@ -30,10 +33,13 @@ pub(super) struct RollbackArgs {
     /// The revision. Default: the one that was active before the present one.
     #[arg(long, value_name = "REVISION")]
     to: Option<String>,
+    /// Then replace the rows that the bad revision made, without asking.
+    #[arg(long)]
+    repair: bool,
 }
 
 pub(super) async fn rollback(global: &Global, config: Config, args: &RollbackArgs) -> anyhow::Result<Exit> {
-    let RollbackArgs { pipeline, to } = args;
+    let RollbackArgs { pipeline, to, repair } = args;
     need_ledger(&config)?;
     let pipeline = match pipeline {
         Some(name) => named::pipeline(&config, name.as_str())?,
@@ -48,8 +54,19 @@ pub(super) async fn rollback(global: &Global, config: Config, args: &RollbackArg
         Some(wanted) => find(&lake, &pipeline, wanted).await?,
         None => former(&lake, &pipeline).await?,
     };
-    let pushed = ask(global, &*ledger, Push::RollBack { pipeline, to }).await?;
-    tell(global, &pushed, "nothing changed")
+    let bad = ledger.active(&pipeline).await?.map(|active| active.revision.id).filter(|bad| *bad != to);
+    let pushed = ask(global, &*ledger, Push::RollBack { pipeline: pipeline.clone(), to }).await?;
+    let exit = tell(global, &pushed, "nothing changed")?;
+    let Some(bad) = bad.filter(|_| *repair) else { return Ok(exit) };
+    let chosen = made_by(&lake, &pipeline, &[&bad.to_string()]).await?;
+    if chosen.segments.is_empty() {
+        return again::tell(global, &json!({ "asked": chosen.json() }), || "no row is of the bad revision".to_owned());
+    }
+    ledger.ask_replay(&pipeline, &chosen.segments, "forebay rollback --repair", listing::now()).await?;
+    if !global.json() {
+        show::line(&format!("{pipeline}: {} of the bad revision", chosen.words()))?;
+    }
+    again::follow(global, &lake, &*ledger, &chosen, false).await
 }
 
 fn only(config: &Config) -> Result<PipelineName, Failure> {

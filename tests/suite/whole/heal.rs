@@ -192,6 +192,27 @@ fn rows_of_a_wrong_revision_are_found_shown_and_replaced() {
 }
 
 #[test]
+fn a_rollback_may_replace_what_the_bad_revision_made() {
+    let place = place();
+    let running = place.start();
+    place.write("inbox/a.jsonl", &payments(0..40));
+    place.until("it is loaded", || place.rows("lake.payments") == 36);
+    // Everything is flagged.
+    place.write("forebay.toml", &CONFIG.replace("amount > 50", "amount >= 0"));
+    place.until_told("revision is active", 2);
+    place.write("inbox/b.jsonl", &payments(40..60));
+    place.until("the second file is loaded", || place.rows("lake.payments") == 54);
+    place.until("it has healed what it can", || place.number("SELECT count(*) FROM ledger.again") == 0);
+    assert_eq!(ids(&place, "lake.flagged").len(), 18);
+    let seen = place.sees(&["rollback", "--repair"]);
+    check("heal-rollback", &timeless(&seen));
+    assert_eq!(ids(&place, "lake.flagged"), (51..60).filter(|id| !ends_in_three(id)).collect::<Vec<_>>());
+    assert_eq!(ids(&place, "lake.payments").len(), 54);
+    assert!(running.stop().success());
+    place.adds_up();
+}
+
+#[test]
 fn history_is_replayed_beside_a_host_that_runs_and_may_be_stopped() {
     let place = place();
     let running = place.start();

@@ -18,6 +18,7 @@ mod packed;
 mod panics;
 mod parts;
 mod push;
+mod pushes;
 mod readers;
 mod recovery;
 mod refused_loads;

@@ -49,9 +49,20 @@ impl Refine {
         lane.push_front(queued);
     }
 
+    /// The next segment of a lane. What is refined again waits while another revision is about to serve: whoever asks after a deployment
+    /// means the new one.
+    fn next_of(&self, again: bool) -> Option<&Queued> {
+        if again { self.again.front().filter(|_| !self.changes_revision()) } else { self.queue.front() }
+    }
+
+    /// The revision that was deployed last is being bound, or is to be tried again.
+    fn changes_revision(&self) -> bool {
+        self.awaited && (self.making.is_some() || self.attempts.contains_key(&Wake::Bind))
+    }
+
     /// Whether a new group is one of segments that are refined again.
     fn turns_to_again(&self) -> bool {
-        !self.again.is_empty() && (self.queue.is_empty() || self.groups_since_again + 1 >= AGAIN_EVERY)
+        self.next_of(true).is_some() && (self.queue.is_empty() || self.groups_since_again + 1 >= AGAIN_EVERY)
     }
 
     pub(super) fn dispatch(&mut self, now: Now<'_>, out: &mut Vec<Effect>) {
@@ -63,15 +74,16 @@ impl Refine {
         }
         while self.running() < self.settings.workers && self.sealed.len() < 2 {
             let again = self.building.as_ref().map_or_else(|| self.turns_to_again(), |group| group.again);
-            let (lane, other) = if again { (&self.again, &self.queue) } else { (&self.queue, &self.again) };
-            let ends = match (&self.building, lane.front()) {
+            let other_waits = self.next_of(!again).is_some();
+            let ends = match (&self.building, self.next_of(again)) {
                 (None, None) => return,
                 (None, Some(_)) => false,
-                (Some(_), None) if other.is_empty() => return,
+                (Some(_), None) if !other_waits => return,
+                (Some(_), None) if again && self.changes_revision() => true,
                 // More may be on its way, and belong to the same group.
                 (Some(_), None) => !self.fetching && !(if again { self.again_dirty } else { self.dirty }),
                 (Some(group), Some(next)) => {
-                    let makes_room = again && !other.is_empty() && group.len() >= self.settings.workers;
+                    let makes_room = again && other_waits && group.len() >= self.settings.workers;
                     !group.must_hold(&next.item) && (makes_room || self.is_full(group))
                 }
             };

@@ -1,5 +1,5 @@
 use super::*;
-use forebay_model::load::RefinedSegment;
+use forebay_model::load::{Again, RefinedSegment};
 use forebay_model::segment::SegmentContent;
 use forebay_model::{
     Compression, Digest, LandedSegment, LoadReceipt, Partition, Position, SegmentCounts, StagedFile, StreamName,
@@ -378,4 +378,58 @@ fn a_segment_that_waited_for_groups_which_came_to_nothing_is_refined() {
     let effects = machine.step(Event::Closed(table, Ok(())));
     let last = |effect: &Effect| matches!(effect, Effect::Refine { job, .. } if job.item.segment.id == d.segment.id);
     assert!(effects.iter().any(last), "{effects:?}");
+}
+
+/// The segments that go to workers, each with its binding.
+fn refines(effects: &[Effect]) -> Vec<(BindingId, SegmentId)> {
+    effects
+        .iter()
+        .filter_map(|effect| {
+            if let Effect::Refine { binding, job } = effect {
+                Some((*binding, job.item.segment.id.clone()))
+            } else {
+                None
+            }
+        })
+        .collect()
+}
+
+fn replay(key: &str) -> WorkItem {
+    WorkItem { generation: 1, again: Some(Again::Replay), ..item(key) }
+}
+
+#[test]
+fn what_is_refined_again_waits_for_the_revision_that_was_deployed_and_production_does_not() {
+    let mut machine = Machine::serving(false, 1);
+    machine.revision = Digest::of(b"another revision");
+    machine.step(Event::Deployed { revision: machine.revision, number: 2 });
+    let (old, new) = (replay("old"), item("new"));
+    let work = Work { first: vec![new.clone()], again: vec![old.clone()] };
+    let effects = machine.step(Event::Worked(Ok(work)));
+    assert_eq!(refines(&effects), [(1, new.segment.id)], "the former binding serves production alone");
+    let effects = machine.bound(2);
+    assert_eq!(refines(&effects), [(2, old.segment.id)]);
+}
+
+#[test]
+fn what_is_refined_again_goes_on_where_the_revision_that_was_deployed_does_not_bind() {
+    let mut machine = Machine::serving(false, 1);
+    machine.step(Event::Deployed { revision: Digest::of(b"another revision"), number: 2 });
+    let old = replay("old");
+    machine.step(Event::Worked(Ok(Work { first: vec![], again: vec![old.clone()] })));
+    let effects = machine.step(Event::Bound(2, Ok(Binding::Refused(Error::operator("it does not fit")))));
+    assert_eq!(refines(&effects), [(1, old.segment.id)]);
+}
+
+#[test]
+fn production_comes_first_and_each_lane_has_its_groups() {
+    let mut machine = Machine::serving(false, 1);
+    let work = Work { first: vec![item("a"), item("b"), item("c")], again: vec![replay("x"), replay("y")] };
+    let effects = machine.step(Event::Worked(Ok(work)));
+    let first: Vec<_> = refines(&effects).into_iter().map(|(_, segment)| segment).collect();
+    assert_eq!(first, [item("a").segment.id, item("b").segment.id]);
+    let effects = machine.step(Event::Refined(item("a").segment.id, Ok(staged(&item("a"), &table()))));
+    let opened =
+        effects.iter().find_map(|effect| if let Effect::OpenGroup(group) = effect { Some(group) } else { None });
+    assert_eq!(opened.map(|group| group.segments.len()), Some(1));
 }
