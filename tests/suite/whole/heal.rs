@@ -202,7 +202,8 @@ fn a_rollback_may_replace_what_the_bad_revision_made() {
     place.until_told("revision is active", 2);
     place.write("inbox/b.jsonl", &payments(40..60));
     place.until("the second file is loaded", || place.rows("lake.payments") == 54);
-    place.until("it has healed what it can", || place.number("SELECT count(*) FROM ledger.again") == 0);
+    place.until("what it rejects was tried", || place.number("SELECT count(*) FROM ledger.heals") == 1);
+    place.until("that is done", || place.number("SELECT count(*) FROM ledger.loads WHERE state = 'open'") == 0);
     assert_eq!(ids(&place, "lake.flagged").len(), 18);
     let seen = place.sees(&["rollback", "--repair"]);
     check("heal-rollback", &timeless(&seen));
