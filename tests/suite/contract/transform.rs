@@ -84,8 +84,8 @@ fn worlds() -> Vec<World> {
         World {
             name: "the simulation's rule",
             module: Arc::new(SimModule::new()),
-            config: json!({ "threshold": 3, "broken": false, "refused": false }),
-            refused: Some(json!({ "threshold": 3, "broken": false, "refused": true })),
+            config: json!({ "threshold": 3, "harsh": true, "broken": false, "refused": false }),
+            refused: Some(json!({ "threshold": 3, "harsh": true, "broken": false, "refused": true })),
             trap: Some(5),
         },
     ]

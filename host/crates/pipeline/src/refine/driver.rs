@@ -3,27 +3,27 @@
 //! Effects that wait run as tasks and answer by an event; segments run on the worker threads. There is one driver a pipeline, so
 //! what it remembers of tables (their schemas after loads that are under way) is all there is to know.
 
+mod work;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use forebay_model::kept::{KeptSchema, KeptWithdrawal};
 use forebay_model::load::Again;
-use forebay_model::ports::{Clock, HealRequest, Ledger, Random, SegmentFailure, WorkItem};
+use forebay_model::ports::{Clock, Ledger, Random, SegmentFailure, WorkItem};
 use forebay_model::schema::Evolution;
 use forebay_model::{
-    Error, ErrorClass, Load, PipelineName, Result, RevisionId, SegmentCounts, SegmentId, StreamName, StreamSchema,
-    TableName,
+    Error, ErrorClass, Load, PipelineName, Result, RevisionId, SegmentCounts, StreamName, StreamSchema, TableName,
 };
 use tokio::sync::{RwLock, mpsc};
 
 use super::bind::{BoundPipeline, Materials, Surroundings, Warehouses, bind};
 use super::fit::TableState;
 use super::group::BoundSummary;
-use super::heal::Rejected;
-use super::protocol::{Binding, BindingId, Effect, Event, Growth, Now, Recovered, RefineSettings, Report, Work};
-use super::segment::{Workplace, refine};
+use super::protocol::{Binding, BindingId, Effect, Event, Growth, Now, Recovered, RefineSettings, Report};
+use super::segment::Workplace;
 use super::state::Refine;
-use crate::budget::{Budget, WORKER_BYTES};
+use crate::budget::Budget;
 use crate::decoding::open_segment;
 use crate::metrics::Stage;
 use crate::panics::{caught, caught_in};
@@ -299,34 +299,6 @@ impl Driver {
         }
     }
 
-    async fn fetch(&self, skip: &[SegmentId], limit: u32, again: u32) -> Result<Work> {
-        let PipelineContext { pipeline, stream, ledger, clock, .. } = &self.context;
-        let now = clock.now();
-        let first = match limit {
-            0 => Vec::new(),
-            limit => ledger.work(pipeline, stream, now, skip, limit).await?,
-        };
-        let again = match again {
-            0 => Vec::new(),
-            limit => ledger.again(pipeline, stream, now, skip, limit).await?,
-        };
-        Ok(Work { first, again })
-    }
-
-    async fn retry_failed(&self, revision: Option<RevisionId>) -> Result<()> {
-        let PipelineContext { pipeline, ledger, clock, .. } = &self.context;
-        ledger.retry_failed(pipeline).await?;
-        if let Some(revision) = revision {
-            let reason = format!("revision {} is active", revision.short());
-            let wanted = HealRequest { unless_tried_by: Some(revision), reason, ..HealRequest::default() };
-            let segments = ledger.ask_heal(pipeline, &wanted, clock.now()).await?;
-            if segments > 0 {
-                tracing::info!(%pipeline, segments, "rejected records are tried again under the new revision");
-            }
-        }
-        Ok(())
-    }
-
     async fn timed<T>(&self, work: impl Future<Output = T>) -> T {
         let from = std::time::Instant::now();
         let result = work.await;
@@ -502,36 +474,6 @@ impl Driver {
         );
         let summary = self.adopt(id, bound).await?;
         Ok(Growth::Done(schema, summary))
-    }
-
-    async fn refine(
-        &self,
-        binding: BindingId,
-        job: super::segment::SegmentJob,
-    ) -> Result<super::segment::SegmentOutcome> {
-        let bound = lock(&self.bindings).get(&binding).cloned();
-        let bound = bound.ok_or_else(|| Error::bug(format!("binding {binding} is gone while segments use it")))?;
-        let rejected = match job.item.again {
-            Some(Again::Heal) => {
-                let rejects = &bound.rejects;
-                let rows = rejects.warehouse.rows_of(&rejects.fit.table.table, &job.item.segment.id).await?;
-                Some(Rejected::of(rows)?)
-            }
-            Some(Again::Replay) | None => None,
-        };
-        let place = self.context.place.clone();
-        let failpoint = self.context.failpoint;
-        let held = self.context.budget.refine.take(WORKER_BYTES).await;
-        self.context
-            .workers
-            .run(move || {
-                failpoint("in_refine");
-                let outcome = refine(&place, &bound, &job, rejected.as_ref());
-                failpoint("after_refine");
-                drop(held);
-                outcome
-            })
-            .await
     }
 
     /// First it is kept beside the raw data: some tables may have the group, and a ledger that is rebuilt could not tell.

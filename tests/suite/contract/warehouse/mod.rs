@@ -3,6 +3,8 @@
 //! With `FOREBAY_KEEP_TABLES` set to a folder, the Delta tables stay there, each with an `expected.json` that was made from the
 //! model's rows: `tests/services/readers.py` reads them with other engines.
 
+mod rows;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,6 +23,9 @@ use forebay_model::{Digest, ErrorClass, Load, PipelineName, SEGMENT, SegmentId, 
 use forebay_warehouse::{DeltaOptions, DeltaWarehouse, MemoryWarehouse};
 use uuid::Uuid;
 
+use self::rows::{
+    the_rows_of_a_segment_are_found_wherever_they_lie, the_rows_of_a_segment_have_all_columns_of_the_table,
+};
 use super::support::{CountingRandom, SteeredClock};
 
 const LEDGER: Uuid = Uuid::from_u128(0x1ed6e2);
@@ -278,6 +283,8 @@ contract! {
     a_table_remembers_its_loads_and_whose_rows_it_has
     maintenance_compacts_and_can_be_looked_at_first
     loads_and_maintenance_at_once_lose_nothing
+    the_rows_of_a_segment_are_found_wherever_they_lie
+    the_rows_of_a_segment_have_all_columns_of_the_table
 }
 
 async fn a_load_makes_the_table_and_its_rows_are_read_back(world: &World) {

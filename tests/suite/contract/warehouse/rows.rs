@@ -1,0 +1,52 @@
+//! The rows that a table has of one segment.
+
+use arrow_array::UInt32Array;
+use arrow_array::types::TimestampMicrosecondType;
+
+use super::*;
+
+/// All of them as one batch, in the order of their records.
+async fn rows_of(world: &World, table: &str, name: &str) -> Option<RecordBatch> {
+    let batches = world.warehouse.rows_of(table, &segment(name)).await.unwrap();
+    let schema = batches.first()?.schema();
+    let all = arrow_select::concat::concat_batches(&schema, &batches).unwrap();
+    // The one column that tells all records apart: others have nulls.
+    let times = all.column_by_name("at").unwrap().as_primitive::<TimestampMicrosecondType>().values().to_vec();
+    let mut order: Vec<u32> = (0..u32::try_from(times.len()).unwrap()).collect();
+    order.sort_by_key(|place| times[*place as usize]);
+    Some(arrow_select::take::take_record_batch(&all, &UInt32Array::from(order)).unwrap())
+}
+
+pub(super) async fn the_rows_of_a_segment_are_found_wherever_they_lie(world: &World) {
+    let schema = world.schema(&base());
+    assert_eq!(rows_of(world, "t", "1").await, None, "there is no table");
+    for (number, name) in [(1, "1"), (2, "2"), (3, "3")] {
+        let files = world.stage("t", name, &schema, &[], 1500);
+        world.load(&a_load(number, "t", &schema, files, &[])).await;
+    }
+    assert_eq!(rows_of(world, "t", "2").await, Some(batch(&schema, "2", 0, 1500)));
+    assert_eq!(rows_of(world, "t", "4").await, None);
+    // Together with others in one file.
+    assert_eq!(world.warehouse.maintain("t", &world.maintenance()).await.unwrap().files_after, 1);
+    assert_eq!(rows_of(world, "t", "2").await, Some(batch(&schema, "2", 0, 1500)));
+    let replaced = world.stage("t", "2", &schema, &[], 7);
+    world.load(&a_load(4, "t", &schema, replaced, &["2"])).await;
+    assert_eq!(rows_of(world, "t", "2").await, Some(batch(&schema, "2", 0, 7)));
+    assert_eq!(rows_of(world, "t", "3").await, Some(batch(&schema, "3", 0, 1500)));
+}
+
+pub(super) async fn the_rows_of_a_segment_have_all_columns_of_the_table(world: &World) {
+    let schema = world.schema(&base());
+    let by = ["country", "day"];
+    let mut load = a_load(1, "t", &schema, world.stage("t", "1", &schema, &by, 120), &[]);
+    load.partition_by = by.map(str::to_owned).to_vec();
+    world.load(&load).await;
+    assert_eq!(rows_of(world, "t", "1").await, Some(batch(&schema, "1", 0, 120)), "also those that divide its files");
+    let mut fields = base();
+    fields.push(Field::new("fee", DataType::Float64, true));
+    let grown = world.schema(&fields);
+    let files = world.stage("t", "2", &grown, &by, 12);
+    world.load(&Load { partition_by: vec![], ..a_load(2, "t", &grown, files, &[]) }).await;
+    let rows = rows_of(world, "t", "1").await.unwrap();
+    assert_eq!(rows.column_by_name("fee").map(|fee| fee.null_count()), Some(120));
+}
