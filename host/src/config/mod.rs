@@ -19,6 +19,7 @@ mod tests;
 mod units;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -58,6 +59,8 @@ pub(crate) struct Config {
     pub(crate) pipelines: BTreeMap<PipelineName, PipelineConfig>,
     /// `[host]`.
     pub(crate) host: HostConfig,
+    /// `[http]`, where it is written.
+    pub(crate) http: Option<HttpConfig>,
     /// `[maintain]`.
     pub(crate) maintain: MaintainConfig,
 }
@@ -156,6 +159,15 @@ pub(crate) struct CommitConfig {
     pub(crate) max_bytes: u64,
     /// How long the first of them has waited for others that are there. Default: 1 s.
     pub(crate) max_age: Duration,
+}
+
+/// `[http]`: what the host answers over HTTP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct HttpConfig {
+    /// Where it listens. Default: port 8181 of this machine alone.
+    pub(crate) listen: SocketAddr,
+    /// The file that holds the token; without it `FOREBAY_TOKEN` does.
+    pub(crate) token_file: Option<PathBuf>,
 }
 
 /// `[maintain]`.

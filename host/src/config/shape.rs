@@ -10,8 +10,8 @@ use serde_json::{Map, Value};
 use super::units::{Size, Span};
 
 /// The top level.
-pub(super) const SECTIONS: [&str; 8] =
-    ["landing", "ledger", "modules", "warehouses", "streams", "pipelines", "host", "maintain"];
+pub(super) const SECTIONS: [&str; 9] =
+    ["landing", "ledger", "modules", "warehouses", "streams", "pipelines", "host", "http", "maintain"];
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -104,6 +104,13 @@ pub(super) struct Commit {
     pub(super) max_segments: Option<u64>,
     pub(super) max_bytes: Option<Size>,
     pub(super) max_age: Option<Span>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Http {
+    pub(super) listen: Option<String>,
+    pub(super) token_file: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -6,8 +6,8 @@ use forebay_model::revision::RouteTarget;
 use serde_json::{Value, json};
 
 use super::{
-    CommitConfig, Config, HostConfig, LandingConfig, LedgerConfig, MaintainConfig, ModulesConfig, PipelineConfig,
-    StepConfig, StreamConfig, WarehouseConfig, format_duration, format_size,
+    CommitConfig, Config, HostConfig, HttpConfig, LandingConfig, LedgerConfig, MaintainConfig, ModulesConfig,
+    PipelineConfig, StepConfig, StreamConfig, WarehouseConfig, format_duration, format_size,
 };
 
 impl Config {
@@ -24,6 +24,7 @@ impl Config {
             streams,
             pipelines,
             host,
+            http,
             maintain,
         } = self;
         let LandingConfig::Folder(landing) = landing;
@@ -37,7 +38,7 @@ impl Config {
             (name.to_string(), json!({ "source": source.redacted(), "format": format.redacted() }))
         });
         let pipelines = pipelines.iter().map(|(name, shown)| (name.to_string(), pipeline(shown)));
-        json!({
+        let mut shown = json!({
             "landing": { "url": path(landing) },
             "ledger": { "url": format!("sqlite:{}", ledger.display()) },
             "modules": { "watch": path(watch) },
@@ -46,7 +47,11 @@ impl Config {
             "pipelines": Value::Object(pipelines.collect()),
             "host": host_json(host),
             "maintain": { "target_file": format_size(*target_file), "retention": format_duration(*retention) },
-        })
+        });
+        if let (Some(shown), Some(http)) = (shown.as_object_mut(), http) {
+            shown.insert("http".to_owned(), http_json(http));
+        }
+        shown
     }
 }
 
@@ -80,6 +85,11 @@ fn pipeline(pipeline: &PipelineConfig) -> Value {
         "rejects": rejects,
         "limits": limits,
     })
+}
+
+fn http_json(http: &HttpConfig) -> Value {
+    let HttpConfig { listen, token_file } = http;
+    json!({ "listen": listen, "token_file": token_file.as_deref().map(path) })
 }
 
 fn host_json(host: &HostConfig) -> Value {

@@ -7,7 +7,7 @@
 //! | a pipeline is new, gone, or reads another stream | at once: it is started, stopped, or both |
 //! | a stream is new, gone, or has another source or format | at once; with another format its pipelines start again too |
 //! | a warehouse is new | at once; pipelines that lead there start again |
-//! | `[landing]`, `[ledger]`, `[modules]`, `[host]`, the place of a warehouse | at a restart |
+//! | `[landing]`, `[ledger]`, `[modules]`, `[host]`, `[http]`, the place of a warehouse | at a restart |
 
 use std::collections::BTreeSet;
 
@@ -99,6 +99,7 @@ fn waiting(runs: &Config, meant: &Config) -> Vec<String> {
         streams: _,
         pipelines: _,
         host,
+        http,
         maintain: _,
     } = runs;
     let HostConfig { workers, memory, shutdown, log, commit } = host;
@@ -115,6 +116,7 @@ fn waiting(runs: &Config, meant: &Config) -> Vec<String> {
         ("host.commit.max_segments", *max_segments != new.commit.max_segments),
         ("host.commit.max_bytes", *max_bytes != new.commit.max_bytes),
         ("host.commit.max_age", *max_age != new.commit.max_age),
+        ("http", *http != meant.http),
     ];
     let moved = warehouses.iter().filter(|(name, was)| meant.warehouses.get(name).is_some_and(|will| will != *was));
     let keys = keys.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key.to_owned());

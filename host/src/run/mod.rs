@@ -2,6 +2,7 @@
 
 mod deploy;
 mod difference;
+mod http;
 pub(crate) mod modules;
 mod parts;
 mod progress;
@@ -14,6 +15,7 @@ mod summary;
 pub(crate) mod watch;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -91,6 +93,11 @@ pub(crate) async fn run(config: Config, global: Global, args: RunArgs) -> anyhow
         return Err(another_host(ledger.host().await?).into());
     };
     let since = assemble::clock().now();
+    // A run that ends by itself has nobody who asks it.
+    let server = match config.http.as_ref().filter(|_| !args.once) {
+        Some(http) => Some(http::Server::bind(http).await?),
+        None => None,
+    };
     let zone = assemble::open_zone(&config, Access::Run)?;
     claim_zone(zone.as_ref(), ledger.as_ref(), assemble::clock().as_ref()).await?;
     let mut warehouses = BTreeMap::new();
@@ -105,7 +112,7 @@ pub(crate) async fn run(config: Config, global: Global, args: RunArgs) -> anyhow
     let warehouses = Mutex::new(warehouses);
     let host = Arc::new(Host { config, args, ledger, zone, warehouses, workers, budget, parts, since });
     let mut tasks = Tasks { begun, running: JoinSet::new(), ends: Ends::new() };
-    let (stopped, refused) = host.run(&global, watch, &mut tasks).await?;
+    let (stopped, refused) = host.run(&global, watch, server, &mut tasks).await?;
     host.exit(tasks.ends, stopped, refused)
 }
 
@@ -210,10 +217,24 @@ impl Host {
     }
 
     /// Whether a signal cut it short, and whether a module of the folder was refused at the start.
-    async fn run(self: &Arc<Self>, global: &Global, watch: Watch, tasks: &mut Tasks) -> anyhow::Result<(bool, bool)> {
+    async fn run(
+        self: &Arc<Self>,
+        global: &Global,
+        watch: Watch,
+        server: Option<http::Server>,
+        tasks: &mut Tasks,
+    ) -> anyhow::Result<(bool, bool)> {
         // From here on: a signal that comes while modules compile ends the host as one that comes later does.
         let mut signals = Signals::new();
         let progress = Arc::new(Progress::start(global, self.args.once));
+        let (runs, config) = tokio::sync::watch::channel(self.config.clone());
+        // Tasks of their own, which end with the host: none waits for another.
+        let mut services = JoinSet::new();
+        let has_started = Arc::new(AtomicBool::new(false));
+        if let Some(server) = server {
+            let seen = http::Seen { host: Arc::clone(self), config: config.clone(), started: Arc::clone(&has_started) };
+            services.spawn(server.serve(seen));
+        }
         let mut nothing = self.config.clone();
         (nothing.streams, nothing.pipelines) = Default::default();
         let all = Difference::between(&nothing, &self.config, &self.args.pipelines);
@@ -244,12 +265,12 @@ impl Host {
         for name in &all.start_streams {
             self.parts.start_stream(self, &self.config, name, &progress);
         }
+        has_started.store(true, Ordering::Release);
         progress.watch(&self.parts.stream_metrics(), &self.parts.pipeline_metrics());
         let stopped = if self.args.once {
             self.until_ended(tasks, &mut signals, None).await
         } else {
             let (restarts, due) = Restarts::new(assemble::clock());
-            let (runs, config) = tokio::sync::watch::channel(self.config.clone());
             let (submit, submitted) = mpsc::unbounded_channel();
             let reloader = Reloader {
                 host: Arc::clone(self),
@@ -261,8 +282,6 @@ impl Host {
                 due,
                 submitted,
             };
-            // Tasks of their own, which end with the host: none waits for another.
-            let mut services = JoinSet::new();
             services.spawn(reloader.run(started.again));
             services.spawn(progress::follow(Arc::clone(self)));
             services.spawn(service::approve(Arc::clone(self)));

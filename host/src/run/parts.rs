@@ -89,6 +89,21 @@ impl Parts {
         running.pipelines.values().filter(|part| part.from == *stream).map(|part| part.handle.clone()).collect()
     }
 
+    /// Whether a stream runs now: it has begun, and has not ended.
+    pub(super) fn runs_stream(&self, name: &StreamName) -> bool {
+        self.running().streams.get(name).is_some_and(|part| !*part.ended.borrow())
+    }
+
+    /// Whether a pipeline runs now.
+    pub(super) fn runs_pipeline(&self, name: &PipelineName) -> bool {
+        self.running().pipelines.get(name).is_some_and(|part| !*part.ended.borrow())
+    }
+
+    /// Whether the host was told to stop.
+    pub(super) fn is_ending(&self) -> bool {
+        self.running().ending
+    }
+
     pub(super) fn stream_metrics(&self) -> BTreeMap<StreamName, Arc<StreamMetrics>> {
         self.running().stream_metrics.clone()
     }
@@ -255,7 +270,7 @@ impl Parts {
             pipeline: name.clone(),
             stream: pipeline.from.clone(),
             ledger: Arc::clone(&host.ledger),
-            place: Workplace { zone: Arc::clone(&host.zone), decoding, metrics },
+            place: Workplace { zone: Arc::clone(&host.zone), decoding, metrics: Arc::clone(&metrics) },
             warehouses: host.warehouses(),
             workers: host.workers.clone(),
             budget: host.budget.clone(),
@@ -273,7 +288,8 @@ impl Parts {
             poll: POLL,
             once: host.args.once,
         };
-        let (handle, running) = PipelineHandle::start(context, settings, Arc::new(Tell::new(progress)));
+        let (handle, running) =
+            PipelineHandle::start(context, settings, Arc::new(Tell::of_pipeline(progress, metrics)));
         let (end, ended) = watch::channel(false);
         let from = pipeline.from.clone();
         self.running().pipelines.insert(name.clone(), PipelinePart { from, handle, ended });

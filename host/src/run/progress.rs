@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use forebay_model::load::Again;
 use forebay_model::{PipelineName, StreamName};
 use forebay_pipeline::intake;
 use forebay_pipeline::metrics::{PipelineMetrics, StreamMetrics};
@@ -181,15 +182,17 @@ pub(super) fn rate(bytes: u64, seconds: f64) -> u64 {
 pub(super) struct Tell {
     bars: Option<MultiProgress>,
     host: Option<Arc<Host>>,
+    metrics: Option<Arc<PipelineMetrics>>,
 }
 
 impl Tell {
-    pub(super) fn new(progress: &Progress) -> Self {
-        Self { bars: progress.bars.clone(), host: None }
+    /// Of a pipeline, whose rejects are counted by their codes.
+    pub(super) fn of_pipeline(progress: &Progress, metrics: Arc<PipelineMetrics>) -> Self {
+        Self { bars: progress.bars.clone(), host: None, metrics: Some(metrics) }
     }
 
     pub(super) fn of_stream(progress: &Progress, host: Arc<Host>) -> Self {
-        Self { bars: progress.bars.clone(), host: Some(host) }
+        Self { bars: progress.bars.clone(), host: Some(host), metrics: None }
     }
 
     fn line(&self, log: impl FnOnce()) {
@@ -244,6 +247,11 @@ impl refine::driver::Listener for Tell {
                 );
             }),
             Report::Loaded { group, receipts, bytes } => {
+                // Those of a heal have been counted.
+                let counted = group.segments.iter().filter(|segment| segment.again != Some(Again::Heal));
+                for metrics in self.metrics.iter() {
+                    metrics.add_rejects(counted.clone().flat_map(|segment| &segment.rejects));
+                }
                 let rows: u64 = receipts.iter().map(|(_, receipt)| receipt.rows_added).sum();
                 self.line(|| {
                     tracing::debug!(%pipeline, load = group.number, segments = group.segments.len(), rows, bytes, "loaded");

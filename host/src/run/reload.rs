@@ -212,6 +212,7 @@ fn take_over(runs: &mut Config, meant: Config) {
         streams,
         pipelines,
         host: _,
+        http: _,
         maintain,
     } = meant;
     for (name, warehouse) in warehouses {

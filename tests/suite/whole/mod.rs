@@ -8,6 +8,7 @@ mod evil_beside;
 mod expr;
 mod files;
 mod heal;
+mod http;
 mod input;
 mod kills;
 mod memory;

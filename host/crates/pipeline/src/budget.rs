@@ -42,6 +42,12 @@ impl Share {
         Held { _permit: Arc::clone(&self.semaphore).acquire_many_owned(units).await.ok() }
     }
 
+    /// All bytes of the share.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        u64::from(self.units) * UNIT
+    }
+
     /// Bytes that are held now.
     #[must_use]
     pub fn held(&self) -> u64 {

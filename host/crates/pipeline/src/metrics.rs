@@ -9,6 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use forebay_model::SegmentId;
+use forebay_model::load::RejectCount;
 use serde::Serialize;
 
 /// A counter.
@@ -139,6 +140,8 @@ pub struct PipelineMetrics {
     pub records_in_work: Counter,
     /// Rows by table, of loads that are done.
     pub rows: Mutex<BTreeMap<String, u64>>,
+    /// Refused records by stage and code, of loads that are done.
+    pub rejects: Mutex<BTreeMap<(String, String), u64>>,
     /// What its rules counted and observed.
     pub rules: Mutex<RuleMetrics>,
     /// Time.
@@ -147,6 +150,9 @@ pub struct PipelineMetrics {
 
 /// Names that are kept of each kind; a rule that makes up more of them would fill the memory.
 const MOST_NAMES: usize = 1024;
+
+/// The code of rejects whose own would be one too many.
+const OTHER: &str = "other";
 
 /// What rules counted and observed in calls that returned. A segment that is refined again is counted again.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -235,6 +241,21 @@ impl PipelineMetrics {
     pub fn add_rules(&self, said: RuleMetrics) {
         if !said.is_empty() {
             self.rules.lock().unwrap_or_else(PoisonError::into_inner).add(said);
+        }
+    }
+
+    /// Adds records that were refused, by stage and code.
+    pub fn add_rejects<'a>(&self, rejects: impl IntoIterator<Item = &'a RejectCount>) {
+        let mut map = self.rejects.lock().unwrap_or_else(PoisonError::into_inner);
+        for RejectCount { stage, code, records } in rejects {
+            let known = (stage.clone(), code.clone());
+            // A rule that makes up codes without end is counted under one name.
+            let key = if map.len() < MOST_NAMES || map.contains_key(&known) {
+                known
+            } else {
+                (stage.clone(), OTHER.to_owned())
+            };
+            *map.entry(key).or_insert(0) += records;
         }
     }
 

@@ -34,6 +34,7 @@ pub(super) fn config(tree: Tree) -> Result<Config, Problems> {
     check.folders(landing.as_ref(), &warehouses, &streams);
     let pipelines = check.pipelines();
     let host = check.host();
+    let http = check.http();
     let maintain = check.maintain();
     if let Some(problems) = Problems::collect(check.problems) {
         return Err(problems);
@@ -42,7 +43,7 @@ pub(super) fn config(tree: Tree) -> Result<Config, Problems> {
         return Err(Problems::one("the config is not whole", "this is a bug of forebay: please report it"));
     };
     let Tree { path, file, root, .. } = tree;
-    Ok(Config { path, file, root, landing, ledger, modules, warehouses, streams, pipelines, host, maintain })
+    Ok(Config { path, file, root, landing, ledger, modules, warehouses, streams, pipelines, host, http, maintain })
 }
 
 /// Problems found so far, and the tree that they lie in.

@@ -1,13 +1,17 @@
-//! `[host]` and `[maintain]`: defaults, and numbers in range.
+//! `[host]`, `[http]` and `[maintain]`: defaults, and numbers in range.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::super::shape;
 use super::super::units::{Size, Span, format_duration};
-use super::super::{CommitConfig, HostConfig, MaintainConfig, nearest};
+use super::super::{CommitConfig, HostConfig, HttpConfig, MaintainConfig, nearest};
 use super::Check;
+
+/// Where the host answers over HTTP, where nothing else is said.
+const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8181);
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
@@ -65,6 +69,22 @@ impl Check<'_> {
                 Duration::from_millis(10)..=Duration::from_hours(1),
             ),
         }
+    }
+
+    pub(super) fn http(&mut self) -> Option<HttpConfig> {
+        let tree = self.tree;
+        let shape::Http { listen, token_file } = self.section(&tree.node.get("http")?.node)?;
+        let listen = listen.map_or(Ok(LISTEN), |listen| listen.parse().map_err(|_| listen));
+        let listen = listen.unwrap_or_else(|listen| {
+            let message = format!("`{listen}` is not an address to listen on");
+            let hint = "write address and port: \"127.0.0.1:8181\", \"0.0.0.0:8181\", \"[::1]:8181\"".to_owned();
+            self.problem_at(&["http", "listen"], message, Some(hint));
+            LISTEN
+        });
+        if token_file.as_ref().is_some_and(String::is_empty) {
+            self.problem_at(&["http", "token_file"], "a file is expected, found empty text", None);
+        }
+        Some(HttpConfig { listen, token_file: token_file.map(|file| tree.root.join(file)) })
     }
 
     pub(super) fn maintain(&mut self) -> MaintainConfig {

@@ -1,0 +1,251 @@
+//! The JSON API as one table: from it come the routes, the OpenAPI document and the checks of what is asked.
+//!
+//! Each endpoint is a verb of the command line with `--json`, so that both answer the same, and ask the host in the same way.
+
+/// Where a parameter stands in a request, and in the verb's arguments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum To {
+    /// In the path; an argument of its own.
+    Argument,
+    /// In the path; joined to the former argument by `/`.
+    Joined,
+    /// In the query, or in the JSON object of a request that changes something; a flag.
+    Flag(&'static str),
+    /// In the JSON object, required; an argument of its own.
+    Field,
+    /// In the query; the name that an uploaded file is given.
+    FileName,
+}
+
+/// A parameter.
+#[derive(Debug)]
+pub(super) struct Parameter {
+    pub(super) name: &'static str,
+    pub(super) to: To,
+    pub(super) kind: Kind,
+    pub(super) help: &'static str,
+}
+
+/// What a parameter is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Text,
+    /// From 1 to [`MOST`].
+    Limit,
+    OneOf(&'static [&'static str]),
+}
+
+/// The most rows of a list.
+pub(super) const MOST: u32 = 1000;
+
+/// What is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Answers {
+    /// The verb's object.
+    Object,
+    /// The verb's lines as `items`.
+    Lines,
+    /// A list of the verb's object as `items`.
+    Items(&'static str),
+}
+
+/// What a request does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Does {
+    /// It reads: `GET`.
+    Read,
+    /// It changes something: `POST` with the token.
+    Change,
+    /// The same, with a file as its body.
+    Upload,
+}
+
+/// An endpoint.
+#[derive(Debug)]
+pub(super) struct Endpoint {
+    pub(super) path: &'static str,
+    pub(super) does: Does,
+    pub(super) verb: &'static [&'static str],
+    pub(super) parameters: &'static [Parameter],
+    pub(super) answers: Answers,
+    pub(super) help: &'static str,
+}
+
+const fn parameter(name: &'static str, to: To, help: &'static str) -> Parameter {
+    Parameter { name, to, kind: Kind::Text, help }
+}
+
+const fn limit() -> Parameter {
+    Parameter { name: "limit", to: To::Flag("--limit"), kind: Kind::Limit, help: "At most so many; default 100." }
+}
+
+const PIPELINE: Parameter = parameter("pipeline", To::Argument, "The pipeline.");
+const OF_PIPELINE: Parameter = parameter("pipeline", To::Flag("--pipeline"), "Of this pipeline only.");
+const STATES: &[&str] = &["pending", "loading", "loaded", "failed", "superseded"];
+const DEPLOYMENTS: &str = "SELECT pipeline, revision, revision_id, state, reason, deployed_at, retired_at
+    FROM ledger.deployments ORDER BY number DESC LIMIT 1000";
+
+/// All of them.
+pub(super) const ENDPOINTS: &[Endpoint] = &[
+    Endpoint {
+        path: "/v1/status",
+        does: Does::Read,
+        verb: &["status"],
+        parameters: &[],
+        answers: Answers::Object,
+        help: "How far each stream and pipeline is, and what needs a person.",
+    },
+    Endpoint {
+        path: "/v1/pipelines",
+        does: Does::Read,
+        verb: &["status"],
+        parameters: &[],
+        answers: Answers::Items("pipelines"),
+        help: "The pipelines: counts, the active revision, pause, failures, held changes.",
+    },
+    Endpoint {
+        path: "/v1/segments",
+        does: Does::Read,
+        verb: &["segments", "list"],
+        parameters: &[
+            parameter("stream", To::Flag("--stream"), "Of this stream only."),
+            OF_PIPELINE,
+            Parameter { name: "state", to: To::Flag("--state"), kind: Kind::OneOf(STATES), help: "In this state only." },
+            limit(),
+        ],
+        answers: Answers::Lines,
+        help: "Segments with their state in each pipeline, the newest first.",
+    },
+    Endpoint {
+        path: "/v1/segments/{stream}/{segment}",
+        does: Does::Read,
+        verb: &["segments", "show"],
+        parameters: &[
+            parameter("stream", To::Argument, "The stream."),
+            parameter("segment", To::Joined, "The segment's id, or its beginning."),
+        ],
+        answers: Answers::Object,
+        help: "Where a segment came from, where it lies, and what each pipeline made of it.",
+    },
+    Endpoint {
+        path: "/v1/rejects",
+        does: Does::Read,
+        verb: &["rejects", "list"],
+        parameters: &[
+            OF_PIPELINE,
+            parameter("code", To::Flag("--code"), "With this code only."),
+            parameter("since", To::Flag("--since"), "Since then: so long ago (2d), or a date or time in UTC."),
+            limit(),
+        ],
+        answers: Answers::Lines,
+        help: "Refused records without their text, the newest first.",
+    },
+    Endpoint {
+        path: "/v1/revisions",
+        does: Does::Read,
+        verb: &["revisions", "list"],
+        parameters: &[OF_PIPELINE, limit()],
+        answers: Answers::Lines,
+        help: "Revisions, the newest first, with their modules and what became of each.",
+    },
+    Endpoint {
+        path: "/v1/deployments",
+        does: Does::Read,
+        verb: &["query", "--format=jsonl", DEPLOYMENTS],
+        parameters: &[],
+        answers: Answers::Lines,
+        help: "The last thousand deployments, the newest first.",
+    },
+    Endpoint {
+        path: "/v1/modules",
+        does: Does::Read,
+        verb: &["modules", "list"],
+        parameters: &[parameter("name", To::Flag("--name"), "Of this name only."), limit()],
+        answers: Answers::Lines,
+        help: "Modules, each name's newest content first.",
+    },
+    Endpoint {
+        path: "/v1/schema",
+        does: Does::Read,
+        verb: &["schema", "list"],
+        parameters: &[],
+        answers: Answers::Lines,
+        help: "Changes of tables' schemas that wait for approval, or for the next load.",
+    },
+    Endpoint {
+        path: "/v1/schema/approve",
+        does: Does::Change,
+        verb: &["schema", "approve"],
+        parameters: &[
+            parameter("table", To::Field, "The table."),
+            parameter("column", To::Field, "The column."),
+        ],
+        answers: Answers::Object,
+        help: "Approve a change: the next load applies it.",
+    },
+    Endpoint {
+        path: "/v1/deploy",
+        does: Does::Upload,
+        verb: &["deploy"],
+        parameters: &[
+            parameter("file", To::FileName, "The file's name; it stands in the module's origin. Default: module.wasm."),
+            parameter("label", To::Flag("--label"), "Where it came from, as you call it: a commit, a release."),
+        ],
+        answers: Answers::Object,
+        help: "Deploy a module: it is checked, and takes the next segments of all pipelines that use its name, or of none.",
+    },
+    Endpoint {
+        path: "/v1/pipelines/{pipeline}/rollback",
+        does: Does::Change,
+        verb: &["rollback"],
+        parameters: &[
+            PIPELINE,
+            parameter("to", To::Flag("--to"), "The revision: its number, or the beginning of its id. Default: the one before."),
+        ],
+        answers: Answers::Object,
+        help: "Put a former revision back.",
+    },
+    Endpoint {
+        path: "/v1/pipelines/{pipeline}/pause",
+        does: Does::Change,
+        verb: &["pause"],
+        parameters: &[PIPELINE, parameter("reason", To::Flag("--reason"), "Why; the status shows it.")],
+        answers: Answers::Object,
+        help: "Give a pipeline no further segments, until it is resumed.",
+    },
+    Endpoint {
+        path: "/v1/pipelines/{pipeline}/resume",
+        does: Does::Change,
+        verb: &["resume"],
+        parameters: &[PIPELINE],
+        answers: Answers::Object,
+        help: "Let a paused pipeline take segments again.",
+    },
+];
+
+impl Endpoint {
+    /// The parameters of the path, in its order.
+    pub(super) fn in_path(&self) -> impl Iterator<Item = &'static Parameter> {
+        self.parameters.iter().filter(|parameter| matches!(parameter.to, To::Argument | To::Joined))
+    }
+
+    /// Those of the query.
+    pub(super) fn in_query(&self) -> impl Iterator<Item = &'static Parameter> {
+        let of_body = self.does == Does::Change;
+        self.parameters.iter().filter(move |parameter| match parameter.to {
+            To::Flag(_) => !of_body,
+            To::FileName => true,
+            To::Argument | To::Joined | To::Field => false,
+        })
+    }
+
+    /// Those of the JSON object.
+    pub(super) fn in_body(&self) -> impl Iterator<Item = &'static Parameter> {
+        let of_body = self.does == Does::Change;
+        self.parameters.iter().filter(move |parameter| match parameter.to {
+            To::Flag(_) => of_body,
+            To::Field => true,
+            To::Argument | To::Joined | To::FileName => false,
+        })
+    }
+}

@@ -1,0 +1,103 @@
+//! Metrics as text, as Prometheus reads them (text format 0.0.4).
+
+use std::collections::BTreeMap;
+use std::fmt::{Display, Write as _};
+
+/// The type of the answer.
+pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// What a metric's number does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// It only grows while the host runs.
+    Counter,
+    /// It goes up and down.
+    Gauge,
+}
+
+impl Kind {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+        }
+    }
+}
+
+/// A metric: one row of `docs/metrics.md`.
+#[derive(Debug)]
+pub(super) struct Metric {
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+    pub(super) labels: &'static [&'static str],
+    pub(super) help: &'static str,
+}
+
+/// Numbers of metrics, by name.
+#[derive(Debug, Default)]
+pub(super) struct Exposition {
+    samples: BTreeMap<&'static str, String>,
+}
+
+impl Exposition {
+    /// Adds a number; labels have the order of the metric's.
+    pub(super) fn add<'a>(
+        &mut self,
+        metric: &'static Metric,
+        values: impl IntoIterator<Item = &'a str>,
+        number: impl Display,
+    ) {
+        let labels: Vec<_> =
+            metric.labels.iter().zip(values).map(|(label, value)| format!("{label}=\"{}\"", escaped(value))).collect();
+        let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
+        let lines = self.samples.entry(metric.name).or_default();
+        // Writing to a string cannot fail.
+        let _ = writeln!(lines, "{}{labels} {number}", metric.name);
+    }
+
+    /// The text, in the order of `all`; those without a number are named too.
+    pub(super) fn text(&self, all: &[&'static Metric]) -> String {
+        let mut text = String::new();
+        for Metric { name, kind, labels: _, help } in all {
+            let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {}", kind.name());
+            text.push_str(self.samples.get(name).map_or("", String::as_str));
+        }
+        text
+    }
+}
+
+/// A number that need not be finite.
+pub(super) fn float(number: f64) -> String {
+    if number.is_nan() {
+        return "NaN".to_owned();
+    }
+    if number.is_infinite() {
+        return if number > 0.0 { "+Inf" } else { "-Inf" }.to_owned();
+    }
+    number.to_string()
+}
+
+fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    static SEEN: Metric = Metric { name: "seen", kind: Kind::Counter, labels: &["a", "b"], help: "What was seen." };
+    static NOT: Metric = Metric { name: "not", kind: Kind::Gauge, labels: &[], help: "What was not." };
+
+    #[test]
+    fn labels_are_escaped_and_a_metric_without_a_number_is_named() {
+        let mut out = Exposition::default();
+        out.add(&SEEN, ["x\"\\\n", "y"], 1);
+        out.add(&SEEN, ["x", "z"], float(f64::INFINITY));
+        assert_eq!(
+            out.text(&[&NOT, &SEEN]),
+            "# HELP not What was not.\n# TYPE not gauge\n# HELP seen What was seen.\n# TYPE seen counter\n\
+             seen{a=\"x\\\"\\\\\\n\",b=\"y\"} 1\nseen{a=\"x\",b=\"z\"} +Inf\n"
+        );
+        assert_eq!((float(f64::NAN).as_str(), float(0.5).as_str()), ("NaN", "0.5"));
+    }
+}

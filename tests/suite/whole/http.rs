@@ -1,0 +1,244 @@
+//! What a host answers over HTTP, asked by a real client; and that no client holds it up.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::seen::check;
+use super::support::{CONFIG, Place, Running, payments};
+
+pub(crate) const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+
+/// The config with a server on a port that is free.
+pub(crate) fn with_http(listen: &str) -> String {
+    format!("{CONFIG}\n[http]\nlisten = \"{listen}\"\n")
+}
+
+/// A client of a host.
+pub(crate) struct Client {
+    runtime: tokio::runtime::Runtime,
+    client: reqwest::Client,
+    pub(crate) address: String,
+}
+
+/// An answer.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) text: String,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {}", self.text))
+    }
+}
+
+impl Client {
+    /// Of a host that was started, as soon as it listens.
+    pub(crate) fn of(place: &Place) -> Self {
+        let told = place.until_told("answering over HTTP", 1);
+        let address = told["address"].as_str().unwrap().replace("0.0.0.0", "127.0.0.1");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(90)).build().unwrap();
+        Self { runtime, client, address }
+    }
+
+    pub(crate) fn ask(&self, method: Method, path: &str, token: Option<&str>, body: Vec<u8>) -> Answer {
+        let mut request = self.client.request(method, format!("http://{}{path}", self.address)).body(body);
+        if let Some(token) = token {
+            request = request.bearer_auth(token);
+        }
+        self.runtime.block_on(async {
+            let response = request.send().await.unwrap();
+            Answer { status: response.status().as_u16(), text: response.text().await.unwrap() }
+        })
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Answer {
+        self.ask(Method::GET, path, None, Vec::new())
+    }
+
+    /// Sends these bytes, and reads to the end what is answered.
+    fn says(&self, bytes: &[u8]) -> String {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.write_all(bytes).unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        text
+    }
+
+    /// The number of a metric with these labels.
+    fn metric(&self, name: &str) -> Option<f64> {
+        let text = self.get("/metrics").text;
+        let number = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        number.map(|number| number.parse().unwrap())
+    }
+}
+
+pub(crate) fn start(place: &Place) -> (Running, Client) {
+    let running = place.start_with("FOREBAY_TOKEN", TOKEN);
+    let client = Client::of(place);
+    (running, client)
+}
+
+#[test]
+fn a_host_says_whether_it_is_alive_and_ready_and_counts_what_it_does() {
+    let place = Place::new();
+    place.write("forebay.toml", &with_http("127.0.0.1:0"));
+    let (running, client) = start(&place);
+    assert_eq!((client.get("/healthz").status, client.get("/healthz").json()), (200, json!({ "alive": true })));
+    place.until("it is ready", || client.get("/readyz").status == 200);
+    assert_eq!(client.get("/readyz").json(), json!({ "ready": true, "missing": [] }));
+    place.write("inbox/a.jsonl", &(payments(0..100) + "no json\n"));
+    place.until("it is counted", || {
+        client.metric("forebay_rows_loaded_total{pipeline=\"fraud\",table=\"lake.payments\"}") == Some(100.0)
+    });
+    for (name, number) in [
+        ("forebay_ready", 1.0),
+        ("forebay_ledger_up", 1.0),
+        ("forebay_segments_landed_total{stream=\"payments\"}", 1.0),
+        ("forebay_records_decoded_total{pipeline=\"fraud\"}", 101.0),
+        ("forebay_records_total{pipeline=\"fraud\",outcome=\"loaded\"}", 100.0),
+        ("forebay_records_total{pipeline=\"fraud\",outcome=\"rejected\"}", 1.0),
+        ("forebay_rejects_total{pipeline=\"fraud\",stage=\"decode\",code=\"malformed\"}", 1.0),
+        ("forebay_pipeline_paused{pipeline=\"fraud\"}", 0.0),
+        ("forebay_oldest_unloaded_seconds{pipeline=\"fraud\"}", 0.0),
+    ] {
+        assert_eq!(client.metric(name), Some(number), "{name}\n{}", client.get("/metrics").text);
+    }
+    let text = client.get("/metrics").text;
+    assert!(text.contains("forebay_revision_info{pipeline=\"fraud\",revision=\"1\",revision_id=\""), "{text}");
+    is_what_the_docs_say(&text);
+    // A segment that cannot load yet grows old.
+    place.run_well(&["pause", "fraud"]);
+    assert_eq!(client.metric("forebay_pipeline_paused{pipeline=\"fraud\"}"), Some(1.0));
+    assert_eq!(client.metric("forebay_oldest_unloaded_seconds{pipeline=\"fraud\"}"), None);
+    assert!(running.stop().success());
+    assert!(TcpStream::connect(&client.address).is_err(), "the server goes down with its host");
+}
+
+/// Each name of the docs has its type and help, nothing else is said, and what is said is text that Prometheus reads.
+fn is_what_the_docs_say(text: &str) {
+    let docs = include_str!("../../../docs/metrics.md");
+    let documented: Vec<_> = docs
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `"))
+        .map(|row| {
+            let cells: Vec<_> = row.split('|').map(str::trim).collect();
+            format!("# TYPE {} {}", cells[0].trim_end_matches('`'), cells[1])
+        })
+        .collect();
+    let told: Vec<_> = text.lines().filter(|line| line.starts_with("# TYPE")).collect();
+    assert_eq!(told, documented);
+    let mut family = "";
+    for line in text.lines() {
+        if let Some(rest) = line.strip_prefix("# HELP ") {
+            family = rest.split(' ').next().unwrap();
+        } else if !line.starts_with('#') {
+            let (series, number) = line.rsplit_once(' ').unwrap();
+            assert_eq!(series.split('{').next(), Some(family), "{line}");
+            assert!(number.parse::<f64>().is_ok(), "{line}");
+        }
+    }
+}
+
+#[test]
+fn what_is_missing_is_named_and_the_ledger_is_asked() {
+    let place = Place::new();
+    std::fs::remove_file(place.path("modules/fraud.wasm")).unwrap();
+    place.write("forebay.toml", &with_http("127.0.0.1:0"));
+    let (running, client) = start(&place);
+    place.until("it has started", || !client.get("/readyz").text.contains("starting"));
+    let missing = json!({ "ready": false, "missing": ["pipeline fraud has no revision that was accepted"] });
+    assert_eq!((client.get("/readyz").status, client.get("/readyz").json()), (503, missing));
+    assert_eq!((client.get("/healthz").status, client.metric("forebay_ready")), (200, Some(0.0)));
+    assert!(running.stop().success());
+}
+
+#[test]
+fn a_server_that_cannot_be_is_refused_at_the_start() {
+    let place = Place::new();
+    let steady = |text: String| text.replace(&place.path("").display().to_string(), "");
+    place.write("forebay.toml", &with_http("0.0.0.0:8181"));
+    check("http-beyond-without-token", &place.sees(&["run"]));
+    place.write("forebay.toml", &(with_http("127.0.0.1:0") + "token_file = \"secret\"\n"));
+    check("http-no-token-file", &steady(place.sees(&["run"])));
+    place.write("secret", "short\n");
+    check("http-short-token", &steady(place.sees(&["run"])));
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    place.write("forebay.toml", &with_http(&address));
+    check("http-port-taken", &place.sees(&["run"]).replace(&address, "[address]"));
+    // A run that ends by itself needs no port.
+    place.run_well(&["run", "--once"]);
+    place.write("forebay.toml", &(with_http("here") + "tokenfile = 7\n"));
+    check("http-config", &place.sees(&["validate"]));
+}
+
+#[test]
+fn who_has_no_token_changes_nothing_and_sees_nothing_from_beyond() {
+    let place = Place::new();
+    place.write("forebay.toml", &(with_http("0.0.0.0:0") + "token_file = \"secret\"\n"));
+    place.write("secret", &format!("{TOKEN}\n"));
+    let running = place.start();
+    let client = Client::of(&place);
+    assert_eq!((client.get("/metrics").status, client.get("/healthz").status), (401, 200));
+    place.until("it is ready", || client.get("/readyz").status == 200);
+    assert_eq!(client.get("/readyz").json(), json!({ "ready": true }));
+    let with = |method, path, token| client.ask(method, path, Some(token), Vec::new());
+    assert_eq!(with(Method::GET, "/metrics", "0123456789abcdef0123456789abcdeF").status, 403);
+    assert_eq!(with(Method::GET, "/metrics", TOKEN).status, 200);
+    assert_eq!(with(Method::GET, "/readyz", TOKEN).json()["missing"], json!([]));
+    assert_eq!(with(Method::POST, "/metrics", TOKEN).status, 405);
+    let refused = client.ask(Method::POST, "/metrics", None, Vec::new());
+    assert_eq!(refused.status, 401);
+    assert_eq!(
+        refused.json(),
+        json!({ "error": "this needs the host's token", "hint": "send the header `Authorization: Bearer <token>`" })
+    );
+    assert!(running.stop().success());
+}
+
+#[test]
+fn slow_broken_and_greedy_clients_are_answered_and_hold_nobody_up() {
+    let place = Place::new();
+    place.write("forebay.toml", &with_http("127.0.0.1:0"));
+    let running = place.start();
+    let client = Client::of(&place);
+    let head = |text: &str| client.says(text.as_bytes()).lines().next().unwrap_or_default().to_owned();
+    assert_eq!(head("\u{16}\u{3}\u{1} hello\r\n\r\n"), "HTTP/1.1 400 Bad Request");
+    assert_eq!(head("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"), "HTTP/1.1 404 Not Found");
+    assert_eq!(head("GET /healthz HTTP/1.0\r\n\r\n"), "HTTP/1.1 200 OK");
+    assert_eq!(head("GET /metrics HTTP/1.1\r\nHost: evil.example\r\n\r\n"), "HTTP/1.1 421 Misdirected Request");
+    assert_eq!(
+        head(&format!("GET / HTTP/1.1\r\nA: {}\r\n\r\n", "a".repeat(20_000))),
+        "HTTP/1.1 431 Request Header Fields Too Large"
+    );
+    assert_eq!(
+        head("GET /healthz HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+        "HTTP/1.1 411 Length Required"
+    );
+    assert_eq!(
+        head("GET /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999\r\n\r\n"),
+        "HTTP/1.1 413 Payload Too Large"
+    );
+    let of_head = client.says(b"HEAD /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert!(of_head.contains("content-length: 14\r\n") && of_head.ends_with("\r\n\r\n"), "{of_head}");
+    // No token anywhere: nothing can be changed.
+    let refused = client.ask(Method::POST, "/healthz", Some(TOKEN), Vec::new());
+    assert_eq!(refused.status, 403);
+    assert!(refused.text.contains("this host has no token"), "{}", refused.text);
+    // All places are taken by clients that say nothing: the host goes on, and they are sent away.
+    let mute: Vec<_> = (0..80).map(|_| TcpStream::connect(&client.address).unwrap()).collect();
+    place.write("inbox/a.jsonl", &payments(0..100));
+    place.until("it is loaded", || place.rows("lake.payments") == 100);
+    assert_eq!(client.get("/healthz").status, 200);
+    drop(mute);
+    assert!(running.stop().success());
+    place.adds_up();
+}
