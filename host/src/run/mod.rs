@@ -232,7 +232,7 @@ impl Host {
         let mut services = JoinSet::new();
         let has_started = Arc::new(AtomicBool::new(false));
         if let Some(server) = server {
-            let seen = http::Seen { host: Arc::clone(self), config: config.clone(), started: Arc::clone(&has_started) };
+            let seen = http::Seen::new(Arc::clone(self), config.clone(), Arc::clone(&has_started));
             services.spawn(server.serve(seen));
         }
         let mut nothing = self.config.clone();

@@ -242,3 +242,115 @@ fn slow_broken_and_greedy_clients_are_answered_and_hold_nobody_up() {
     assert!(running.stop().success());
     place.adds_up();
 }
+
+#[test]
+fn the_api_does_what_its_document_says() {
+    let place = Place::new();
+    place.write("forebay.toml", &(with_http("127.0.0.1:0") + "token_file = \"secret\"\n"));
+    place.write("secret", TOKEN);
+    let running = place.start();
+    let client = Client::of(&place);
+    place.write("inbox/a.jsonl", &(payments(0..100) + "no json\n"));
+    place.until("it is loaded", || place.rows("lake.payments") == 100);
+    let segment = client.get("/v1/segments").json()["items"][0]["segment"].as_str().unwrap().to_owned();
+    let document = client.get("/openapi.json").json();
+    check("http-openapi", &serde_json::to_string_pretty(&document["paths"]["/v1/segments"]).unwrap());
+    let mut asked = 0;
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        let real = path.replace("{stream}/{segment}", &segment).replace("{pipeline}", "fraud");
+        assert!(!real.contains('{'), "{real}");
+        for (method, operation) in operations.as_object().unwrap() {
+            asked += 1;
+            let documented = |answer: &Answer| operation["responses"].get(answer.status.to_string()).is_some();
+            let answer = |token, body: &[u8]| {
+                let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
+                let answer = client.ask(method, &real, token, body.to_vec());
+                assert!(documented(&answer), "{real} answers {answer:?}");
+                answer
+            };
+            if method == "get" {
+                let found = answer(None, b"");
+                assert_eq!(found.status, 200, "{real}: {found:?}");
+                if operation["responses"]["200"]["content"]["application/json"]["schema"]["$ref"]
+                    == "#/components/schemas/List"
+                {
+                    assert!(found.json()["items"].is_array(), "{found:?}");
+                }
+                continue;
+            }
+            assert_eq!(operation["security"], json!([{ "token": [] }]), "{real}");
+            assert_eq!((answer(None, b"").status, answer(Some("no"), b"").status), (401, 403), "{real}");
+            for parameter in operation["parameters"].as_array().unwrap() {
+                assert_eq!(parameter["required"], json!(parameter["in"] == "path"), "{real}");
+            }
+            if path != "/v1/deploy" {
+                assert_eq!(answer(Some(TOKEN), b"{\"nothing\": \"x\"}").status, 400, "{real}");
+            }
+        }
+    }
+    assert_eq!(asked, 17);
+    // What is asked for is checked, and told as JSON.
+    for (path, status, error) in [
+        ("/v1/segments?limit=0", 400, "`limit` must be a number from 1 to 1000"),
+        ("/v1/segments?state=lost", 400, "`state` must be one of pending, loading, loaded, failed, superseded"),
+        ("/v1/segments?colour=red", 400, "there is no parameter `colour`"),
+        ("/v1/segments?pipeline=--help", 404, "there is no pipeline `--help`"),
+        ("/v1/segments/payments/--help", 404, "there is no segment payments/--help"),
+        ("/v1/nothing", 404, "there is nothing here"),
+    ] {
+        let refused = client.get(path);
+        assert_eq!((refused.status, refused.json()["error"].as_str()), (status, Some(error)), "{path}");
+    }
+    let filtered = client.get("/v1/rejects?pipeline=fraud&code=malformed&limit=1").json();
+    assert_eq!((&filtered["items"][0]["stage"], filtered["items"].as_array().unwrap().len()), (&json!("decode"), 1));
+    assert_eq!(client.get("/v1/rejects?code=other").json(), json!({ "items": [] }));
+    assert!(running.stop().success());
+    place.adds_up();
+}
+
+#[test]
+fn a_module_is_deployed_rolled_back_and_paused_over_http() {
+    let place = Place::new();
+    place.write("forebay.toml", &(with_http("127.0.0.1:0") + "token_file = \"secret\"\n"));
+    place.write("secret", TOKEN);
+    let running = place.start();
+    let client = Client::of(&place);
+    place.write("inbox/a.jsonl", &payments(0..100));
+    place.until("it is loaded", || place.rows("lake.payments") == 100);
+    let post = |path: &str, body: &[u8]| client.ask(Method::POST, path, Some(TOKEN), body.to_vec());
+    let mut wasm = std::fs::read(super::support::fraud_wasm()).unwrap();
+    wasm.extend([0, 6, 5, b'n', b'o', b't', b'e', b'2']);
+    let deployed = post("/v1/deploy?file=second.wasm&label=9f2c1e", &wasm);
+    assert_eq!((deployed.status, &deployed.json()["active"][0]["revision"]), (200, &json!(2)), "{deployed:?}");
+    let modules = client.get("/v1/modules?name=fraud").json();
+    assert!(modules.to_string().contains("deploy:second.wasm (9f2c1e)"), "{modules}");
+    let back = post("/v1/pipelines/fraud/rollback", b"{\"to\": \"1\"}");
+    assert_eq!((back.status, &back.json()["active"][0]["revision"]), (200, &json!(1)), "{back:?}");
+    let states: Vec<_> = client.get("/v1/deployments").json()["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| row["state"].clone())
+        .collect();
+    assert_eq!(states, ["active", "retired", "retired"]);
+    let refused = post("/v1/deploy", b"not wasm");
+    assert_eq!(refused.status, 422, "{refused:?}");
+    assert!(refused.json()["error"].as_str().unwrap().starts_with("module.wasm is refused"), "{refused:?}");
+    assert_eq!(post("/v1/deploy?file=../x.wasm", &wasm).status, 400);
+    assert_eq!(post("/v1/pipelines/fraud/rollback", b"{\"to\": \"9\"}").status, 404);
+    assert_eq!(post("/v1/pipelines/frau/pause", b"").status, 404);
+    let paused = post("/v1/pipelines/fraud/pause", b"{\"reason\": \"moved\"}");
+    assert_eq!((paused.status, &paused.json()["paused"]["reason"]), (200, &json!("moved")), "{paused:?}");
+    place.write("inbox/b.jsonl", &payments(100..200));
+    place.until("it has landed", || {
+        client.get("/v1/segments?state=pending").json()["items"].as_array().unwrap().len() == 1
+    });
+    let resumed = post("/v1/pipelines/fraud/resume", b"");
+    assert_eq!((resumed.status, &resumed.json()["was_paused"]), (200, &json!(true)), "{resumed:?}");
+    place.until("it is loaded", || place.rows("lake.payments") == 200);
+    // A config on disk that is wrong is no fault of who asks.
+    place.write("forebay.toml", "[");
+    assert_eq!(client.get("/v1/status").status, 503);
+    assert!(running.stop().success());
+    place.adds_up();
+}

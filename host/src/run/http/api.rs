@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
@@ -27,13 +28,18 @@ const TURN: Duration = Duration::from_secs(30);
 const READING: Duration = Duration::from_secs(60);
 const CHANGING: Duration = Duration::from_secs(600);
 
+/// What stands in a query, if it is one.
+type Asks = Result<Query<Vec<(String, String)>>, QueryRejection>;
+
 /// The routes of all endpoints, and of the document that describes them.
 pub(super) fn routes(router: Router<Arc<Seen>>) -> Router<Arc<Seen>> {
     let router = router.route("/openapi.json", get(|| async { axum::Json(openapi::document()) }));
     ENDPOINTS.iter().fold(router, |router, endpoint| {
-        let handler = async move |State(seen): State<Arc<Seen>>, uri: Uri, query: Query<Vec<(String, String)>>, body: Bytes| {
-            let Query(query) = query;
-            answer(endpoint, &seen, &uri, query, body).await
+        let handler = move |State(seen): State<Arc<Seen>>, uri: Uri, query: Asks, body: Bytes| async move {
+            match query {
+                Ok(Query(query)) => answer(endpoint, &seen, &uri, query, body).await,
+                Err(error) => refusal(StatusCode::BAD_REQUEST, error.body_text(), None).into_response(),
+            }
         };
         match endpoint.does {
             Does::Read => router.route(endpoint.path, get(handler)),
@@ -109,9 +115,7 @@ fn unknown<'a>(name: &str, known: impl Iterator<Item = &'a Parameter>) -> Refusa
 }
 
 fn take(asked: &mut Asked, parameter: &Parameter, value: &str) -> Result<(), Refusal> {
-    let no = |what: String| {
-        Err(refusal(StatusCode::BAD_REQUEST, format!("`{}` must be {what}", parameter.name), None))
-    };
+    let no = |what: String| Err(refusal(StatusCode::BAD_REQUEST, format!("`{}` must be {what}", parameter.name), None));
     match parameter.kind {
         Kind::Text if value.contains('\0') => return no("text".to_owned()),
         Kind::Limit if !value.parse().is_ok_and(|limit: u32| (1..=MOST).contains(&limit)) => {

@@ -110,7 +110,12 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         parameters: &[
             parameter("stream", To::Flag("--stream"), "Of this stream only."),
             OF_PIPELINE,
-            Parameter { name: "state", to: To::Flag("--state"), kind: Kind::OneOf(STATES), help: "In this state only." },
+            Parameter {
+                name: "state",
+                to: To::Flag("--state"),
+                kind: Kind::OneOf(STATES),
+                help: "In this state only.",
+            },
             limit(),
         ],
         answers: Answers::Lines,
@@ -176,10 +181,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         path: "/v1/schema/approve",
         does: Does::Change,
         verb: &["schema", "approve"],
-        parameters: &[
-            parameter("table", To::Field, "The table."),
-            parameter("column", To::Field, "The column."),
-        ],
+        parameters: &[parameter("table", To::Field, "The table."), parameter("column", To::Field, "The column.")],
         answers: Answers::Object,
         help: "Approve a change: the next load applies it.",
     },
@@ -200,7 +202,11 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         verb: &["rollback"],
         parameters: &[
             PIPELINE,
-            parameter("to", To::Flag("--to"), "The revision: its number, or the beginning of its id. Default: the one before."),
+            parameter(
+                "to",
+                To::Flag("--to"),
+                "The revision: its number, or the beginning of its id. Default: the one before.",
+            ),
         ],
         answers: Answers::Object,
         help: "Put a former revision back.",
@@ -222,6 +228,11 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         help: "Let a paused pipeline take segments again.",
     },
 ];
+
+/// Whether a path takes a file.
+pub(super) fn is_upload(path: &str) -> bool {
+    ENDPOINTS.iter().any(|endpoint| endpoint.does == Does::Upload && endpoint.path == path)
+}
 
 impl Endpoint {
     /// The parameters of the path, in its order.
@@ -247,5 +258,28 @@ impl Endpoint {
             To::Field => true,
             To::Argument | To::Joined | To::FileName => false,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_docs_name_each_and_what_it_takes() {
+        let docs = include_str!("../../../../docs/http.md");
+        for endpoint in ENDPOINTS {
+            let line = docs.lines().find(|line| line.contains(&format!("{}`", endpoint.path)) && line.starts_with('|'));
+            let takes = endpoint.in_query().chain(endpoint.in_body());
+            for parameter in takes {
+                assert!(
+                    line.is_some_and(|line| line.contains(parameter.name)),
+                    "{}: {}",
+                    endpoint.path,
+                    parameter.name
+                );
+            }
+            assert!(line.is_some(), "{}", endpoint.path);
+        }
     }
 }

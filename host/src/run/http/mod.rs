@@ -1,11 +1,14 @@
-//! What a host that runs answers over HTTP: whether it is alive and ready, and its metrics. See `docs/http.md`.
+//! What a host that runs answers over HTTP: whether it is alive and ready, its metrics, and the JSON API. See `docs/http.md`.
 //!
 //! A connection is taken by `connection`, let in or refused by [`Door::admit`] before its body is read, and answered by a route.
 //! Nothing here is waited for by the host: it goes on whatever becomes of a request, and takes the server down when it ends.
 
+mod api;
 mod connection;
+mod endpoints;
 mod exposition;
 mod metrics;
+mod openapi;
 mod ready;
 mod token;
 
@@ -13,19 +16,21 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use axum::extract::State;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, Method, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Json, Router};
 use forebay_pipeline::panics::caught;
+use forebay_sandbox::Limits;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tower::ServiceExt as _;
 
 use super::Host;
+use crate::assemble;
 use crate::cli::{Exit, Failure};
 use crate::config::{Config, HttpConfig};
 use token::Token;
@@ -43,11 +48,13 @@ pub(super) struct Server {
 
 /// What routes look at.
 pub(super) struct Seen {
-    pub(super) host: Arc<Host>,
+    host: Arc<Host>,
     /// What runs.
-    pub(super) config: watch::Receiver<Config>,
+    config: watch::Receiver<Config>,
     /// Whether the host has come through its start.
-    pub(super) started: Arc<AtomicBool>,
+    started: Arc<AtomicBool>,
+    /// Verbs that may run now.
+    verbs: Semaphore,
 }
 
 /// Whether the caller has shown the token, or need not: then it may see what things are called.
@@ -66,6 +73,7 @@ struct Door {
     token: Option<Token>,
     address: SocketAddr,
     router: Router,
+    config: watch::Receiver<Config>,
     /// One large body at a time.
     large: Semaphore,
 }
@@ -93,7 +101,8 @@ impl Server {
     pub(super) async fn serve(self, seen: Seen) {
         let Self { listener, address, token } = self;
         tracing::info!(%address, token = token.is_some(), "answering over HTTP");
-        let router = Router::new()
+        let config = seen.config.clone();
+        let router = api::routes(Router::new())
             .route("/healthz", get(|| async { Json(json!({ "alive": true })) }))
             .route("/readyz", get(ready))
             .route("/metrics", get(metrics))
@@ -103,8 +112,10 @@ impl Server {
             .method_not_allowed_fallback(|| async {
                 refusal(StatusCode::METHOD_NOT_ALLOWED, "this cannot be done here", Some("docs/http.md lists what can"))
             })
+            // Who may send how much is told before it is read.
+            .layer(DefaultBodyLimit::disable())
             .with_state(Arc::new(seen));
-        connection::serve(listener, Door { token, address, router, large: Semaphore::new(1) }).await;
+        connection::serve(listener, Door { token, address, router, config, large: Semaphore::new(1) }).await;
     }
 }
 
@@ -122,6 +133,10 @@ async fn metrics(State(seen): State<Arc<Seen>>) -> Response {
 }
 
 impl Seen {
+    pub(super) fn new(host: Arc<Host>, config: watch::Receiver<Config>, started: Arc<AtomicBool>) -> Self {
+        Self { host, config, started, verbs: Semaphore::new(api::VERBS) }
+    }
+
     fn has_started(&self) -> bool {
         self.started.load(Ordering::Acquire)
     }
@@ -146,7 +161,18 @@ impl Door {
         if !has_token && (changes || (beyond && !is_probe)) {
             return Err(self.no_token(presented.is_some()));
         }
-        Ok(Admitted { most: SMALL_BODY, known: Known(has_token || !beyond) })
+        Ok(Admitted { most: self.most(head), known: Known(has_token || !beyond) })
+    }
+
+    /// The most bytes of a body: of a module as many as a pipeline's limits let in.
+    fn most(&self, head: &Parts) -> u64 {
+        if !endpoints::is_upload(head.uri.path()) {
+            return SMALL_BODY;
+        }
+        let config = self.config.borrow();
+        let of_pipelines = config.pipelines.values().filter_map(|pipeline| assemble::limits(&pipeline.limits).ok());
+        let most = of_pipelines.map(|limits| limits.module_mib).max();
+        most.unwrap_or(Limits::default().module_mib) << 20
     }
 
     fn no_token(&self, presented: bool) -> Refusal {
