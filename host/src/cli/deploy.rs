@@ -10,7 +10,7 @@ use forebay_model::ports::{Ledger, ModuleLoader as _, ModuleRecord};
 use super::kept::blocking;
 use super::plan::check;
 use super::pushing::{ask, no_host, tell};
-use super::{Exit, Failure, Global, another_host, listing, need_ledger, show};
+use super::{Exit, Failure, Global, another_host, listing, need_ledger, remote, show};
 use crate::assemble::{self, Access};
 use crate::config::Config;
 use crate::requests::Push;
@@ -27,7 +27,8 @@ use crate::run::modules::{keep_module, loosest, uses};
 Examples:
   forebay deploy target/forebay/fraud.wasm     what `forebay build` made
   forebay deploy fraud.wasm --label \"$(git rev-parse --short HEAD)\"
-  forebay deploy fraud.wasm --offline          for the next start, where no host runs")]
+  forebay deploy fraud.wasm --offline          for the next start, where no host runs
+  FOREBAY_URL=http://127.0.0.1:8181 FOREBAY_TOKEN=secret forebay deploy fraud.wasm")]
 pub(super) struct DeployArgs {
     /// The module.
     file: PathBuf,
@@ -39,13 +40,17 @@ pub(super) struct DeployArgs {
     offline: bool,
 }
 
+impl DeployArgs {
+    /// Whether it is for a ledger that no host uses.
+    pub(super) fn is_offline(&self) -> bool {
+        self.offline
+    }
+}
+
 pub(super) async fn deploy(global: &Global, config: &Config, args: &DeployArgs) -> anyhow::Result<Exit> {
     let DeployArgs { file, label, offline } = args;
     need_ledger(config)?;
-    let wasm = tokio::fs::read(file).await.map_err(|error| {
-        Failure::new(Exit::NotFound, format!("module {} cannot be read: {error}", file.display()))
-            .with_hint("`forebay build` says where it puts a module")
-    })?;
+    let wasm = read(file).await?;
     let ledger = assemble::open_ledger(config, Access::Write).await?;
     let lease = if *offline {
         let Some(lease) = ledger.lease_host().await? else { return Err(another_host(ledger.host().await?).into()) };
@@ -103,6 +108,31 @@ pub(super) async fn deploy(global: &Global, config: &Config, args: &DeployArgs) 
         ))?;
     }
     Ok(Exit::Ok)
+}
+
+/// Sends it to a host elsewhere.
+pub(super) async fn ask_host(global: &Global, host: &remote::Host, args: &DeployArgs) -> anyhow::Result<Exit> {
+    let DeployArgs { file, label, offline: _ } = args;
+    let wasm = read(file).await?;
+    let name = file.file_name().unwrap_or(file.as_os_str()).to_string_lossy();
+    // What a path would not be made of stands as it is in no origin.
+    let name: String =
+        name.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' }).collect();
+    let mut query = vec![("file", name.trim_start_matches(['.', '-']))];
+    query.extend(label.as_deref().map(|label| ("label", label)));
+    let bar = show::spinner(global).map(|bar| bar.with_message("waiting for the host"));
+    let answer = host.upload("/v1/deploy", &query, wasm).await;
+    if let Some(bar) = bar {
+        bar.finish_and_clear();
+    }
+    tell(global, &serde_json::from_value(answer?)?, "nothing changed: it is active already, or no pipeline uses it")
+}
+
+async fn read(file: &std::path::Path) -> Result<Vec<u8>, Failure> {
+    tokio::fs::read(file).await.map_err(|error| {
+        Failure::new(Exit::NotFound, format!("module {} cannot be read: {error}", file.display()))
+            .with_hint("`forebay build` says where it puts a module")
+    })
 }
 
 /// Runs the cases that a module carries, under a pipeline's limits.

@@ -22,6 +22,7 @@ mod recover;
 mod rejects;
 mod repair;
 mod replay;
+mod remote;
 mod revisions;
 mod rollback;
 mod run;
@@ -142,6 +143,28 @@ enum Work {
     Recover(recover::RecoverArgs),
 }
 
+impl Work {
+    /// Whether `FOREBAY_URL` counts for it.
+    fn goes_to_a_host(&self) -> bool {
+        match self {
+            Self::Status(_) | Self::Rollback(_) | Self::Pause(_) | Self::Resume(_) => true,
+            Self::Deploy(args) => !args.is_offline(),
+            Self::Validate(_)
+            | Self::Plan(_)
+            | Self::Run(_)
+            | Self::Query(_)
+            | Self::Segments(_)
+            | Self::Rejects(_)
+            | Self::Why(_)
+            | Self::Schema(_)
+            | Self::Modules(_)
+            | Self::Revisions(_)
+            | Self::Maintain(_)
+            | Self::Recover(_) => false,
+        }
+    }
+}
+
 impl Global {
     /// The config, or all that is wrong with it.
     fn config(&self) -> anyhow::Result<Config> {
@@ -231,6 +254,11 @@ fn start(cli: Cli) -> anyhow::Result<Exit> {
         Command::Watch(args) => return watch::watch(&global, &args),
         Command::Work(work) => work,
     };
+    if let (true, Some(host)) = (work.goes_to_a_host(), remote::Host::of_environment()?) {
+        logging::start(&global, None)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        return runtime.block_on(caught(Box::pin(ask_host(&global, &host, work))));
+    }
     // The config first: how loud a run logs stands in it.
     let config = global.config()?;
     let running = matches!(work, Work::Run(_));
@@ -243,6 +271,29 @@ fn start(cli: Cli) -> anyhow::Result<Exit> {
     logging::ending();
     runtime.shutdown_background();
     exit
+}
+
+/// What a host elsewhere does: it has the config and the ledger.
+async fn ask_host(global: &Global, host: &remote::Host, work: Work) -> anyhow::Result<Exit> {
+    match work {
+        Work::Status(_) => status::ask_host(global, host).await,
+        Work::Deploy(args) => deploy::ask_host(global, host, &args).await,
+        Work::Rollback(args) => rollback::ask_host(global, host, &args).await,
+        Work::Pause(args) => pause::ask_host_to_pause(global, host, &args).await,
+        Work::Resume(args) => pause::ask_host_to_resume(global, host, &args).await,
+        Work::Validate(_)
+        | Work::Plan(_)
+        | Work::Run(_)
+        | Work::Query(_)
+        | Work::Segments(_)
+        | Work::Rejects(_)
+        | Work::Why(_)
+        | Work::Schema(_)
+        | Work::Modules(_)
+        | Work::Revisions(_)
+        | Work::Maintain(_)
+        | Work::Recover(_) => Err(forebay_model::Error::bug("a verb that goes to no host was sent to one").into()),
+    }
 }
 
 async fn dispatch(global: Global, work: Work, config: Config) -> anyhow::Result<Exit> {

@@ -3,7 +3,7 @@
 use clap::Args;
 use forebay_model::PipelineName;
 
-use super::{Exit, Global, listing, named, need_ledger, show};
+use super::{Exit, Global, listing, named, need_ledger, remote, show};
 use crate::assemble::{self, Access};
 use crate::config::Config;
 
@@ -63,6 +63,37 @@ pub(super) async fn resume(global: &Global, config: &Config, args: &ResumeArgs) 
         show::line(&format!("{pipeline} takes segments again"))?;
     } else {
         show::line(&format!("{pipeline} was not paused"))?;
+    }
+    Ok(Exit::Ok)
+}
+
+/// Asks a host elsewhere.
+pub(super) async fn ask_host_to_pause(global: &Global, host: &remote::Host, args: &PauseArgs) -> anyhow::Result<Exit> {
+    let PauseArgs { pipeline, reason } = args;
+    let fields = serde_json::json!({ "reason": reason });
+    let answer = host.post(&format!("/v1/pipelines/{pipeline}/pause"), &fields).await?;
+    if global.json() {
+        show::object(&answer)?;
+    } else {
+        show::line(&format!("{pipeline} is paused: its segments wait, until `forebay resume {pipeline}`"))?;
+    }
+    Ok(Exit::Ok)
+}
+
+/// The same.
+pub(super) async fn ask_host_to_resume(
+    global: &Global,
+    host: &remote::Host,
+    args: &ResumeArgs,
+) -> anyhow::Result<Exit> {
+    let ResumeArgs { pipeline } = args;
+    let answer = host.post(&format!("/v1/pipelines/{pipeline}/resume"), &serde_json::json!({})).await?;
+    if global.json() {
+        show::object(&answer)?;
+    } else if answer.get("was_paused").and_then(serde_json::Value::as_bool) == Some(false) {
+        show::line(&format!("{pipeline} was not paused"))?;
+    } else {
+        show::line(&format!("{pipeline} takes segments again"))?;
     }
     Ok(Exit::Ok)
 }

@@ -9,6 +9,7 @@ use super::listing::{self, text};
 use super::pushing::{ask, no_host, tell};
 use super::repair::made_by;
 use super::{Exit, Failure, Global, again, named, need_ledger, show};
+use super::{Exit, Failure, Global, named, need_ledger, remote};
 use crate::assemble::{self, Access};
 use crate::config::Config;
 use crate::query::Lake;
@@ -69,12 +70,32 @@ pub(super) async fn rollback(global: &Global, config: Config, args: &RollbackArg
     again::follow(global, &lake, &*ledger, &chosen, false).await
 }
 
+/// Asks a host elsewhere.
+pub(super) async fn ask_host(global: &Global, host: &remote::Host, args: &RollbackArgs) -> anyhow::Result<Exit> {
+    let RollbackArgs { pipeline, to } = args;
+    let pipeline = match pipeline {
+        Some(name) => name.clone(),
+        None => {
+            let answer = host.get("/v1/pipelines").await?;
+            let items = answer.get("items").and_then(serde_json::Value::as_array).into_iter().flatten();
+            let names = items.filter_map(|item| item.get("pipeline")?.as_str());
+            only_of(&names.map(str::parse).collect::<Result<Vec<PipelineName>, _>>()?)?
+        }
+    };
+    let fields = to.as_ref().map_or(serde_json::json!({}), |to| serde_json::json!({ "to": to }));
+    let pushed = host.post(&format!("/v1/pipelines/{pipeline}/rollback"), &fields).await?;
+    tell(global, &serde_json::from_value(pushed)?, "nothing changed")
+}
+
 fn only(config: &Config) -> Result<PipelineName, Failure> {
-    let mut names = config.pipelines.keys();
-    match (names.next(), names.next()) {
-        (Some(only), None) => Ok(only.clone()),
-        _ => {
-            let names: Vec<_> = config.pipelines.keys().map(ToString::to_string).collect();
+    only_of(&config.pipelines.keys().cloned().collect::<Vec<_>>())
+}
+
+fn only_of(names: &[PipelineName]) -> Result<PipelineName, Failure> {
+    match names {
+        [only] => Ok(only.clone()),
+        names => {
+            let names: Vec<_> = names.iter().map(ToString::to_string).collect();
             let failure = Failure::new(Exit::Usage, "which pipeline?");
             Err(failure.with_hint(format!("the config has {}", names.join(", "))))
         }

@@ -4,7 +4,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::listing::{self, moment, number, text, work_query};
-use super::{Exit, Global, show};
+use super::{Exit, Global, remote, show};
 use crate::config::{Config, format_bytes};
 use crate::query::{Lake, Object};
 
@@ -14,7 +14,8 @@ use crate::query::{Lake, Object};
 #[command(after_help = "\
 Examples:
   forebay status
-  forebay status --json")]
+  forebay status --json
+  FOREBAY_URL=http://127.0.0.1:8181 forebay status     of a host elsewhere")]
 pub(super) struct StatusArgs {}
 
 /// Failed segments that are told one by one.
@@ -67,10 +68,19 @@ pub(super) async fn status(global: &Global, config: Config, args: &StatusArgs) -
         .await?
         .map(|holder| json!({ "process": holder.process, "since": holder.since.to_string() }));
     let status = json!({ "host": host, "streams": streams, "pipelines": pipelines });
+    told(global, &status)
+}
+
+/// The same of a host elsewhere.
+pub(super) async fn ask_host(global: &Global, host: &remote::Host) -> anyhow::Result<Exit> {
+    told(global, &host.get("/v1/status").await?)
+}
+
+fn told(global: &Global, status: &Value) -> anyhow::Result<Exit> {
     if global.json() {
-        show::object(&status)?
+        show::object(status)?
     } else {
-        show::line(&in_words(&status))?
+        show::line(&in_words(status))?
     }
     Ok(Exit::Ok)
 }

@@ -354,3 +354,46 @@ fn a_module_is_deployed_rolled_back_and_paused_over_http() {
     assert!(running.stop().success());
     place.adds_up();
 }
+
+#[test]
+fn verbs_go_to_a_host_elsewhere_and_need_no_config() {
+    let place = Place::new();
+    place.write("forebay.toml", &(with_http("127.0.0.1:0") + "token_file = \"secret\"\n"));
+    place.write("secret", TOKEN);
+    let running = place.start();
+    let client = Client::of(&place);
+    place.write("inbox/a.jsonl", &payments(0..100));
+    place.until("it is loaded", || place.rows("lake.payments") == 100);
+    let elsewhere = tempfile::tempdir().unwrap();
+    let url = format!("http://{}/", client.address);
+    let ask = |token: &str, url: &str, verb: &[&str]| {
+        let mut command = place.command(verb);
+        command.current_dir(elsewhere.path()).env("FOREBAY_URL", url).env("FOREBAY_TOKEN", token);
+        place.seen_of(command)
+    };
+    let mut wasm = std::fs::read(super::support::fraud_wasm()).unwrap();
+    wasm.extend([0, 6, 5, b'n', b'o', b't', b'e', b'2']);
+    std::fs::write(elsewhere.path().join("second.wasm"), wasm).unwrap();
+    let status = ask("", &url, &["status"]);
+    assert!(status.starts_with("exit 0\nhost: running") && status.contains("100 loaded"), "{status}");
+    let mut seen = String::new();
+    for (token, url, verb) in [
+        ("", url.as_str(), &["deploy", "second.wasm"][..]),
+        ("0123456789abcdef", &url, &["pause", "fraud"]),
+        (TOKEN, &url, &["deploy", "second.wasm", "--label", "9f2c1e"]),
+        (TOKEN, &url, &["deploy", "second.wasm"]),
+        (TOKEN, &url, &["deploy", "nowhere.wasm"]),
+        (TOKEN, &url, &["rollback"]),
+        (TOKEN, &url, &["rollback", "frau"]),
+        (TOKEN, &url, &["pause", "fraud"]),
+        (TOKEN, &url, &["resume", "fraud"]),
+        (TOKEN, &url, &["resume", "fraud"]),
+        (TOKEN, "here", &["status"]),
+        (TOKEN, "http://127.0.0.1:1", &["status"]),
+    ] {
+        seen += &format!("$ forebay {}\n{}\n", verb.join(" "), ask(token, url, verb));
+    }
+    check("http-elsewhere", &seen);
+    assert!(running.stop().success());
+    place.adds_up();
+}
