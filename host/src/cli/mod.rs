@@ -20,9 +20,9 @@ mod pushing;
 mod query;
 mod recover;
 mod rejects;
+mod remote;
 mod repair;
 mod replay;
-mod remote;
 mod revisions;
 mod rollback;
 mod run;
@@ -159,6 +159,8 @@ impl Work {
             | Self::Schema(_)
             | Self::Modules(_)
             | Self::Revisions(_)
+            | Self::Repair(_)
+            | Self::Replay(_)
             | Self::Maintain(_)
             | Self::Recover(_) => false,
         }
@@ -291,6 +293,8 @@ async fn ask_host(global: &Global, host: &remote::Host, work: Work) -> anyhow::R
         | Work::Schema(_)
         | Work::Modules(_)
         | Work::Revisions(_)
+        | Work::Repair(_)
+        | Work::Replay(_)
         | Work::Maintain(_)
         | Work::Recover(_) => Err(forebay_model::Error::bug("a verb that goes to no host was sent to one").into()),
     }

@@ -8,8 +8,7 @@ use serde_json::json;
 use super::listing::{self, text};
 use super::pushing::{ask, no_host, tell};
 use super::repair::made_by;
-use super::{Exit, Failure, Global, again, named, need_ledger, show};
-use super::{Exit, Failure, Global, named, need_ledger, remote};
+use super::{Exit, Failure, Global, again, named, need_ledger, remote, show};
 use crate::assemble::{self, Access};
 use crate::config::Config;
 use crate::query::Lake;
@@ -72,7 +71,14 @@ pub(super) async fn rollback(global: &Global, config: Config, args: &RollbackArg
 
 /// Asks a host elsewhere.
 pub(super) async fn ask_host(global: &Global, host: &remote::Host, args: &RollbackArgs) -> anyhow::Result<Exit> {
-    let RollbackArgs { pipeline, to } = args;
+    let RollbackArgs { pipeline, to, repair } = args;
+    if *repair {
+        let failure =
+            Failure::new(Exit::Usage, "--repair works beside the ledger only, and FOREBAY_URL names a host elsewhere");
+        return Err(failure
+            .with_hint("roll back first, then run `forebay repair --made-by` on the host's machine")
+            .into());
+    }
     let pipeline = match pipeline {
         Some(name) => name.clone(),
         None => {
