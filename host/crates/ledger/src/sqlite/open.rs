@@ -298,9 +298,14 @@ fn reading(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(BUSY).disable_statement_logging()
 }
 
+/// The lock of a ledger lies beside the file that it is, by whatever link it was named.
+fn lock_name(path: &Path) -> PathBuf {
+    beside(&std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()), ".lock")
+}
+
 /// The lock that the host holds: the system gives it back when the process dies.
 pub(super) fn lock(path: &Path) -> Result<Option<File>> {
-    let name = beside(path, ".lock");
+    let name = lock_name(path);
     let mut lock = File::options()
         .create(true)
         .truncate(false)
@@ -328,7 +333,7 @@ pub(super) fn lock(path: &Path) -> Result<Option<File>> {
 
 /// The live process that has the lock.
 pub(super) fn holder(path: &Path) -> Result<Option<HostHolder>> {
-    let name = beside(path, ".lock");
+    let name = lock_name(path);
     let lock = match File::open(&name) {
         Ok(lock) => lock,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),

@@ -123,6 +123,20 @@ async fn another_process_reads_while_it_is_written() {
 }
 
 #[tokio::test]
+async fn one_host_holds_a_ledger_by_whatever_link_it_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, link) = (folder.path().join("forebay.db"), folder.path().join("link.db"));
+    let ledger = open(&path, OpenMode::Create).await.unwrap();
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    let linked = open(&link, OpenMode::Existing).await.unwrap();
+    let lease = ledger.lease_host().await.unwrap();
+    assert!(lease.is_some() && linked.lease_host().await.unwrap().is_none());
+    assert_eq!(linked.host().await.unwrap().unwrap().process, Some(std::process::id()));
+    drop(lease);
+    assert!(linked.lease_host().await.unwrap().is_some());
+}
+
+#[tokio::test]
 async fn a_reader_opens_what_nobody_has_open() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("forebay.db");
