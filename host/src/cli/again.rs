@@ -50,7 +50,7 @@ impl Chosen {
     ) -> anyhow::Result<Self> {
         let sql = format!(
             "SELECT {COLUMNS} FROM ledger.refinements r JOIN ledger.segments s ON s.segment = r.segment
-             WHERE r.pipeline = $pipeline AND r.state = 'loaded' AND (s.landed_at >= $since OR $since IS NULL)
+             WHERE r.pipeline = $pipeline AND r.state IN ('loaded', 'loading') AND (s.landed_at >= $since OR $since IS NULL)
                AND (s.landed_at < $until OR $until IS NULL) AND ({condition}) ORDER BY s.number"
         );
         let time = |time: Option<Timestamp>| {
@@ -118,7 +118,8 @@ struct Left {
 async fn left(lake: &Lake, chosen: &Chosen) -> anyhow::Result<Left> {
     let ids: BTreeSet<&str> = chosen.segments.iter().map(SegmentId::as_str).collect();
     let sql = "SELECT segment, failed_at IS NOT NULL AND retry_at IS NULL AS failed FROM ledger.again WHERE pipeline = $pipeline
-               UNION ALL SELECT segment, false FROM ledger.refinements WHERE pipeline = $pipeline AND state = 'loading'";
+               UNION ALL SELECT segment, state = 'failed' FROM ledger.refinements
+               WHERE pipeline = $pipeline AND state IN ('loading', 'failed')";
     let rows = listing::objects(lake, sql, vec![("pipeline", ScalarValue::from(chosen.pipeline.as_str()))]).await?;
     let own: Vec<_> = rows.iter().filter(|row| ids.contains(text(row, "segment"))).collect();
     let failed = own.iter().filter(|row| row.get("failed").and_then(Value::as_bool) == Some(true)).count() as u64;
@@ -148,8 +149,8 @@ pub(super) async fn follow(
         if now.left == 0 {
             break Some(now);
         }
-        // What failed for a while is tried again by itself; a host that is gone does nothing.
-        if ledger.host().await?.is_none() {
+        // What failed for a while is tried again by itself; a host that is gone, and a pipeline that is paused, do nothing.
+        if ledger.host().await?.is_none() || ledger.paused(&chosen.pipeline).await?.is_some() {
             break None;
         }
         tokio::time::sleep(LOOK).await;
@@ -157,7 +158,7 @@ pub(super) async fn follow(
     bar.finish_and_clear();
     let Some(Left { left: _, failed }) = ended else {
         return tell(global, &json!({ "asked": chosen.json(), "stopped": true }), || {
-            "the host has stopped: the next one goes on with the rest".to_owned()
+            "the host has stopped, or the pipeline is paused: the rest is done when it goes on".to_owned()
         });
     };
     let after = chosen.counts_now(lake).await?;

@@ -43,7 +43,7 @@ pub(super) struct ReplayArgs {
     /// Do not wait until it is done.
     #[arg(long)]
     detach: bool,
-    /// Take back what is asked for and not done; what is done stays.
+    /// Take back what is asked for, but for the few segments that the host has begun with; what is done stays.
     #[arg(long, conflicts_with_all = ["since", "until", "segments", "dry_run", "detach"])]
     stop: bool,
 }
@@ -56,7 +56,7 @@ pub(super) async fn replay(global: &Global, config: Config, args: &ReplayArgs) -
     if *stop {
         let left = ledger.forget_again(&pipeline, Again::Replay).await?;
         return tell(global, &serde_json::json!({ "pipeline": pipeline, "taken_back": left }), || {
-            format!("{pipeline}: {} as before", keeps(left))
+            format!("{pipeline}: {} as before, but for what the host has begun with", keeps(left))
         });
     }
     let lake = Lake::open(config).await?;

@@ -58,15 +58,23 @@ pub(super) async fn rollback(global: &Global, config: Config, args: &RollbackArg
     let pushed = ask(global, &*ledger, Push::RollBack { pipeline: pipeline.clone(), to }).await?;
     let exit = tell(global, &pushed, "nothing changed")?;
     let Some(bad) = bad.filter(|_| *repair) else { return Ok(exit) };
-    let chosen = made_by(&lake, &pipeline, &[&bad.to_string()]).await?;
+    let mut chosen = made_by(&lake, &pipeline, &[&bad.to_string()]).await?;
     if chosen.segments.is_empty() {
         return again::tell(global, &json!({ "asked": chosen.json() }), || "no row is of the bad revision".to_owned());
     }
-    ledger.ask_replay(&pipeline, &chosen.segments, "forebay rollback --repair", listing::now()).await?;
-    if !global.json() {
-        show::line(&format!("{pipeline}: {} of the bad revision", chosen.words()))?;
+    loop {
+        ledger.ask_replay(&pipeline, &chosen.segments, "forebay rollback --repair", listing::now()).await?;
+        if !global.json() {
+            show::line(&format!("{pipeline}: {} of the bad revision", chosen.words()))?;
+        }
+        let exit = again::follow(global, &lake, &*ledger, &chosen, false).await?;
+        // What the bad revision had in work when it was rolled back has loaded by now: groups are done in their order.
+        chosen = made_by(&lake, &pipeline, &[&bad.to_string()]).await?;
+        let goes_on = ledger.host().await?.is_some() && ledger.paused(&pipeline).await?.is_none();
+        if exit != Exit::Ok || chosen.segments.is_empty() || !goes_on {
+            return Ok(exit);
+        }
     }
-    again::follow(global, &lake, &*ledger, &chosen, false).await
 }
 
 /// Asks a host elsewhere.

@@ -193,7 +193,10 @@ fn a_landing_zone_that_is_full_is_told_and_goes_on_when_there_is_room() {
     let place = Place::with(PLAIN);
     let Some(disk) = SmallDisk::mount(&place.path("landing"), "1m") else { return };
     small_and_large(&place);
-    check("full-landing", &place.sees(&["run", "--once"]));
+    // Whether the first schema was kept before the disk was full is chance.
+    let seen = place.sees(&["run", "--once"]);
+    let lines = seen.lines().filter(|line| !line.contains("binding the revision failed and is tried again"));
+    check("full-landing", &lines.collect::<Vec<_>>().join("\n"));
     assert_eq!(place.rows("lake.events"), 10, "what found room is loaded");
     disk.grow("64m");
     place.run_well(&["run", "--once"]);

@@ -43,8 +43,11 @@ fn group_of(ledger: &dyn Ledger, number: u64, item: &WorkItem, counts: SegmentCo
         segment.retryable = counts.rejected;
     }
     of.revision = other();
+    // After what the tests ask for at 70 and 71.
+    of.begun_at = at(72);
     for load in &mut of.loads {
         load.revision = other();
+        load.begun_at = at(72);
     }
     of
 }
@@ -174,6 +177,34 @@ pub(super) async fn what_fails_again_waits_and_stays_loaded(ledger: &dyn Ledger)
     assert_eq!(again(ledger, 77, &[]).await[0].attempts, 2);
     let late = ledger.fail(&pipeline(), &failure(&a, 78, None)).await.unwrap_err();
     assert_eq!(late.class(), ErrorClass::Fenced, "of the generation that is loaded");
+}
+
+pub(super) async fn what_is_asked_for_while_it_is_refined_is_done_afterwards(ledger: &dyn Ledger) {
+    let a = land_file(ledger, 1, "a.csv", "v1", 5).await.remove(0);
+    load_all(ledger, 1, &[refined(&a, &[])]).await;
+    let passed = SegmentCounts { records: 1, loaded: 1, ..SegmentCounts::default() };
+    heal(ledger, &HealRequest::default()).await;
+    let item = again(ledger, 71, &[]).await.remove(0);
+    assert_eq!(item.retryable, Some(2));
+    // A worker has the heal; its group was begun at 50. A replay is asked for.
+    let segments = std::slice::from_ref(&a);
+    assert_eq!(ledger.ask_replay(&pipeline(), segments, "a test", at(75)).await.unwrap(), 1);
+    ledger.open_group(&group_of(ledger, 2, &item, passed, &["payments"])).await.unwrap();
+    assert!(again(ledger, 99, &[]).await.is_empty(), "it is being loaded");
+    ledger.close_load(&pipeline(), 2, &table("payments"), &receipt(), at(80)).await.unwrap();
+    let replay = again(ledger, 99, &[]).await.remove(0);
+    assert_eq!((replay.again, replay.generation), (Some(Again::Replay), 2));
+    // Asked for once more while the replay of before is under way.
+    let mut opened = group_of(ledger, 3, &replay, SegmentCounts { records: 3, loaded: 3, ..passed }, &["payments"]);
+    opened.begun_at = at(90);
+    for load in &mut opened.loads {
+        load.begun_at = at(90);
+    }
+    assert_eq!(ledger.ask_replay(&pipeline(), segments, "a test", at(91)).await.unwrap(), 0);
+    ledger.open_group(&opened).await.unwrap();
+    assert_eq!(ledger.ask_replay(&pipeline(), segments, "a test", at(92)).await.unwrap(), 0, "also while it loads");
+    ledger.close_load(&pipeline(), 3, &table("payments"), &receipt(), at(93)).await.unwrap();
+    assert_eq!(again(ledger, 99, &[]).await.len(), 1);
 }
 
 pub(super) async fn what_is_asked_for_can_be_taken_back(ledger: &dyn Ledger) {

@@ -78,6 +78,7 @@ contract! {
         what_is_known_to_have_none_is_not_asked_for,
         a_replay_is_of_the_whole_segment,
         what_fails_again_waits_and_stays_loaded,
+        what_is_asked_for_while_it_is_refined_is_done_afterwards,
         what_is_asked_for_can_be_taken_back,
         a_version_that_is_replaced_is_not_refined_again,
         a_heal_that_is_withdrawn_is_refined_whole;

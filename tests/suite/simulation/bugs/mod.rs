@@ -41,8 +41,8 @@ const OTHER: &str = ", and should be {";
 /// Raw data that is lost.
 const GONE: &str = "is listed, and its object is gone";
 
-/// Rejects that a heal did not find.
-const UNTRIED: &str = "rejects a heal tried";
+/// Rejects that a heal did not find, so that it failed.
+const UNTRIED: &str = "has rejects that the active revision has not tried";
 
 /// A record that is in some of its tables only, of a segment whose heals nobody remembers.
 const PARTLY: &str = "which was healed, has rows";

@@ -71,8 +71,9 @@ impl State {
             .iter()
             .filter(|((of, segment), refinement)| of == pipeline && is_wanted(segment, refinement))
             .map(|(place, _)| place.clone())
-            .filter(|place| !self.again.contains_key(place))
             .collect();
+        let anew = unless_tried_by.is_none();
+        let segments = segments.into_iter().filter(|place| anew || !self.again.contains_key(place)).collect();
         self.note_again(segments, Again::Heal, reason, at)
     }
 
@@ -84,11 +85,11 @@ impl State {
         at: Timestamp,
     ) -> u64 {
         let segments: BTreeSet<_> = segments.iter().map(|segment| (pipeline.clone(), segment.clone())).collect();
-        let is_new = |place: &(PipelineName, SegmentId)| {
-            self.refinements.get(place).is_some_and(|refinement| refinement.standing == Standing::Loaded)
-                && self.again.get(place).is_none_or(|asked| asked.what != Again::Replay)
+        let may_be = |place: &(PipelineName, SegmentId)| {
+            let standing = self.refinements.get(place).map(|refinement| refinement.standing);
+            matches!(standing, Some(Standing::Loaded | Standing::Loading))
         };
-        let segments = segments.into_iter().filter(is_new).collect();
+        let segments = segments.into_iter().filter(may_be).collect();
         self.note_again(segments, Again::Replay, reason, at)
     }
 
@@ -99,10 +100,48 @@ impl State {
         reason: &str,
         at: Timestamp,
     ) -> u64 {
-        let count = segments.len() as u64;
-        let asked = Asked { what, reason: reason.to_owned(), at, attempts: 0, failure: None };
-        self.again.extend(segments.into_iter().map(|place| (place, asked.clone())));
-        count
+        let mut new = 0;
+        for place in segments {
+            let asked = Asked { what, reason: reason.to_owned(), at, attempts: 0, failure: None };
+            match self.again.get_mut(&place) {
+                None => {
+                    new += 1;
+                    self.again.insert(place, asked);
+                }
+                Some(known) => {
+                    let same = known.what == what;
+                    new += u64::from(what == Again::Replay && !same);
+                    if same || what == Again::Replay {
+                        known.reason = asked.reason;
+                    }
+                    if what == Again::Replay {
+                        known.what = what;
+                    }
+                    known.at = at;
+                    known.failure = None;
+                }
+            }
+        }
+        new
+    }
+
+    /// A group does what was asked of its segments before it was begun; what was asked since, or is another thing, is still to be done.
+    pub(super) fn refined_again(
+        &mut self,
+        place: &(PipelineName, SegmentId),
+        done: Option<Again>,
+        begun_at: Timestamp,
+    ) {
+        let does = |asked: &Asked| {
+            asked.at <= begun_at
+                && match done {
+                    Some(Again::Heal) => asked.what == Again::Heal,
+                    Some(Again::Replay) | None => true,
+                }
+        };
+        if self.again.get(place).is_some_and(does) {
+            self.again.remove(place);
+        }
     }
 
     pub(super) fn forget_again(&mut self, pipeline: &PipelineName, what: Again) -> u64 {
@@ -137,6 +176,7 @@ impl State {
                 generation: self.next_generation(pipeline, &segment.id),
                 attempts: asked.attempts,
                 again: Some(asked.what),
+                retryable: refinement.retryable,
             })
         });
         due.take(limit).collect()

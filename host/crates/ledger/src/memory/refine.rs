@@ -57,6 +57,7 @@ impl State {
                 generation: self.next_generation(pipeline, &segment.id),
                 attempts: self.refinement(pipeline, &segment.id).map_or(0, |refinement| refinement.attempts),
                 again: None,
+                retryable: None,
             });
         }
         items
@@ -203,7 +204,7 @@ impl State {
     fn write_segments(&mut self, group: &LoadGroup) {
         for segment in &group.segments {
             let place = (group.pipeline.clone(), segment.segment.clone());
-            self.again.remove(&place);
+            self.refined_again(&place, segment.again, group.begun_at);
             let former = self.refinements.remove(&place);
             let refinement = match (segment.again, former) {
                 (Some(Again::Heal), Some(former)) => healed(former, group, segment),

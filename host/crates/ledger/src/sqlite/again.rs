@@ -12,6 +12,49 @@ use super::refine::item;
 use super::rows;
 use crate::check::signed;
 
+/// Of segments that fit, how many are not asked for; then all of them are. A person asks `anew`: what failed is tried at once, and what is
+/// under way is done once more.
+async fn ask(
+    db: &mut SqliteConnection,
+    pipeline: &PipelineName,
+    (what, segments, anew): (Again, &[String], bool),
+    reason: &str,
+    at: Timestamp,
+) -> Step<u64> {
+    let segments = serde_json::to_string(segments)?;
+    let known = sqlx::query(
+        "SELECT count(*) AS known FROM again WHERE pipeline = ?1 AND segment IN (SELECT value FROM json_each(?2)) \
+         AND (what = 'replay' OR what = ?3)",
+    )
+    .bind(pipeline.as_str())
+    .bind(segments.as_str())
+    .bind(rows::word(&what)?)
+    .fetch_one(&mut *db)
+    .await?;
+    let known = rows::count(&known, "known")?;
+    let asked = sqlx::query(
+        "INSERT INTO again (pipeline, segment, what, reason, asked_at, attempts) \
+         SELECT ?1, value, ?3, ?4, ?5, 0 FROM json_each(?2) j \
+         WHERE ?6 OR NOT EXISTS (SELECT 1 FROM again a WHERE a.pipeline = ?1 AND a.segment = j.value) \
+         ON CONFLICT DO UPDATE SET reason = CASE WHEN what = excluded.what OR excluded.what = 'replay' THEN excluded.reason \
+         ELSE reason END, what = CASE WHEN what = 'replay' THEN what ELSE excluded.what END, asked_at = excluded.asked_at, \
+         error_class = NULL, error_message = NULL, error_hint = NULL, failed_at = NULL, retry_at = NULL",
+    )
+    .bind(pipeline.as_str())
+    .bind(segments.as_str())
+    .bind(rows::word(&what)?)
+    .bind(reason)
+    .bind(at.as_micros())
+    .bind(anew)
+    .execute(db)
+    .await?;
+    Ok(asked.rows_affected().saturating_sub(if anew { known } else { 0 }))
+}
+
+fn chosen(rows: Vec<sqlx::sqlite::SqliteRow>) -> Step<Vec<String>> {
+    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+}
+
 pub(super) async fn ask_heal(
     db: &mut SqliteConnection,
     pipeline: &PipelineName,
@@ -19,25 +62,23 @@ pub(super) async fn ask_heal(
     at: Timestamp,
 ) -> Step<u64> {
     let HealRequest { unless_tried_by, codes, since, reason } = wanted;
-    let done = sqlx::query(
-        "INSERT INTO again (pipeline, segment, what, reason, asked_at, attempts) \
-         SELECT ?1, r.segment, 'heal', ?2, ?3, 0 FROM refinements r JOIN segments s ON s.segment = r.segment \
+    let rows = sqlx::query(
+        "SELECT r.segment FROM refinements r JOIN segments s ON s.segment = r.segment \
          WHERE r.pipeline = ?1 AND r.state = 'loaded' AND coalesce(r.retryable, r.rejected, 1) > 0 \
-         AND (?4 IS NULL OR ?4 <> coalesce((SELECT h.revision_id FROM heals h WHERE h.pipeline = r.pipeline \
+         AND (?2 IS NULL OR ?2 <> coalesce((SELECT h.revision_id FROM heals h WHERE h.pipeline = r.pipeline \
              AND h.segment = r.segment ORDER BY h.generation DESC LIMIT 1), r.revision_id, '')) \
-         AND (?5 = '[]' OR EXISTS (SELECT 1 FROM reject_counts c WHERE c.pipeline = r.pipeline AND c.segment = r.segment \
-             AND c.generation = r.generation AND c.code IN (SELECT value FROM json_each(?5)))) \
-         AND (?6 IS NULL OR s.landed_at >= ?6) ON CONFLICT DO NOTHING",
+         AND (?3 = '[]' OR EXISTS (SELECT 1 FROM reject_counts c WHERE c.pipeline = r.pipeline AND c.segment = r.segment \
+             AND c.generation = r.generation AND c.code IN (SELECT value FROM json_each(?3)))) \
+         AND (?4 IS NULL OR s.landed_at >= ?4)",
     )
     .bind(pipeline.as_str())
-    .bind(reason.as_str())
-    .bind(at.as_micros())
     .bind(unless_tried_by.map(|revision| revision.to_string()))
     .bind(serde_json::to_string(codes)?)
     .bind(since.map(Timestamp::as_micros))
-    .execute(db)
+    .fetch_all(&mut *db)
     .await?;
-    Ok(done.rows_affected())
+    let segments = chosen(rows)?;
+    ask(db, pipeline, (Again::Heal, &segments, unless_tried_by.is_none()), reason, at).await
 }
 
 pub(super) async fn ask_replay(
@@ -47,21 +88,16 @@ pub(super) async fn ask_replay(
     reason: &str,
     at: Timestamp,
 ) -> Step<u64> {
-    let done = sqlx::query(
-        "INSERT INTO again (pipeline, segment, what, reason, asked_at, attempts) \
-         SELECT ?1, r.segment, 'replay', ?2, ?3, 0 FROM refinements r \
-         WHERE r.pipeline = ?1 AND r.state = 'loaded' AND r.segment IN (SELECT value FROM json_each(?4)) \
-         ON CONFLICT DO UPDATE SET what = 'replay', reason = excluded.reason, asked_at = excluded.asked_at, attempts = 0, \
-         error_class = NULL, error_message = NULL, error_hint = NULL, failed_at = NULL, retry_at = NULL \
-         WHERE what <> 'replay'",
+    let rows = sqlx::query(
+        "SELECT r.segment FROM refinements r WHERE r.pipeline = ?1 AND r.state IN ('loaded', 'loading') \
+         AND r.segment IN (SELECT value FROM json_each(?2))",
     )
     .bind(pipeline.as_str())
-    .bind(reason)
-    .bind(at.as_micros())
     .bind(serde_json::to_string(segments)?)
-    .execute(db)
+    .fetch_all(&mut *db)
     .await?;
-    Ok(done.rows_affected())
+    let segments = chosen(rows)?;
+    ask(db, pipeline, (Again::Replay, &segments, true), reason, at).await
 }
 
 pub(super) async fn forget(db: &mut SqliteConnection, pipeline: &PipelineName, what: Again) -> Step<u64> {
@@ -87,7 +123,7 @@ pub(super) async fn work(
     let rows = sqlx::query(concat!(
         "SELECT ",
         rows::segment_columns!(),
-        ", a.attempts, r.loaded_generation, a.what FROM again a \
+        ", a.attempts, r.loaded_generation, a.what, r.retryable FROM again a \
         JOIN refinements r ON r.pipeline = a.pipeline AND r.segment = a.segment AND r.state = 'loaded' \
         JOIN segments s ON s.segment = a.segment JOIN objects o ON o.object = s.object \
         WHERE a.pipeline = ?1 AND s.stream = ?2 AND (a.failed_at IS NULL OR a.retry_at <= ?3) \
@@ -101,12 +137,12 @@ pub(super) async fn work(
     .bind(i64::from(limit))
     .fetch_all(db)
     .await?;
-    let again = |row| Ok(WorkItem { again: Some(rows::from_word(row_what(row)?)?), ..item(row)? });
+    let again = |row: &sqlx::sqlite::SqliteRow| {
+        let retryable: Option<i64> = row.try_get("retryable")?;
+        let retryable = retryable.map(|_| rows::count(row, "retryable")).transpose()?;
+        Ok(WorkItem { again: Some(rows::from_word(row.try_get("what")?)?), retryable, ..item(row)? })
+    };
     rows.iter().map(again).collect()
-}
-
-fn row_what(row: &sqlx::sqlite::SqliteRow) -> Step<String> {
-    Ok(row.try_get("what")?)
 }
 
 /// The segment stays loaded; what was asked of it waits. Where it is asked no more, there is nothing to wait.
@@ -139,16 +175,37 @@ pub(super) async fn retry(db: &mut SqliteConnection, pipeline: &PipelineName) ->
     Ok(done.rows_affected())
 }
 
-/// Segments of a group, or that it supersedes, are asked for no more.
-pub(super) async fn answered<'a>(
+/// A group does what was asked of its segments before it was begun; what was asked since, or is another thing, is still to be done.
+pub(super) async fn answered(db: &mut SqliteConnection, group: &LoadGroup) -> Step<()> {
+    for (what, done) in [("heal", Some(Again::Heal)), ("replay", Some(Again::Replay)), ("replay", None)] {
+        let segments: Vec<_> = group.segments.iter().filter(|segment| segment.again == done).collect();
+        let segments: Vec<_> = segments.into_iter().map(|segment| &segment.segment).collect();
+        if segments.is_empty() {
+            continue;
+        }
+        sqlx::query(
+            "DELETE FROM again WHERE pipeline = ?1 AND segment IN (SELECT value FROM json_each(?2)) AND asked_at <= ?3 \
+             AND (what = ?4 OR what = 'heal')",
+        )
+        .bind(group.pipeline.as_str())
+        .bind(serde_json::to_string(&segments)?)
+        .bind(group.begun_at.as_micros())
+        .bind(what)
+        .execute(&mut *db)
+        .await?;
+    }
+    Ok(())
+}
+
+/// Segments that are superseded are refined no more.
+pub(super) async fn superseded(
     db: &mut SqliteConnection,
     pipeline: &PipelineName,
-    segments: impl Iterator<Item = &'a SegmentId>,
+    segments: &std::collections::BTreeSet<&SegmentId>,
 ) -> Step<()> {
-    let segments: Vec<_> = segments.collect();
     sqlx::query("DELETE FROM again WHERE pipeline = ? AND segment IN (SELECT value FROM json_each(?))")
         .bind(pipeline.as_str())
-        .bind(serde_json::to_string(&segments)?)
+        .bind(serde_json::to_string(segments)?)
         .execute(db)
         .await?;
     Ok(())
@@ -165,7 +222,7 @@ pub(super) async fn write_healed(db: &mut SqliteConnection, group: &LoadGroup, s
     let [records, loaded, filtered, rejected, rescued] = signed_counts;
     sqlx::query(
         "UPDATE refinements SET state = 'loading', generation = ?3, loaded = loaded + ?5, filtered = filtered + ?6, \
-         rejected = rejected - ?4 + ?7, rescued = rescued + ?8, retryable = ?9 WHERE pipeline = ?1 AND segment = ?2",
+         rejected = max(rejected - ?4 + ?7, 0), rescued = rescued + ?8, retryable = ?9 WHERE pipeline = ?1 AND segment = ?2",
     )
     .bind(group.pipeline.as_str())
     .bind(segment.as_str())

@@ -51,8 +51,8 @@ pub(super) async fn open(db: &mut SqliteConnection, group: &LoadGroup) -> Step<(
     }
     let replaced: BTreeSet<_> = segments.iter().flat_map(|segment| &segment.replaces).collect();
     supersede(db, pipeline, &replaced).await?;
-    let own = segments.iter().map(|segment| &segment.segment);
-    again::answered(db, pipeline, own.chain(replaced)).await?;
+    again::answered(db, group).await?;
+    again::superseded(db, pipeline, &replaced).await?;
     for load in loads {
         write_load(db, load).await?;
     }

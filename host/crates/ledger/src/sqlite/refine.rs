@@ -105,6 +105,7 @@ pub(super) fn item(row: &SqliteRow) -> Step<WorkItem> {
             .map_or(Ok(0), |_| rows::small(row, "loaded_generation").map(|last| last.saturating_add(1)))?,
         attempts: attempts.map_or(Ok(0), |_| rows::small(row, "attempts"))?,
         again: None,
+        retryable: None,
     })
 }
 

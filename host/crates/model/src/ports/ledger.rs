@@ -110,6 +110,8 @@ pub struct WorkItem {
     pub attempts: u32,
     /// Why it is to be refined though it is loaded; `None` where it is not.
     pub again: Option<Again>,
+    /// How many of its rejected records a later revision may accept; `None` where that is not known.
+    pub retryable: Option<u64>,
 }
 
 /// Which segments' rejected records are to be refined again.
@@ -253,7 +255,9 @@ pub trait HostLease: Send + Sync + std::fmt::Debug {}
 /// - a group is opened once: its segments must be ones that `work` or `again` would give or that the same group holds, its number above
 ///   all that were opened before (class fenced otherwise);
 /// - a segment is `loaded` when every load of its group is done; a failed one waits with its reason;
-/// - a loaded segment that is to be refined again is so until a group of it is opened, or it is superseded;
+/// - a loaded segment that is to be refined again is so until a group of it is opened that was begun after that was asked for, and is
+///   of the same kind; or it is superseded. Who asks again, not for the sake of
+///   a revision, lets what failed be tried at once, and what is under way be done once more;
 /// - segments named in `replaces` of a group are superseded when the group is opened: they are no work any more.
 #[async_trait]
 pub trait Ledger: Send + Sync + std::fmt::Debug {
@@ -317,7 +321,8 @@ pub trait Ledger: Send + Sync + std::fmt::Debug {
     /// Asks that loaded segments with rejected records that a later revision may accept be refined [`Again::Heal`]; returns how many were
     /// not asked for yet. Where it is not known whether a segment has any (a rebuilt ledger), it is asked for.
     async fn ask_heal(&self, pipeline: &PipelineName, wanted: &HealRequest, at: Timestamp) -> Result<u64>;
-    /// Asks that these segments be refined [`Again::Replay`], those of them that are loaded; returns how many were not asked for yet.
+    /// Asks that these segments be refined [`Again::Replay`], those of them that are loaded, or are once their group is done; returns how
+    /// many were not asked for yet.
     async fn ask_replay(
         &self,
         pipeline: &PipelineName,

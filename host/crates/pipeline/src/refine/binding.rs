@@ -38,7 +38,7 @@ impl Refine {
         }
     }
 
-    fn retry_failed(&mut self, out: &mut Vec<Effect>) {
+    pub(super) fn retry_failed(&mut self, out: &mut Vec<Effect>) {
         out.push(Effect::RetryFailed { revision: self.revision.map(|(revision, _)| revision) });
         self.retrying += 1;
     }

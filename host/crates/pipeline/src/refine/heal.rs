@@ -12,7 +12,7 @@ use arrow_array::types::Int64Type;
 use arrow_array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, TimestampMicrosecondArray, new_null_array};
 use arrow_schema::{DataType, SchemaRef};
 use arrow_select::filter::{filter, filter_record_batch};
-use forebay_model::{DecodedBatch, Error, Result, column};
+use forebay_model::{DecodedBatch, Error, Result, TableName, column};
 
 use super::bind::ATTEMPTS;
 use super::rows::batch_of;
@@ -58,6 +58,37 @@ impl Rejected {
             }
         }
         Ok(rejected)
+    }
+
+    /// Refuses where the table has not those that the ledger knows of: they would be taken for healed.
+    ///
+    /// # Errors
+    /// Class operator: another table was named for rejects since, or rows of it are gone.
+    pub fn must_be(&self, known: Option<u64>, table: &TableName) -> Result<()> {
+        match known {
+            Some(known) if known != self.tried() => Err(Error::operator(format!(
+                "table {table} has {} rejects of the segment that may be tried again, and the ledger knows of {known}",
+                self.tried()
+            ))
+            .with_hint(
+                "name the table of rejects that the config named before, or restore it; `forebay replay` makes all rows of the \
+                 segment anew",
+            )),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Refuses where decoding did not meet all of them: they would be lost.
+    pub(super) fn all_were_tried(&self, tried: u64) -> Result<()> {
+        if tried == self.tried() {
+            return Ok(());
+        }
+        Err(Error::operator(format!(
+            "{} of {} rejected records are not in the segment as it is decoded now",
+            self.tried() - tried.min(self.tried()),
+            self.tried()
+        ))
+        .with_hint("where the stream's format was changed, `forebay replay` makes all rows of the segment anew"))
     }
 
     /// How many records are tried again.

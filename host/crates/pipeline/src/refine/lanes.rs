@@ -150,7 +150,9 @@ impl Refine {
         self.dirty &= !first;
         self.again_dirty &= !again;
         let many = u32::try_from(self.settings.group_segments.clamp(16, 512)).unwrap_or(512);
-        let (limit, again) = (if first { many } else { 0 }, if again { many } else { 0 });
+        // What is taken of the other lane cannot be taken back any more, and keeps later versions waiting: few.
+        let few = u32::try_from(self.settings.workers.saturating_mul(2)).unwrap_or(u32::MAX).max(2);
+        let (limit, again) = (if first { many } else { 0 }, if again { few } else { 0 });
         out.push(Effect::FetchWork { skip: self.known().cloned().collect(), limit, again });
     }
 }

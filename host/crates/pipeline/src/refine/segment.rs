@@ -127,6 +127,7 @@ pub fn refine(
         return Ok(SegmentOutcome::Evolves(evolution));
     }
     drop(decoder);
+    rejected.map_or(Ok(()), |rejected| rejected.all_were_tried(staging.counts.records))?;
     place.metrics.add_rules(chain.said());
     let staged = clocks.timed(Stage::Encode, || staging.finish())?;
     Ok(SegmentOutcome::Staged(Box::new(staged)))

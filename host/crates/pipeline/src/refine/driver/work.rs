@@ -44,17 +44,19 @@ impl Driver {
     pub(super) async fn refine(&self, binding: BindingId, job: SegmentJob) -> Result<SegmentOutcome> {
         let bound = lock(&self.bindings).get(&binding).cloned();
         let bound = bound.ok_or_else(|| Error::bug(format!("binding {binding} is gone while segments use it")))?;
+        let held = self.context.budget.refine.take(WORKER_BYTES).await;
         let rejected = match job.item.again {
             Some(Again::Heal) => {
                 let rejects = &bound.rejects;
                 let rows = rejects.warehouse.rows_of(&rejects.fit.table.table, &job.item.segment.id).await?;
-                Some(Rejected::of(rows)?)
+                let rejected = Rejected::of(rows)?;
+                rejected.must_be(job.item.retryable, &rejects.fit.table)?;
+                Some(rejected)
             }
             Some(Again::Replay) | None => None,
         };
         let place = self.context.place.clone();
         let failpoint = self.context.failpoint;
-        let held = self.context.budget.refine.take(WORKER_BYTES).await;
         self.context
             .workers
             .run(move || {

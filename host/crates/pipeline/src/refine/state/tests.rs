@@ -38,7 +38,7 @@ fn item(key: &str) -> WorkItem {
         format: "json".to_owned(),
         replaces: Vec::new(),
     };
-    WorkItem { segment, generation: 0, attempts: 0, again: None }
+    WorkItem { segment, generation: 0, attempts: 0, again: None, retryable: None }
 }
 
 fn staged(item: &WorkItem, table: &TableName) -> SegmentOutcome {
