@@ -51,7 +51,7 @@ async fn ask(
     Ok(asked.rows_affected().saturating_sub(if anew { known } else { 0 }))
 }
 
-fn chosen(rows: Vec<sqlx::sqlite::SqliteRow>) -> Step<Vec<String>> {
+fn chosen(rows: &[sqlx::sqlite::SqliteRow]) -> Step<Vec<String>> {
     rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 
@@ -77,7 +77,7 @@ pub(super) async fn ask_heal(
     .bind(since.map(Timestamp::as_micros))
     .fetch_all(&mut *db)
     .await?;
-    let segments = chosen(rows)?;
+    let segments = chosen(&rows)?;
     ask(db, pipeline, (Again::Heal, &segments, unless_tried_by.is_none()), reason, at).await
 }
 
@@ -96,7 +96,7 @@ pub(super) async fn ask_replay(
     .bind(serde_json::to_string(segments)?)
     .fetch_all(&mut *db)
     .await?;
-    let segments = chosen(rows)?;
+    let segments = chosen(&rows)?;
     ask(db, pipeline, (Again::Replay, &segments, true), reason, at).await
 }
 
