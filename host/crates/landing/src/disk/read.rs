@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use forebay_model::ports::ObjectEntry;
 use forebay_model::{Digest, Timestamp};
-use sha2::{Digest as _, Sha256};
 
 use super::files::failed;
 use crate::error::{LandingError, Result};
@@ -58,18 +57,9 @@ pub(super) fn part(path: &Path, name: &str, range: Range<u64>) -> Result<Part> {
 /// The digest of a whole object; the file stands at its beginning afterwards.
 pub(super) fn digest(mut file: &File, name: &str) -> Result<Digest> {
     let unread = |source| LandingError::File { path: PathBuf::from(name), action: "reading", source };
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 1 << 18];
-    loop {
-        match file.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(read) => hash.update(buffer.get(..read).unwrap_or_default()),
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(unread(error)),
-        }
-    }
+    let digest = Digest::of_reader(file).map_err(unread)?;
     file.seek(SeekFrom::Start(0)).map_err(unread)?;
-    Ok(Digest::from_bytes(hash.finalize().into()))
+    Ok(digest)
 }
 
 /// A small file; `None` where there is none.

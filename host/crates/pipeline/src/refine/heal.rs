@@ -29,7 +29,7 @@ pub struct Rejected {
 
 fn odd(what: &str) -> Error {
     Error::operator(format!("the table of rejects is not as forebay made it: {what}"))
-        .with_hint("restore the table, or name another one for rejects in the config")
+        .with_hint("restore the table; `forebay replay` makes all rows of the segment anew")
 }
 
 impl Rejected {
@@ -43,15 +43,18 @@ impl Rejected {
             let numbers = named(&batch, column::ROW, &DataType::Int64)?.as_primitive::<Int64Type>();
             let retryable = named(&batch, "retryable", &DataType::Boolean)?.as_boolean();
             let attempts = batch.column_by_name(ATTEMPTS).and_then(|column| column.as_primitive_opt::<Int64Type>());
-            let may_pass: Vec<bool> = retryable.iter().map(|retryable| retryable == Some(true)).collect();
-            for (row, (number, may_pass)) in numbers.iter().zip(&may_pass).enumerate() {
-                let attempts =
-                    attempts.filter(|attempts| attempts.is_valid(row)).map_or(1, |attempts| attempts.value(row));
-                if let (Some(number), true) = (number.and_then(|number| u64::try_from(number).ok()), may_pass) {
-                    rejected.tried.insert(number, attempts);
+            let mut stays = Vec::with_capacity(batch.num_rows());
+            for (row, (number, retryable)) in numbers.iter().zip(retryable).enumerate() {
+                let number = number.and_then(|number| u64::try_from(number).ok());
+                let tried = number.filter(|_| retryable == Some(true));
+                // What leads to no record stays as well.
+                stays.push(tried.is_none());
+                if let Some(number) = tried {
+                    let attempts = attempts.filter(|attempts| attempts.is_valid(row));
+                    rejected.tried.insert(number, attempts.map_or(1, |attempts| attempts.value(row)));
                 }
             }
-            let stays: BooleanArray = may_pass.iter().map(|may_pass| Some(!may_pass)).collect();
+            let stays = BooleanArray::from(stays);
             let stay = filter_record_batch(&batch, &stays).map_err(|error| Error::bug(error.to_string()))?;
             if stay.num_rows() > 0 {
                 rejected.stay.push(stay);

@@ -17,7 +17,6 @@ use forebay_model::Digest;
 
 use super::log::{LOG_FOLDER, OWN_FOLDER};
 use crate::error::WarehouseError;
-use crate::files::digest_of;
 
 const SUFFIX: &str = ".sha256";
 
@@ -73,7 +72,7 @@ impl Compared {
         if self.with(|compared| compared.get(path) == Some(&stamp)) {
             return Ok(());
         }
-        let found = digest_of(&file)?.to_string();
+        let found = Digest::of_reader(&file)?.to_string();
         if found != wanted.trim() {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,

@@ -24,7 +24,7 @@ use object_store::{
 };
 
 use super::checkpoint::{self, Compared};
-use crate::files::digest_of;
+use forebay_model::Digest;
 
 const NAME: &str = "DurableStore";
 
@@ -93,7 +93,7 @@ fn publish(disk: &dyn Disk, temporary: &FilePath, path: &FilePath, taken_is_an_e
 /// Keeps the digest of what is to be a checkpoint; nothing where it is to be another file.
 fn keep_digest(disk: &dyn Disk, temporary: &FilePath, path: &FilePath, bits: u64) -> std::io::Result<()> {
     match checkpoint::digest_path(path) {
-        Some(at) => checkpoint::keep(disk, &at, &digest_of(&File::open(temporary)?)?, bits),
+        Some(at) => checkpoint::keep(disk, &at, &Digest::of_reader(File::open(temporary)?)?, bits),
         None => Ok(()),
     }
 }

@@ -6,7 +6,7 @@
 //! program's, and is read as it is.
 
 use std::fs::File;
-use std::io::{self, ErrorKind, Read as _, Write};
+use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 
 use forebay_model::Digest;
@@ -50,20 +50,6 @@ impl<W: Write> Write for Digesting<W> {
     }
 }
 
-/// The digest of all bytes of an open file, which stands at its beginning.
-pub(crate) fn digest_of(mut file: &File) -> io::Result<Digest> {
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 1 << 18];
-    loop {
-        match file.read(&mut buffer) {
-            Ok(0) => return Ok(Digest::from_bytes(hash.finalize().into())),
-            Ok(read) => hash.update(buffer.get(..read).unwrap_or_default()),
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-}
-
 /// The name of a file without its digest: what it is written under.
 pub(crate) fn unfinished_name(id: &str, schema: &str) -> String {
     format!("{id}-{schema}.parquet")
@@ -88,7 +74,7 @@ pub(crate) fn parts_of(path: &str) -> Option<(&str, &str)> {
 /// Refuses a file that is not what its name says.
 pub(super) fn check(file: &File, path: &Path) -> Result<(), WarehouseError> {
     let Some((_, wanted)) = path.to_str().and_then(parts_of) else { return Ok(()) };
-    let found = digest_of(file).map_err(WarehouseError::io("read", path))?.short();
+    let found = Digest::of_reader(file).map_err(WarehouseError::io("read", path))?.short();
     if found == wanted {
         return Ok(());
     }

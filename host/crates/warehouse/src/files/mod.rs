@@ -23,7 +23,7 @@ use forebay_model::Digest;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 
-pub(crate) use digest::{digest_of, finished_name, parts_of, unfinished_name};
+pub(crate) use digest::{finished_name, parts_of, unfinished_name};
 pub use encoding::{ColumnPlan, plan_columns};
 pub(crate) use partition::{PartitionKey, check_partitioning, data_schema, folder_of, split};
 pub(crate) use read::{contains_any, open, rows_in, schema_of, segments_and_loads};
