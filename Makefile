@@ -13,7 +13,7 @@ CARGO := cargo
 GUESTS := $(CARGO) build $(LOCKED) --profile guest --target wasm32-wasip2
 RULES := -p fraud -p normalize -p keep -p expr
 
-.PHONY: help setup build guests demo test test-faults test-services check fmt bench
+.PHONY: help setup build guests demo test test-faults test-services fuzz check fmt bench
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' \
@@ -49,6 +49,11 @@ test-faults: guests ## what make test does of faults, at length (an hour and mor
 	FOREBAY_REAL_SEEDS=$(REAL_SEEDS) $(CARGO) test $(LOCKED) --workspace --test suite -- --nocapture simulation::real
 	FOREBAY_KILL_ROUNDS=$(KILL_ROUNDS) $(CARGO) test $(LOCKED) --workspace --test suite -- --nocapture whole::rounds
 	FOREBAY_PUSHES=$(PUSHES) $(CARGO) test $(LOCKED) --workspace --test suite -- --nocapture whole::pushes
+
+FUZZ_SECONDS ?= 600
+
+fuzz: ## the fuzzer on each target, FUZZ_SECONDS long (needs nightly Rust)
+	FUZZ_SECONDS=$(FUZZ_SECONDS) scripts/fuzz
 
 check: setup ## format, lints, docs, unused and duplicate dependencies, licences
 	@scripts/check $(LOCKED)

@@ -10,33 +10,45 @@
     reason = "to panic is how a target tells what it found, and of Arrow's many types it knows its own"
 )]
 
+#[path = "../../../host/crates/sandbox/src/call.rs"]
+mod call;
 #[expect(dead_code, unused_imports, reason = "the host's, which uses more of itself")]
 #[path = "../../../host/src/config/mod.rs"]
 mod config;
+#[path = "../../../host/crates/sandbox/src/description.rs"]
+mod description;
+#[path = "../../../host/crates/sandbox/src/error.rs"]
+mod error;
 #[path = "../../../host/crates/sandbox/src/layout.rs"]
 mod layout;
 #[path = "../../../host/crates/sandbox/src/lift.rs"]
 mod lift;
+#[expect(dead_code, unreachable_pub, reason = "the sandbox's, which uses more of itself")]
+#[path = "../../../host/crates/sandbox/src/limits.rs"]
+mod limits;
 #[path = "../../../host/crates/sandbox/src/lower.rs"]
 mod lower;
+#[expect(dead_code, unreachable_pub, reason = "the sandbox's, which uses more of itself")]
+#[path = "../../../host/crates/sandbox/src/output.rs"]
+mod output;
+#[expect(dead_code, reason = "the sandbox's, which uses more of itself")]
+#[path = "../../../host/crates/sandbox/src/plan.rs"]
+mod plan;
 #[expect(dead_code, reason = "the host's, which uses more of itself")]
 #[path = "../../../host/src/requests.rs"]
 mod requests;
+#[expect(dead_code, reason = "the sandbox's, which uses more of itself")]
+#[path = "../../../host/crates/sandbox/src/said.rs"]
+mod said;
 #[path = "../../../host/crates/sandbox/src/schema.rs"]
 mod schema;
 
-/// What the reader of a guest's schema asks of the sandbox's limits.
-mod limits {
-    pub(crate) struct Limits {
-        pub(crate) columns: usize,
-        pub(crate) depth: usize,
-    }
-}
-
 mod targets {
+    pub(crate) mod bytes;
     pub(crate) mod config;
     pub(crate) mod envelope;
     pub(crate) mod guest;
+    pub(crate) mod guest_said;
     pub(crate) mod guest_schema;
     pub(crate) mod ledger_text;
     pub(crate) mod text;
@@ -46,11 +58,12 @@ mod targets {
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const ALL: [Target; 7] = [
+pub const ALL: [Target; 8] = [
     ("config", config),
     ("csv", csv),
     ("envelope", envelope),
     ("guest", guest),
+    ("guest_said", guest_said),
     ("guest_schema", guest_schema),
     ("json", json),
     ("ledger_text", ledger_text),
@@ -74,6 +87,11 @@ pub fn envelope(data: &[u8]) {
 /// What a guest hands over.
 pub fn guest(data: &[u8]) {
     targets::guest::run(data);
+}
+
+/// What a guest says beside its buffers.
+pub fn guest_said(data: &[u8]) {
+    targets::guest_said::run(data);
 }
 
 /// A schema that a guest sends.

@@ -9,7 +9,8 @@ use wasmtime::{Trap, WasmBacktrace};
 
 use crate::error::SandboxError;
 use crate::limits::Limits;
-use crate::state::{Denied, Exceeded, GuestState, Mistake, cut};
+use crate::said::cut;
+use crate::state::{Denied, Exceeded, GuestState, Mistake};
 
 const FRAMES: usize = 32;
 const MESSAGE_BYTES: usize = 2_048;

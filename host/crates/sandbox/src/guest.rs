@@ -11,7 +11,7 @@ use forebay_model::ports::{Assets, BatchInput, SegmentContext, TransformError, T
 use wasmtime::Store;
 
 use crate::abi::v0_1::{ExportIndexes, Exports};
-use crate::abi::{Draft, Refusal, SelfDescription};
+use crate::call::Call;
 use crate::engine::deadline;
 use crate::failure::{NoInstance, explain};
 use crate::limits::Limits;
@@ -19,7 +19,8 @@ use crate::lower::lower;
 use crate::meter::Meter;
 use crate::output::{Console, GuestLog};
 use crate::rng::SplitMix;
-use crate::state::{Call, GuestState};
+use crate::said::{Draft, Refusal, SelfDescription, cut};
+use crate::state::GuestState;
 
 /// What a guest is given beside its code.
 #[derive(Clone)]
@@ -116,7 +117,7 @@ impl Guest {
         match answer? {
             Ok(()) => Ok(call.map(Call::finish).unwrap_or_default()),
             Err(message) => {
-                let message = crate::state::cut(&message, 2_048);
+                let message = cut(&message, 2_048);
                 Err(TransformError { failure: TransformFailure::RuleError, message, backtrace: Vec::new() })
             }
         }

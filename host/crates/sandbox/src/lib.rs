@@ -11,16 +11,18 @@
 //! ```
 //!
 //! [`Sandbox`] is the port's [`forebay_model::ports::ModuleLoader`]. Inside: `inspect` looks at what a file is, `section` at the
-//! cases that it carries, `compile` and
-//! `artefact` make and keep machine code, `engine` fixes how it runs, `guest` is one instance, `abi` holds one file for each
-//! version of the WIT, `meter` tells what calls cost where that is asked, `wasi` is what Rust's `std` imports, `layout` is the WIT's
-//! table of types, `lower` and `lift` are Arrow's way in and out, `schema` and `plan`
-//! check what `bind` answers, `failure` explains what went wrong. This crate knows Wasm and nothing of pipelines.
+//! cases that it carries, `compile` and `artefact` make and keep machine code, `engine` fixes how it runs, `guest` is one instance,
+//! `abi` holds one file for each version of the WIT, `said` is what a guest hands over before anybody looked at it: `description`,
+//! `plan` and `schema` check what it answers, `call` what it says while rows go through it. `layout` is the WIT's table of types,
+//! `lower` and `lift` are Arrow's way in and out, `wasi` is what Rust's `std` imports, `meter` tells what calls cost where that is
+//! asked, `failure` explains what went wrong. This crate knows Wasm and nothing of pipelines.
 
 mod abi;
 mod artefact;
 mod bound;
+mod call;
 mod compile;
+mod description;
 mod engine;
 mod error;
 mod failure;
@@ -35,6 +37,7 @@ mod module;
 mod output;
 mod plan;
 mod rng;
+mod said;
 mod schema;
 mod section;
 mod state;

@@ -1,7 +1,7 @@
 //! Loading: from bytes to a module that is known to be of our world, that compiled, and that has described itself.
 
 use std::borrow::Cow;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
@@ -11,11 +11,10 @@ use arrow_schema::SchemaRef;
 use forebay_model::ports::{
     Asset, Assets, BoundTransform, Description, Module, ModuleLoader, TransformError, TransformFailure,
 };
-use forebay_model::{Digest, Result, ids::ModuleName};
+use forebay_model::{Digest, Result};
 use wasmtime::component::{Component, Linker};
 
 use crate::abi::v0_1::{self, ExportIndexes};
-use crate::abi::{Refusal, SelfDescription};
 use crate::artefact::{Cache, Key};
 use crate::bound::Bound;
 use crate::compile::compile;
@@ -27,13 +26,11 @@ use crate::inspect;
 use crate::limits::Limits;
 use crate::meter::Meter;
 use crate::output::{GuestLog, NoLog, TracingLog};
+use crate::said::{Refusal, cut};
 use crate::section::without_cases_section;
-use crate::state::{GuestState, cut};
-use crate::{plan, schema, wasi};
+use crate::state::GuestState;
+use crate::{description, plan, schema, wasi};
 
-const TEXT_BYTES: usize = 64 << 10;
-const VERSION_BYTES: usize = 64;
-const ASSETS: usize = 64;
 const WORDS_BYTES: usize = 2_048;
 /// The name of an asset want that stands for every name.
 const ANY_ASSET: &str = "*";
@@ -249,43 +246,13 @@ impl Compiled {
         let mut guest = Guest::new(&pre, &indexes, around).map_err(|none| none.of(short.to_string(), failed))?;
         guest.check_exports().map_err(|error| other_world(format!("its exports are not those of the WIT: {error}")))?;
         let said = guest.describe().map_err(failed)?;
-        let description = check_description(said).map_err(undescribed)?;
+        let description = description::check(said).map_err(undescribed)?;
         Ok(Self { digest, pre, indexes, description })
     }
 
     pub(crate) fn instantiate(&self, around: &Surroundings) -> Result<Guest, NoInstance> {
         Guest::new(&self.pre, &self.indexes, around)
     }
-}
-
-fn check_description(said: SelfDescription) -> Result<Description, String> {
-    let SelfDescription { name, version, doc, config_schema, assets } = said;
-    let name = ModuleName::new(cut(&name, 128)).map_err(|error| error.to_string())?;
-    if version.len() > VERSION_BYTES || version.chars().any(char::is_control) {
-        return Err(format!("its version is longer than {VERSION_BYTES} bytes or has control characters"));
-    }
-    if doc.len() > TEXT_BYTES || config_schema.len() > TEXT_BYTES {
-        return Err(format!("its doc or config-schema is longer than {TEXT_BYTES} bytes"));
-    }
-    let config_schema: serde_json::Value =
-        serde_json::from_str(&config_schema).map_err(|error| format!("its config-schema is not JSON: {error}"))?;
-    if !(config_schema.is_object() || config_schema.is_boolean()) {
-        return Err("its config-schema is not a JSON Schema: neither an object nor a boolean".into());
-    }
-    if assets.len() > ASSETS {
-        return Err(format!("it wants {} assets, more than {ASSETS}", assets.len()));
-    }
-    let mut names = BTreeSet::new();
-    for asset in &assets {
-        let fits = (1..=128).contains(&asset.name.len()) && !asset.name.chars().any(char::is_control);
-        if !fits || asset.doc.len() > TEXT_BYTES {
-            return Err(format!("the name or doc of its asset {:?} is empty or too long", cut(&asset.name, 80)));
-        }
-        if !names.insert(asset.name.as_str()) {
-            return Err(format!("it wants two assets named {:?}", asset.name));
-        }
-    }
-    Ok(Description { name, version, doc, config_schema, assets })
 }
 
 struct LoadedModule {

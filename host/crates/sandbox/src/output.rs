@@ -8,7 +8,7 @@ use std::sync::Arc;
 use forebay_model::ports::LogLevel;
 
 use crate::limits::Limits;
-use crate::state::cut;
+use crate::said::cut;
 
 /// Where the lines of modules go. Called on the thread that runs the module, so it should not block for long.
 pub trait GuestLog: Send + Sync {

@@ -11,10 +11,10 @@ use forebay_model::RouteName;
 use forebay_model::column::PREFIX;
 use forebay_model::plan::{InputColumn, InputSource, OutputColumn, Plan, RoutePlan};
 
-use crate::abi::{Draft, DraftRoute};
 use crate::error::SandboxError;
 use crate::layout::check_crosses;
 use crate::limits::Limits;
+use crate::said::{Draft, DraftRoute, cut};
 use crate::schema;
 
 /// Names that a message lists, at most.
@@ -156,5 +156,5 @@ fn closest(name: &str, input: &Schema) -> String {
 
 /// A name as a guest sent it, short enough for a message.
 fn shown(name: &str) -> String {
-    crate::state::cut(name, 80)
+    cut(name, 80)
 }

@@ -18,7 +18,7 @@ fn size(data_type: &DataType) -> (usize, usize) {
 }
 
 pub(crate) fn run(data: &[u8]) {
-    let limits = limits::Limits { columns: 64, depth: 8 };
+    let limits = limits::Limits { columns: 64, depth: 8, ..limits::Limits::default() };
     let Ok(schema) = schema::decode(data, &limits) else { return };
     let sizes: Vec<_> = schema.fields().iter().map(|field| size(field.data_type())).collect();
     assert!(sizes.iter().map(|(fields, _)| fields).sum::<usize>() <= limits.columns);

@@ -12,9 +12,10 @@ use wasmtime::component::{
 };
 use wasmtime::{AsContextMut, Store, StoreContextMut};
 
-use super::{Draft, DraftRoute, Refusal, SelfDescription};
+use crate::call::Emit;
 use crate::lower::{Flat, Node};
-use crate::state::{Denied, Emit, GuestState, Mistake};
+use crate::said::{Draft, DraftRoute, Refusal, SelfDescription};
+use crate::state::{Denied, GuestState, Mistake};
 
 /// The version of this file.
 pub(crate) const VERSION: &str = "0.1.0";
