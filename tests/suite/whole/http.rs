@@ -106,6 +106,9 @@ fn a_host_says_whether_it_is_alive_and_ready_and_counts_what_it_does() {
         ("forebay_records_total{pipeline=\"fraud\",outcome=\"loaded\"}", 100.0),
         ("forebay_records_total{pipeline=\"fraud\",outcome=\"rejected\"}", 1.0),
         ("forebay_rejects_total{pipeline=\"fraud\",stage=\"decode\",code=\"malformed\"}", 1.0),
+        ("forebay_batch_seconds_bucket{pipeline=\"fraud\",le=\"+Inf\"}", 1.0),
+        ("forebay_batch_seconds_count{pipeline=\"fraud\"}", 1.0),
+        ("forebay_rule_call_seconds_count{pipeline=\"fraud\",step=\"fraud\"}", 1.0),
         ("forebay_pipeline_paused{pipeline=\"fraud\"}", 0.0),
         ("forebay_oldest_unloaded_seconds{pipeline=\"fraud\"}", 0.0),
     ] {
@@ -141,7 +144,9 @@ fn is_what_the_docs_say(text: &str) {
             family = rest.split(' ').next().unwrap();
         } else if !line.starts_with('#') {
             let (series, number) = line.rsplit_once(' ').unwrap();
-            assert_eq!(series.split('{').next(), Some(family), "{line}");
+            let name = series.split('{').next().unwrap();
+            let of_histogram = ["_bucket", "_sum", "_count"].iter().find_map(|suffix| name.strip_suffix(suffix));
+            assert!(name == family || of_histogram == Some(family), "{line}");
             assert!(number.parse::<f64>().is_ok(), "{line}");
         }
     }
@@ -257,8 +262,11 @@ fn the_api_does_what_its_document_says() {
     check("http-openapi", &serde_json::to_string_pretty(&document["paths"]["/v1/segments"]).unwrap());
     let mut asked = 0;
     for (path, operations) in document["paths"].as_object().unwrap() {
-        let real = path.replace("{stream}/{segment}", &segment).replace("{pipeline}", "fraud");
+        let mut real = path.replace("{stream}/{segment}", &segment).replace("{pipeline}", "fraud");
         assert!(!real.contains('{'), "{real}");
+        if path == "/v1/why" {
+            real += "?what=a.jsonl";
+        }
         for (method, operation) in operations.as_object().unwrap() {
             asked += 1;
             let documented = |answer: &Answer| operation["responses"].get(answer.status.to_string()).is_some();
@@ -283,12 +291,21 @@ fn the_api_does_what_its_document_says() {
             for parameter in operation["parameters"].as_array().unwrap() {
                 assert_eq!(parameter["required"], json!(parameter["in"] == "path"), "{real}");
             }
+            for field in operation["requestBody"]["content"]["application/json"]["schema"]["required"]
+                .as_array()
+                .into_iter()
+                .flatten()
+            {
+                let refused = answer(Some(TOKEN), b"").json();
+                assert_eq!(refused["error"], json!(format!("`{}` is missing", field.as_str().unwrap())), "{real}");
+                break;
+            }
             if path != "/v1/deploy" {
                 assert_eq!(answer(Some(TOKEN), b"{\"nothing\": \"x\"}").status, 400, "{real}");
             }
         }
     }
-    assert_eq!(asked, 17);
+    assert_eq!(asked, 22);
     // What is asked for is checked, and told as JSON.
     for (path, status, error) in [
         ("/v1/segments?limit=0", 400, "`limit` must be a number from 1 to 1000"),
@@ -296,6 +313,7 @@ fn the_api_does_what_its_document_says() {
         ("/v1/segments?colour=red", 400, "there is no parameter `colour`"),
         ("/v1/segments?pipeline=--help", 404, "there is no pipeline `--help`"),
         ("/v1/segments/payments/--help", 404, "there is no segment payments/--help"),
+        ("/v1/why", 400, "`what` is missing"),
         ("/v1/nothing", 404, "there is nothing here"),
     ] {
         let refused = client.get(path);
@@ -351,6 +369,49 @@ fn a_module_is_deployed_rolled_back_and_paused_over_http() {
     // A config on disk that is wrong is no fault of who asks.
     place.write("forebay.toml", "[");
     assert_eq!(client.get("/v1/status").status, 503);
+    assert!(running.stop().success());
+    place.adds_up();
+}
+
+#[test]
+fn history_is_tried_again_replayed_and_repaired_over_http() {
+    let place = Place::new();
+    place.write("forebay.toml", &(with_http("127.0.0.1:0") + "token_file = \"secret\"\n"));
+    place.write("secret", TOKEN);
+    let running = place.start();
+    let client = Client::of(&place);
+    place.write("inbox/a.jsonl", &(payments(0..100) + "no json\n"));
+    place.until("it is loaded", || place.rows("lake.payments") == 100);
+    let post = |path: &str, body: &[u8]| client.ask(Method::POST, path, Some(TOKEN), body.to_vec());
+    let loads = || place.query("SELECT DISTINCT _forebay_load FROM lake.payments");
+    let first = loads();
+    let would = post("/v1/pipelines/fraud/replay", b"{\"since\": \"1h\", \"dry_run\": true}");
+    assert_eq!((would.status, &would.json()["would_replay"]["segments"]), (200, &json!(1)), "{would:?}");
+    let none = post("/v1/pipelines/fraud/replay", b"{\"until\": \"2020-01-01\"}");
+    assert_eq!((none.status, &none.json()["asked"]["segments"]), (200, &json!(0)), "{none:?}");
+    assert_eq!(loads(), first, "nothing was asked for yet");
+    let asked = post("/v1/pipelines/fraud/replay", b"{\"dry_run\": false}");
+    assert_eq!(asked.status, 200, "{asked:?}");
+    place.until("it is replayed", || loads() != first);
+    let second = loads();
+    let mut wasm = std::fs::read(super::support::fraud_wasm()).unwrap();
+    wasm.extend([0, 6, 5, b'n', b'o', b't', b'e', b'2']);
+    assert_eq!(post("/v1/deploy", &wasm).status, 200);
+    let repaired = post("/v1/pipelines/fraud/repair", b"{\"made_by\": \"1\"}");
+    assert_eq!(repaired.status, 200, "{repaired:?}");
+    place.until("it is made anew", || loads() != second);
+    let retried = post("/v1/pipelines/fraud/retry", b"{\"code\": \"malformed\"}");
+    assert_eq!(retried.status, 200, "{retried:?}");
+    place.until("the reject was tried again", || {
+        client.metric("forebay_records_tried_again_total{pipeline=\"fraud\"}") == Some(1.0)
+    });
+    let stopped = post("/v1/pipelines/fraud/replay/stop", b"");
+    assert_eq!((stopped.status, &stopped.json()["taken_back"]), (200, &json!(0)), "{stopped:?}");
+    assert_eq!(post("/v1/pipelines/fraud/replay", b"{\"dry_run\": \"yes\"}").status, 400);
+    assert_eq!(post("/v1/pipelines/frau/replay", b"").status, 404);
+    assert_eq!(loads().len(), second.len());
+    let why = client.get("/v1/why?what=a.jsonl");
+    assert_eq!(why.status, 200, "{why:?}");
     assert!(running.stop().success());
     place.adds_up();
 }

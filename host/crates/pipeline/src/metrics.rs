@@ -5,8 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use forebay_model::SegmentId;
 use forebay_model::load::RejectCount;
@@ -90,7 +90,45 @@ impl Clocks {
     /// Seconds spent in a stage.
     #[must_use]
     pub fn seconds(&self, stage: Stage) -> f64 {
-        std::time::Duration::from_nanos(self.nanos[stage as usize].get()).as_secs_f64()
+        Duration::from_nanos(self.nanos[stage as usize].get()).as_secs_f64()
+    }
+}
+
+/// How long something took, as often as it was done.
+#[derive(Debug, Default)]
+pub struct Histogram {
+    /// By [`Histogram::BOUNDS`], each without those of the ones before; the last is beyond all of them.
+    buckets: [Counter; Self::BOUNDS.len() + 1],
+    nanos: Counter,
+}
+
+impl Histogram {
+    /// Upper bounds in seconds: from a call for a few rows to one that runs out of its time.
+    pub const BOUNDS: [f64; 13] = [0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+
+    /// Adds one.
+    pub fn observe(&self, took: Duration) {
+        let seconds = took.as_secs_f64();
+        let place = Self::BOUNDS.iter().position(|bound| seconds <= *bound).unwrap_or(Self::BOUNDS.len());
+        if let Some(bucket) = self.buckets.get(place) {
+            bucket.add(1);
+        }
+        self.nanos.add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
+    }
+
+    /// How many took at most so many seconds, by bound; the last bound is infinite.
+    pub fn cumulative(&self) -> impl Iterator<Item = (f64, u64)> + '_ {
+        let bounds = Self::BOUNDS.into_iter().chain([f64::INFINITY]);
+        bounds.zip(&self.buckets).scan(0, |sum, (bound, bucket)| {
+            *sum += bucket.get();
+            Some((bound, *sum))
+        })
+    }
+
+    /// All of them together, in seconds.
+    #[must_use]
+    pub fn seconds(&self) -> f64 {
+        Duration::from_nanos(self.nanos.get()).as_secs_f64()
     }
 }
 
@@ -144,6 +182,12 @@ pub struct PipelineMetrics {
     pub rejects: Mutex<BTreeMap<(String, String), u64>>,
     /// What its rules counted and observed.
     pub rules: Mutex<RuleMetrics>,
+    /// Values that were put into `_forebay_rescued`, by column; a segment that is refined again is counted again.
+    pub rescued_columns: Mutex<BTreeMap<String, u64>>,
+    /// How long batches took in all steps.
+    pub batches: Histogram,
+    /// How long calls of each step's rule took, the boundary included.
+    pub calls: Mutex<BTreeMap<String, Arc<Histogram>>>,
     /// Time.
     pub clocks: Clocks,
 }
@@ -151,7 +195,7 @@ pub struct PipelineMetrics {
 /// Names that are kept of each kind; a rule that makes up more of them would fill the memory.
 const MOST_NAMES: usize = 1024;
 
-/// The code of rejects whose own would be one too many.
+/// The name of what would be one too many.
 const OTHER: &str = "other";
 
 /// What rules counted and observed in calls that returned. A segment that is refined again is counted again.
@@ -244,6 +288,22 @@ impl PipelineMetrics {
         }
     }
 
+    /// The calls of a step's rule.
+    #[must_use]
+    pub fn calls_of(&self, step: &str) -> Arc<Histogram> {
+        let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(calls.entry(step.to_owned()).or_default())
+    }
+
+    /// Adds values that were put aside, by column.
+    pub fn add_rescued(&self, columns: BTreeMap<String, u64>) {
+        let mut map = self.rescued_columns.lock().unwrap_or_else(PoisonError::into_inner);
+        for (column, values) in columns {
+            let known = map.len() < MOST_NAMES || map.contains_key(&column);
+            *map.entry(if known { column } else { OTHER.to_owned() }).or_insert(0) += values;
+        }
+    }
+
     /// Adds records that were refused, by stage and code.
     pub fn add_rejects<'a>(&self, rejects: impl IntoIterator<Item = &'a RejectCount>) {
         let mut map = self.rejects.lock().unwrap_or_else(PoisonError::into_inner);
@@ -269,6 +329,29 @@ impl PipelineMetrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_are_counted_by_their_bounds() {
+        let times = Histogram::default();
+        for millis in [0, 1, 2, 300, 60_000] {
+            times.observe(Duration::from_millis(millis));
+        }
+        let counts: Vec<_> = times.cumulative().map(|(_, count)| count).collect();
+        assert_eq!(counts, [1, 2, 3, 3, 3, 3, 3, 3, 3, 4, 4, 4, 4, 5]);
+        assert!(
+            (times.seconds() - 60.303).abs() < 1e-9 && times.cumulative().last().is_some_and(|(b, _)| b.is_infinite())
+        );
+    }
+
+    #[test]
+    fn columns_do_not_grow_without_end() {
+        let metrics = PipelineMetrics::default();
+        for number in 0..2 * MOST_NAMES {
+            metrics.add_rescued(BTreeMap::from([(number.to_string(), 1)]));
+        }
+        let rescued = metrics.rescued_columns.lock().unwrap_or_else(PoisonError::into_inner);
+        assert_eq!((rescued.len(), rescued[OTHER]), (MOST_NAMES + 1, MOST_NAMES as u64));
+    }
 
     #[test]
     fn what_rules_say_is_summed_and_names_do_not_grow_without_end() {

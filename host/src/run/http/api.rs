@@ -77,6 +77,12 @@ fn arguments(endpoint: &Endpoint, uri: &Uri, query: Vec<(String, String)>, body:
     for (parameter, value) in endpoint.in_path().zip(of_path) {
         take(&mut asked, parameter, value)?;
     }
+    if let Some(missing) = endpoint
+        .in_query()
+        .find(|parameter| parameter.is_required() && query.iter().all(|(name, _)| name != parameter.name))
+    {
+        return Err(lacks(missing));
+    }
     for (name, value) in query {
         let parameter = endpoint.in_query().find(|parameter| parameter.name == name);
         take(&mut asked, parameter.ok_or_else(|| unknown(&name, endpoint.in_query()))?, &value)?;
@@ -93,19 +99,25 @@ fn arguments(endpoint: &Endpoint, uri: &Uri, query: Vec<(String, String)>, body:
         return Err(unknown(name, endpoint.in_body()));
     }
     for parameter in endpoint.in_body() {
-        match (fields.get(parameter.name), parameter.to) {
-            (Some(Value::String(value)), _) => take(&mut asked, parameter, value)?,
-            (Some(_), _) => {
-                let error = format!("`{}` must be text", parameter.name);
+        match (fields.get(parameter.name), parameter.kind) {
+            (Some(Value::Bool(value)), Kind::Switch) => take(&mut asked, parameter, &value.to_string())?,
+            (Some(Value::String(value)), Kind::Text | Kind::Limit | Kind::OneOf(_)) => {
+                take(&mut asked, parameter, value)?;
+            }
+            (Some(_), kind) => {
+                let what = if kind == Kind::Switch { "true or false" } else { "text" };
+                let error = format!("`{}` must be {what}", parameter.name);
                 return Err(refusal(StatusCode::BAD_REQUEST, error, None));
             }
-            (None, To::Field) => {
-                return Err(refusal(StatusCode::BAD_REQUEST, format!("`{}` is missing", parameter.name), None));
-            }
-            (None, To::Argument | To::Joined | To::Flag(_) | To::FileName) => {}
+            (None, _) if parameter.is_required() => return Err(lacks(parameter)),
+            (None, _) => {}
         }
     }
     Ok(asked)
+}
+
+fn lacks(parameter: &Parameter) -> Refusal {
+    refusal(StatusCode::BAD_REQUEST, format!("`{}` is missing", parameter.name), Some(parameter.help))
 }
 
 fn unknown<'a>(name: &str, known: impl Iterator<Item = &'a Parameter>) -> Refusal {
@@ -122,16 +134,22 @@ fn take(asked: &mut Asked, parameter: &Parameter, value: &str) -> Result<(), Ref
             return no(format!("a number from 1 to {MOST}"));
         }
         Kind::OneOf(words) if !words.contains(&value) => return no(format!("one of {}", words.join(", "))),
-        Kind::Text | Kind::Limit | Kind::OneOf(_) => {}
+        Kind::Switch if !["true", "false"].contains(&value) => return no("true or false".to_owned()),
+        Kind::Text | Kind::Limit | Kind::OneOf(_) | Kind::Switch => {}
     }
     match parameter.to {
+        To::Flag(flag) if parameter.kind == Kind::Switch => {
+            if value == "true" {
+                asked.flags.push(flag.to_owned());
+            }
+        }
         To::Argument | To::Field => asked.positional.push(value.to_owned()),
         To::Joined => {
             if let Some(last) = asked.positional.last_mut() {
                 *last = format!("{last}/{value}");
             }
         }
-        To::Flag(flag) => asked.flags.push(format!("{flag}={value}")),
+        To::Flag(flag) | To::Needed(flag) | To::PathFlag(flag) => asked.flags.push(format!("{flag}={value}")),
         To::FileName => {
             let plain = value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
             if !plain || value.starts_with(['.', '-']) || !(1..=100).contains(&value.len()) {

@@ -9,9 +9,13 @@ pub(super) enum To {
     Argument,
     /// In the path; joined to the former argument by `/`.
     Joined,
+    /// In the path; a flag.
+    PathFlag(&'static str),
     /// In the query, or in the JSON object of a request that changes something; a flag.
     Flag(&'static str),
-    /// In the JSON object, required; an argument of its own.
+    /// The same, required.
+    Needed(&'static str),
+    /// The same, required; an argument of its own.
     Field,
     /// In the query; the name that an uploaded file is given.
     FileName,
@@ -32,6 +36,8 @@ pub(super) enum Kind {
     Text,
     /// From 1 to [`MOST`].
     Limit,
+    /// Whether the flag is given.
+    Switch,
     OneOf(&'static [&'static str]),
 }
 
@@ -80,6 +86,7 @@ const fn limit() -> Parameter {
 }
 
 const PIPELINE: Parameter = parameter("pipeline", To::Argument, "The pipeline.");
+const THIS_PIPELINE: Parameter = parameter("pipeline", To::PathFlag("--pipeline"), "The pipeline.");
 const OF_PIPELINE: Parameter = parameter("pipeline", To::Flag("--pipeline"), "Of this pipeline only.");
 const STATES: &[&str] = &["pending", "loading", "loaded", "failed", "superseded"];
 const DEPLOYMENTS: &str = "SELECT pipeline, revision, revision_id, state, reason, deployed_at, retired_at
@@ -144,6 +151,21 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         ],
         answers: Answers::Lines,
         help: "Refused records without their text, the newest first.",
+    },
+    Endpoint {
+        path: "/v1/why",
+        does: Does::Read,
+        verb: &["why"],
+        parameters: &[
+            parameter("what", To::Field, "An object or a segment."),
+            parameter(
+                "since",
+                To::Flag("--since"),
+                "What landed since then: so long ago (2d), or a date or time in UTC.",
+            ),
+        ],
+        answers: Answers::Object,
+        help: "What became of an object or a segment, from its source to its rows.",
     },
     Endpoint {
         path: "/v1/revisions",
@@ -227,7 +249,78 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         answers: Answers::Object,
         help: "Let a paused pipeline take segments again.",
     },
+    Endpoint {
+        path: "/v1/pipelines/{pipeline}/retry",
+        does: Does::Change,
+        verb: &["rejects", "retry"],
+        parameters: &[
+            THIS_PIPELINE,
+            parameter("code", To::Flag("--code"), "Records with this code only."),
+            parameter(
+                "since",
+                To::Flag("--since"),
+                "Of segments that landed since then: so long ago (2d), or a date or time in UTC.",
+            ),
+        ],
+        answers: Answers::Object,
+        help: "Try rejected records again, under the active revision; /v1/status tells how far it is.",
+    },
+    Endpoint {
+        path: "/v1/pipelines/{pipeline}/replay",
+        does: Does::Change,
+        verb: &["replay", "--detach"],
+        parameters: &[
+            THIS_PIPELINE,
+            parameter(
+                "since",
+                To::Flag("--since"),
+                "What landed since then: so long ago (2d), or a date or time in UTC.",
+            ),
+            parameter("until", To::Flag("--until"), "What landed before then."),
+            Parameter {
+                name: "dry_run",
+                to: To::Flag("--dry-run"),
+                kind: Kind::Switch,
+                help: "Say which segments it would be, and do nothing.",
+            },
+        ],
+        answers: Answers::Object,
+        help: "Refine history again, under the active revision; /v1/status tells how far it is.",
+    },
+    Endpoint {
+        path: "/v1/pipelines/{pipeline}/replay/stop",
+        does: Does::Change,
+        verb: &["replay", "--stop"],
+        parameters: &[THIS_PIPELINE],
+        answers: Answers::Object,
+        help: "Take back what is asked for and not begun with.",
+    },
+    Endpoint {
+        path: "/v1/pipelines/{pipeline}/repair",
+        does: Does::Change,
+        verb: &["repair", "--yes", "--detach"],
+        parameters: &[
+            THIS_PIPELINE,
+            parameter(
+                "made_by",
+                To::Needed("--made-by"),
+                "A revision's number, the beginning of its id, or a module's name and the beginning of its digest.",
+            ),
+        ],
+        answers: Answers::Object,
+        help: "Replace the rows that a wrong revision or module made.",
+    },
 ];
+
+impl Parameter {
+    /// Whether a request without it is refused.
+    pub(super) fn is_required(&self) -> bool {
+        match self.to {
+            To::Argument | To::Joined | To::PathFlag(_) | To::Needed(_) | To::Field => true,
+            To::Flag(_) | To::FileName => false,
+        }
+    }
+}
 
 /// Whether a path takes a file.
 pub(super) fn is_upload(path: &str) -> bool {
@@ -237,16 +330,16 @@ pub(super) fn is_upload(path: &str) -> bool {
 impl Endpoint {
     /// The parameters of the path, in its order.
     pub(super) fn in_path(&self) -> impl Iterator<Item = &'static Parameter> {
-        self.parameters.iter().filter(|parameter| matches!(parameter.to, To::Argument | To::Joined))
+        self.parameters.iter().filter(|parameter| matches!(parameter.to, To::Argument | To::Joined | To::PathFlag(_)))
     }
 
     /// Those of the query.
     pub(super) fn in_query(&self) -> impl Iterator<Item = &'static Parameter> {
         let of_body = self.does == Does::Change;
         self.parameters.iter().filter(move |parameter| match parameter.to {
-            To::Flag(_) => !of_body,
+            To::Flag(_) | To::Needed(_) | To::Field => !of_body,
             To::FileName => true,
-            To::Argument | To::Joined | To::Field => false,
+            To::Argument | To::Joined | To::PathFlag(_) => false,
         })
     }
 
@@ -254,9 +347,8 @@ impl Endpoint {
     pub(super) fn in_body(&self) -> impl Iterator<Item = &'static Parameter> {
         let of_body = self.does == Does::Change;
         self.parameters.iter().filter(move |parameter| match parameter.to {
-            To::Flag(_) => of_body,
-            To::Field => true,
-            To::Argument | To::Joined | To::FileName => false,
+            To::Flag(_) | To::Needed(_) | To::Field => of_body,
+            To::Argument | To::Joined | To::PathFlag(_) | To::FileName => false,
         })
     }
 }

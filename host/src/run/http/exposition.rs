@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write as _};
 
+use forebay_pipeline::metrics::Histogram;
+
 /// The type of the answer.
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -13,6 +15,8 @@ pub(super) enum Kind {
     Counter,
     /// It goes up and down.
     Gauge,
+    /// How often, by how long it took at most.
+    Histogram,
 }
 
 impl Kind {
@@ -20,6 +24,7 @@ impl Kind {
         match self {
             Self::Counter => "counter",
             Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
         }
     }
 }
@@ -47,12 +52,38 @@ impl Exposition {
         values: impl IntoIterator<Item = &'a str>,
         number: impl Display,
     ) {
-        let labels: Vec<_> =
-            metric.labels.iter().zip(values).map(|(label, value)| format!("{label}=\"{}\"", escaped(value))).collect();
+        self.line((metric, ""), values, None, number);
+    }
+
+    /// Adds the numbers of a histogram.
+    pub(super) fn add_times<'a>(
+        &mut self,
+        metric: &'static Metric,
+        values: impl IntoIterator<Item = &'a str> + Clone,
+        times: &Histogram,
+    ) {
+        let mut all = 0;
+        for (bound, count) in times.cumulative() {
+            self.line((metric, "_bucket"), values.clone(), Some(bound), count);
+            all = count;
+        }
+        self.line((metric, "_sum"), values.clone(), None, float(times.seconds()));
+        self.line((metric, "_count"), values, None, all);
+    }
+
+    fn line<'a>(
+        &mut self,
+        (metric, suffix): (&'static Metric, &str),
+        values: impl IntoIterator<Item = &'a str>,
+        bound: Option<f64>,
+        number: impl Display,
+    ) {
+        let labels = metric.labels.iter().zip(values).map(|(label, value)| format!("{label}=\"{}\"", escaped(value)));
+        let labels: Vec<_> = labels.chain(bound.map(|bound| format!("le=\"{}\"", float(bound)))).collect();
         let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
         let lines = self.samples.entry(metric.name).or_default();
         // Writing to a string cannot fail.
-        let _ = writeln!(lines, "{}{labels} {number}", metric.name);
+        let _ = writeln!(lines, "{}{suffix}{labels} {number}", metric.name);
     }
 
     /// The text, in the order of `all`; those without a number are named too.
@@ -97,6 +128,20 @@ mod tests {
             out.text(&[&NOT, &SEEN]),
             "# HELP not What was not.\n# TYPE not gauge\n# HELP seen What was seen.\n# TYPE seen counter\n\
              seen{a=\"x\\\"\\\\\\n\",b=\"y\"} 1\nseen{a=\"x\",b=\"z\"} +Inf\n"
+        );
+        static TOOK: Metric = Metric { name: "took", kind: Kind::Histogram, labels: &["a"], help: "How long." };
+        let times = Histogram::default();
+        times.observe(std::time::Duration::from_millis(2));
+        let mut out = Exposition::default();
+        out.add_times(&TOOK, ["x"], &times);
+        let text = out.text(&[&TOOK]);
+        assert!(
+            text.starts_with("# HELP took How long.\n# TYPE took histogram\ntook_bucket{a=\"x\",le=\"0.0005\"} 0\n")
+        );
+        assert!(text.contains("took_bucket{a=\"x\",le=\"0.0025\"} 1\n"), "{text}");
+        assert!(
+            text.ends_with("took_bucket{a=\"x\",le=\"+Inf\"} 1\ntook_sum{a=\"x\"} 0.002\ntook_count{a=\"x\"} 1\n"),
+            "{text}"
         );
         assert_eq!((float(f64::NAN).as_str(), float(0.5).as_str()), ("NaN", "0.5"));
     }

@@ -48,6 +48,9 @@ table! {
     HEALED = Counter "forebay_records_healed_total" ["pipeline"] "Those that were not rejected any more.";
     ROWS = Counter "forebay_rows_loaded_total" ["pipeline", "table"] "Rows that a table has gained.";
     STAGE = Counter "forebay_stage_seconds_total" ["pipeline", "stage"] "Time spent in decode, transform, encode and commit, summed over threads.";
+    BATCH = Histogram "forebay_batch_seconds" ["pipeline"] "How long batches took in all steps together.";
+    CALL = Histogram "forebay_rule_call_seconds" ["pipeline", "step"] "How long calls of a step's rule took, what crosses the boundary included.";
+    RESCUED_BY = Counter "forebay_values_rescued_total" ["pipeline", "column"] "Values that were put into _forebay_rescued, by column. A segment that is refined again is counted again.";
     COUNTED = Counter "forebay_rule_counter_total" ["pipeline", "name"] "What the rules counted, by the name that they gave it.";
     OBSERVED = Counter "forebay_rule_observed_count" ["pipeline", "name"] "How many values the rules observed.";
     SUM = Gauge "forebay_rule_observed_sum" ["pipeline", "name"] "Their sum.";
@@ -114,6 +117,13 @@ fn pipeline(out: &mut Exposition, name: &PipelineName, metrics: &PipelineMetrics
     }
     for stage in Stage::ALL.into_iter().filter(|stage| *stage != Stage::Land) {
         out.add(&STAGE, [of, stage.name()], float(metrics.clocks.seconds(stage)));
+    }
+    out.add_times(&BATCH, [of], &metrics.batches);
+    for (step, times) in &*metrics.calls.lock().unwrap_or_else(PoisonError::into_inner) {
+        out.add_times(&CALL, [of, step], times);
+    }
+    for (column, values) in &*metrics.rescued_columns.lock().unwrap_or_else(PoisonError::into_inner) {
+        out.add(&RESCUED_BY, [of, column], values);
     }
     for ((stage, code), records) in &*metrics.rejects.lock().unwrap_or_else(PoisonError::into_inner) {
         out.add(&REJECTS, [of, stage, code], records);

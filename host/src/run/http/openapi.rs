@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::endpoints::{Answers, Does, ENDPOINTS, Endpoint, Kind, MOST, Parameter, To};
+use super::endpoints::{Answers, Does, ENDPOINTS, Endpoint, Kind, MOST, Parameter};
 
 /// The document.
 pub(super) fn document() -> Value {
@@ -55,7 +55,7 @@ fn operation(endpoint: &Endpoint) -> Value {
     let in_query = endpoint.in_query().map(|parameter| (parameter, "query"));
     let parameters = in_path.chain(in_query).map(|(parameter, place)| {
         let Parameter { name, to: _, kind, help } = parameter;
-        json!({ "name": name, "in": place, "required": place == "path", "description": help, "schema": schema(*kind) })
+        json!({ "name": name, "in": place, "required": parameter.is_required(), "description": help, "schema": schema(*kind) })
     });
     let ok = match endpoint.answers {
         Answers::Object => object("Done, or found."),
@@ -114,7 +114,7 @@ fn body(endpoint: &Endpoint) -> Value {
     });
     let properties: Map<_, _> = properties.collect();
     let required: Vec<_> =
-        endpoint.in_body().filter(|parameter| parameter.to == To::Field).map(|parameter| parameter.name).collect();
+        endpoint.in_body().filter(|parameter| parameter.is_required()).map(|parameter| parameter.name).collect();
     json!({
         "required": !required.is_empty(),
         "content": { "application/json": { "schema": {
@@ -127,6 +127,7 @@ fn schema(kind: Kind) -> Value {
     match kind {
         Kind::Text => json!({ "type": "string" }),
         Kind::Limit => json!({ "type": "integer", "minimum": 1, "maximum": MOST }),
+        Kind::Switch => json!({ "type": "boolean" }),
         Kind::OneOf(words) => json!({ "type": "string", "enum": words }),
     }
 }

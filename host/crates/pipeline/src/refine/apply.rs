@@ -21,7 +21,7 @@ use super::bind::{BoundInput, BoundPipeline, BoundRoute, BoundStep, Leads};
 use super::bisect::{self, Part, Seat, SegmentAtFault};
 use super::rescue::has_member;
 use super::rows::{Rows, batch_of};
-use crate::metrics::RuleMetrics;
+use crate::metrics::{PipelineMetrics, RuleMetrics};
 
 /// The steps of one segment, each with its instance.
 pub struct Chain<'a> {
@@ -70,6 +70,15 @@ impl<'a> Chain<'a> {
     pub fn new(bound: &'a BoundPipeline, context: &'a SegmentContext, object: &'a str) -> Self {
         let seats = bound.steps.iter().map(|step| Seat::new(step.transform.as_ref(), context)).collect();
         Self { bound, seats, object, said: RuleMetrics::default() }
+    }
+
+    /// Counts the time of its rules' calls.
+    #[must_use]
+    pub fn measured(mut self, metrics: &PipelineMetrics) -> Self {
+        for (step, seat) in self.bound.steps.iter().zip(&mut self.seats) {
+            seat.calls = Some(metrics.calls_of(&step.name));
+        }
+        self
     }
 
     /// What the rules counted and observed.

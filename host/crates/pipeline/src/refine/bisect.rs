@@ -7,10 +7,14 @@
 //! more calls have failed than so many guilty rows explain.
 
 use std::ops::Range;
+use std::sync::Arc;
+use std::time::Instant;
 
 use forebay_model::ports::{
     BatchInput, BoundTransform, SegmentContext, TransformError, TransformFailure, TransformInstance, TransformOutput,
 };
+
+use crate::metrics::Histogram;
 
 /// Guilty rows that a batch may have; one more fails the segment.
 pub const MAX_GUILTY: usize = 32;
@@ -64,13 +68,15 @@ pub struct Seat<'a> {
     transform: &'a dyn BoundTransform,
     context: &'a SegmentContext,
     instance: Option<Box<dyn TransformInstance>>,
+    /// Where the time of calls is counted.
+    pub(super) calls: Option<Arc<Histogram>>,
 }
 
 impl<'a> Seat<'a> {
     /// An empty seat for a segment.
     #[must_use]
     pub fn new(transform: &'a dyn BoundTransform, context: &'a SegmentContext) -> Self {
-        Self { transform, context, instance: None }
+        Self { transform, context, instance: None, calls: None }
     }
 
     fn process(&mut self, input: &BatchInput) -> Result<TransformOutput, TransformError> {
@@ -78,7 +84,12 @@ impl<'a> Seat<'a> {
             Some(instance) => instance,
             None => self.transform.instance(self.context)?,
         };
-        let output = instance.process(input)?;
+        let from = Instant::now();
+        let output = instance.process(input);
+        if let Some(calls) = &self.calls {
+            calls.observe(from.elapsed());
+        }
+        let output = output?;
         // Only an instance that returned may be entered again.
         self.instance = Some(instance);
         Ok(output)

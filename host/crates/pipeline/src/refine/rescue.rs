@@ -1,6 +1,6 @@
 //! Putting values aside: a column's values as members of the JSON object in `_forebay_rescued`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use arrow_array::builder::StringBuilder;
 use arrow_array::{Array, ArrayRef, StringArray};
@@ -77,6 +77,15 @@ fn begin_member(object: &mut Vec<u8>, name: &str) {
     object.push(b':');
 }
 
+/// The columns that a rescued object has values of, each once: what stands before a path (`geo` of `geo.city`).
+#[must_use]
+pub fn members(object: &str) -> BTreeSet<String> {
+    // Values stay text: rescued ones may be numbers that no float holds, such as 1e999.
+    let members = serde_json::from_str::<BTreeMap<String, &serde_json::value::RawValue>>(object);
+    let column = |path: String| path.split(['.', '[', '#']).next().unwrap_or_default().to_owned();
+    members.map(|members| members.into_keys().map(column).collect()).unwrap_or_default()
+}
+
 /// Whether a rescued object has a member of this name: what a rule requires and what did not fit. Top-level fields and paths
 /// below them (`geo.city` for `geo`).
 #[must_use]
@@ -115,6 +124,8 @@ mod tests {
         assert!(has_member(out.value(1), "x") && !has_member(out.value(1), "f"));
         assert!(has_member(r#"{"geo.city":1}"#, "geo"));
         assert!(has_member(r#"{"n":1e999}"#, "n") && has_member(r#"{"items[3].note":1}"#, "items"));
+        let columns = members(r#"{"geo.city":1,"geo.zip":1,"n#2":1e999,"items[3].note":1}"#);
+        assert_eq!(columns.into_iter().collect::<Vec<_>>(), ["geo", "items", "n"]);
         assert!(has_member(r#"{"n#2":1}"#, "n") && !has_member(r#"{"name":1}"#, "n"));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Instant;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int64Type};
@@ -22,7 +23,7 @@ use super::bind::{BoundPipeline, Target};
 use super::conform::conform;
 use super::fit::Destination;
 use super::heal::{Counts, Rejected};
-use super::rescue::{Aside, put_aside};
+use super::rescue::{Aside, members, put_aside};
 use super::rows::batch_of;
 use crate::decoding::{Decoding, open_segment};
 use crate::metrics::{PipelineMetrics, Stage};
@@ -98,7 +99,7 @@ pub fn refine(
         format.open(input, &bound.schema.schema)
     })?;
     let context = context_of(segment);
-    let mut chain = Chain::new(bound, &context, segment.object_key());
+    let mut chain = Chain::new(bound, &context, segment.object_key()).measured(&place.metrics);
     let mut staging = Staging::new(bound, job, rejected);
     let mut evolves = false;
     while let Some(decoded) = clocks.timed(Stage::Decode, || decoder.next_batch())? {
@@ -114,7 +115,9 @@ pub fn refine(
             Some(rejected) => rejected.only(decoded)?,
             None => (decoded, all),
         };
+        let from = Instant::now();
         let mut transformed = clocks.timed(Stage::Transform, || chain.apply(decoded))?;
+        place.metrics.batches.observe(from.elapsed());
         // What is not tried again went nowhere, as what is filtered does.
         let counts = &mut transformed.counts;
         (counts.records, counts.filtered) = (tried, (counts.filtered + tried).saturating_sub(all));
@@ -129,6 +132,7 @@ pub fn refine(
     drop(decoder);
     rejected.map_or(Ok(()), |rejected| rejected.all_were_tried(staging.counts.records))?;
     place.metrics.add_rules(chain.said());
+    place.metrics.add_rescued(std::mem::take(&mut staging.rescued));
     let staged = clocks.timed(Stage::Encode, || staging.finish())?;
     Ok(SegmentOutcome::Staged(Box::new(staged)))
 }
@@ -156,6 +160,8 @@ struct Staging<'a> {
     counts: SegmentCounts,
     reject_counts: Counts,
     retryable: u64,
+    /// Values that were put aside, by column.
+    rescued: BTreeMap<String, u64>,
 }
 
 impl<'a> Staging<'a> {
@@ -169,6 +175,7 @@ impl<'a> Staging<'a> {
             counts: SegmentCounts::default(),
             reject_counts: Counts::new(),
             retryable: 0,
+            rescued: BTreeMap::new(),
         }
     }
 
@@ -181,6 +188,9 @@ impl<'a> Staging<'a> {
             let numbers = route.numbers.clone();
             let (batch, set_aside) = table_rows(target, self.job, route)?;
             rescued.extend(numbers.iter().enumerate().filter(|(row, _)| set_aside.is_valid(*row)).map(|(_, n)| *n));
+            for column in set_aside.iter().flatten().flat_map(members) {
+                *self.rescued.entry(column).or_insert(0) += 1;
+            }
             match self.writers.get_mut(&index) {
                 Some(writer) => writer.write(&batch).map_err(storing)?,
                 None => {
@@ -233,7 +243,7 @@ impl<'a> Staging<'a> {
         if let Some(tried) = self.tried {
             self.keep_staying(tried)?;
         }
-        let Self { bound, job, tried, writers, rejects, counts, reject_counts, retryable } = self;
+        let Self { bound, job, tried, writers, rejects, counts, reject_counts, retryable, rescued: _ } = self;
         if !counts.balanced() {
             return Err(Error::bug(format!("segment {}: its records do not add up: {counts:?}", job.item.segment.id)));
         }
