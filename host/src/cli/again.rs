@@ -186,7 +186,8 @@ fn done_in_words(chosen: &Chosen, after: Counts, failed: u64) -> String {
     text
 }
 
-fn bar(global: &Global, total: u64) -> ProgressBar {
+/// A bar for so many segments, where a person looks on.
+pub(super) fn bar(global: &Global, total: u64) -> ProgressBar {
     if !global.progress() {
         return ProgressBar::hidden();
     }

@@ -1,18 +1,15 @@
 //! What two revisions of a pipeline make of the same segment: what a verb shows before it changes rows.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use forebay_model::ports::Warehouse;
 use forebay_model::{Error, PipelineName, SegmentId};
-use forebay_pipeline::refine::bind::{Materials, Surroundings, Warehouses, bind};
+use forebay_pipeline::refine::bind::Materials;
 use forebay_pipeline::refine::rehearse::rehearse;
 use serde_json::{Value, json};
 
 use super::kept::blocking;
-use super::listing::now;
+use super::rehearsals::{Landed, Rehearsals};
 use super::show;
-use crate::assemble::{self, Access};
 use crate::query::Lake;
 use crate::rules::changes::{Changes, Sample, changes, made};
 
@@ -37,31 +34,12 @@ pub(super) async fn compare(
     was: Materials,
     is: Materials,
 ) -> anyhow::Result<Option<Compared>> {
-    let (config, ledger) = (&lake.stores().config, &lake.stores().ledger);
-    let Some(schema) = ledger.schema(pipeline).await? else { return Ok(None) };
-    let landed = ledger.segment(segment).await?;
-    let landed = landed.ok_or_else(|| Error::bug(format!("segment {segment} is not listed")))?;
-    let stream = config.streams.get(&landed.stream);
-    let decoding = assemble::open_decoding(stream.ok_or_else(|| Error::bug("a pipeline without its stream"))?)?;
-    let zone = assemble::open_zone(config, Access::Read)?;
-    let mut warehouses: BTreeMap<_, Arc<dyn Warehouse>> = BTreeMap::new();
-    for name in config.warehouses.keys() {
-        warehouses.insert(name.clone(), assemble::open_warehouse(config, name, Access::Read).await?);
-    }
-    let warehouses: Warehouses = Arc::new(warehouses);
-    let ledger = ledger.id();
+    let Some(rehearsals) = Rehearsals::open(lake, pipeline).await? else { return Ok(None) };
+    let Landed { segment: landed, decoding } = rehearsals.landed(lake, segment).await?;
     let compared = blocking(move || {
         let of = |materials: &Materials| {
-            // What the tables are like says nothing of the rows.
-            let surroundings = Surroundings {
-                warehouses: Arc::clone(&warehouses),
-                ledger,
-                tables: BTreeMap::new(),
-                widen_max_bytes: crate::run::WIDEN_MAX_BYTES,
-                now: now(),
-            };
-            let bound = bind(materials, &schema, &surroundings)?;
-            let batches = rehearse(&*zone, &*decoding, &bound, &landed, RECORDS)?;
+            let bound = rehearsals.bind(materials)?;
+            let batches = rehearse(&*rehearsals.zone, &*decoding, &bound, &landed, RECORDS)?;
             let records = batches.iter().map(|batch| batch.counts.records).sum::<u64>();
             Ok::<_, Error>((made(&bound, &batches)?, records))
         };

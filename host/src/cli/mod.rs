@@ -19,6 +19,7 @@ mod plan;
 mod pushing;
 mod query;
 mod recover;
+mod rehearsals;
 mod rejects;
 mod remote;
 mod repair;
@@ -32,6 +33,7 @@ mod show;
 mod status;
 mod test;
 mod validate;
+mod verify;
 mod watch;
 mod why;
 

@@ -201,7 +201,7 @@ pub(super) async fn made_by(lake: &Lake, pipeline: &PipelineName, revisions: &[&
 }
 
 /// With the pipeline's own limits.
-fn sandbox(lake: &Lake, pipeline: &PipelineName) -> anyhow::Result<forebay_sandbox::Sandbox> {
+pub(super) fn sandbox(lake: &Lake, pipeline: &PipelineName) -> anyhow::Result<forebay_sandbox::Sandbox> {
     let config = &lake.stores().config;
     let sandbox = assemble::open_sandbox(config)?;
     match config.pipelines.get(pipeline) {

@@ -7,6 +7,7 @@ use forebay_model::{PipelineName, Timestamp};
 
 use super::again::{Chosen, follow, tell};
 use super::listing::{self, parse_since};
+use super::verify::verify;
 use super::{Exit, Global, named, need_ledger, segments, show};
 use crate::assemble::{self, Access};
 use crate::config::Config;
@@ -22,6 +23,7 @@ use crate::query::Lake;
 Examples:
   forebay replay --pipeline fraud --since 2026-01-02 --until 2026-01-03
   forebay replay --pipeline fraud --since 2h --dry-run
+  forebay replay --pipeline fraud --since 1d --verify
   forebay replay --pipeline fraud --segment payments/3f9c0a1b2c3d4e5f60718293
   forebay replay --pipeline fraud --stop")]
 pub(super) struct ReplayArgs {
@@ -40,6 +42,9 @@ pub(super) struct ReplayArgs {
     /// Say which segments it would be, and do nothing.
     #[arg(long)]
     dry_run: bool,
+    /// Refine them twice here, under the active revision, and compare what comes out, byte for byte; nothing is written.
+    #[arg(long, conflicts_with_all = ["dry_run", "detach", "stop"])]
+    verify: bool,
     /// Do not wait until it is done.
     #[arg(long)]
     detach: bool,
@@ -49,7 +54,7 @@ pub(super) struct ReplayArgs {
 }
 
 pub(super) async fn replay(global: &Global, config: Config, args: &ReplayArgs) -> anyhow::Result<Exit> {
-    let ReplayArgs { pipeline, since, until, segments: wanted, dry_run, detach, stop } = args;
+    let ReplayArgs { pipeline, since, until, segments: wanted, dry_run, verify: twice, detach, stop } = args;
     let pipeline = named::pipeline(&config, pipeline.as_str())?;
     need_ledger(&config)?;
     let ledger = assemble::open_ledger(&config, Access::Write).await?;
@@ -77,6 +82,9 @@ pub(super) async fn replay(global: &Global, config: Config, args: &ReplayArgs) -
         return tell(global, &serde_json::json!({ "asked": chosen.json() }), || {
             format!("{pipeline} has loaded no such segment")
         });
+    }
+    if *twice {
+        return verify(global, &lake, &*ledger, &chosen).await;
     }
     if *dry_run {
         return tell(global, &serde_json::json!({ "would_replay": chosen.json() }), || {

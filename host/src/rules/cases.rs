@@ -1,7 +1,7 @@
 //! A case, run in the sandbox as a pipeline's step would run it.
 //!
-//! A case passes where its rows and rejects are the expected ones, the rule fails on no record, and each record's answer is the same
-//! in whatever batch it comes.
+//! A case passes where its rows and rejects are the expected ones, the rule fails on no record, a second run comes to the same bytes,
+//! and each record's answer is the same in whatever batch it comes.
 
 use std::collections::BTreeMap;
 use std::io::Cursor;
@@ -21,6 +21,7 @@ use forebay_sdk::testing::case::{Answer, Case, CaseReject, CaseSegment, InputFor
 use forebay_sdk::testing::splits::{Dependence, Fates, dependence, ways};
 use serde_json::Value;
 
+use super::fingerprint::Fingerprint;
 use super::parquet;
 use crate::assemble;
 
@@ -140,6 +141,11 @@ fn try_case(module: &dyn Module, case: &Case, expect: Expect, until: Until) -> R
     if !ran.wrong.is_empty() {
         return Ok(ran);
     }
+    let again = in_time(&trial, &context, batches(&input, &(0..records).collect::<Vec<_>>())?, until)?;
+    if fingerprint(&tried)? != fingerprint(&again)? {
+        ran.wrong.push("  a second run over the same records comes to other bytes".to_owned());
+        return Ok(ran);
+    }
     for (way, calls) in ways(records) {
         let mut split = Vec::new();
         for call in calls {
@@ -162,6 +168,13 @@ fn try_case(module: &dyn Module, case: &Case, expect: Expect, until: Until) -> R
         Expect::Nothing => {}
     }
     Ok(ran)
+}
+
+/// What it made, byte for byte.
+fn fingerprint(tried: &Tried) -> Result<Digest, String> {
+    let mut fingerprint = Fingerprint::default();
+    fingerprint.add_tried(tried).map_err(|error| told(&error))?;
+    Ok(fingerprint.finish())
 }
 
 fn in_time(trial: &Trial, context: &SegmentContext, batches: Vec<Rows>, until: Until) -> Result<Tried, String> {

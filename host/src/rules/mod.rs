@@ -8,6 +8,7 @@ pub(crate) mod bench;
 mod carried;
 pub(crate) mod cases;
 pub(crate) mod changes;
+pub(crate) mod fingerprint;
 pub(crate) mod finished;
 pub(crate) mod fuzz;
 pub(crate) mod package;

@@ -239,3 +239,27 @@ fn history_is_replayed_beside_a_host_that_runs_and_may_be_stopped() {
     assert!(running.stop().success());
     place.adds_up();
 }
+
+#[test]
+fn history_is_verified_twice_and_nothing_is_written() {
+    let place = place();
+    place.write("inbox/a.jsonl", &payments(0..100));
+    place.write("inbox/b.jsonl", &payments(100..160));
+    assert!(place.sees(&["replay", "--pipeline", "fraud", "--verify"]).contains("has loaded no such segment"));
+    place.run_well(&["run", "--once"]);
+    let before = place.query("SELECT DISTINCT _forebay_load FROM lake.payments");
+    let seen = place.sees(&["replay", "--pipeline", "fraud", "--verify"]);
+    assert!(
+        seen.starts_with("exit 0\nfraud: 2 segments (") && seen.contains("come out the same twice under revision 1\n"),
+        "{seen}"
+    );
+    let told = place.sees(&["replay", "--pipeline", "fraud", "--since", "1h", "--verify", "--json"]);
+    assert!(told.contains("\"different\":[]") && told.contains("\"failed\":[]"), "{told}");
+    // An object that is gone is named, and the others are verified.
+    let objects = place.query("SELECT object FROM ledger.segments ORDER BY number LIMIT 1");
+    let object = objects[0]["object"].as_str().unwrap().to_owned();
+    std::fs::remove_file(place.path("landing").join(&object)).unwrap();
+    let seen = place.sees(&["replay", "--pipeline", "fraud", "--verify"]);
+    assert!(seen.starts_with("exit 1\n") && seen.contains(" failed: ") && seen.contains(&object), "{seen}");
+    assert_eq!(place.query("SELECT DISTINCT _forebay_load FROM lake.payments"), before);
+}

@@ -32,3 +32,24 @@ pub fn rehearse(
     }
     Ok(batches)
 }
+
+/// Hands over what all steps make of each of a segment's batches, so that no more than one is held. Blocking.
+///
+/// # Errors
+/// As for [`rehearse`], and those of `each`.
+pub fn rehearse_each(
+    zone: &dyn LandingZone,
+    decoding: &dyn Decoding,
+    bound: &BoundPipeline,
+    segment: &LandedSegment,
+    mut each: impl FnMut(TransformedBatch) -> Result<()>,
+) -> Result<()> {
+    let input = open_segment(zone, decoding, segment)?;
+    let mut decoder = decoding.format(&segment.format)?.open(input, &bound.schema.schema)?;
+    let context = context_of(segment);
+    let mut chain = Chain::new(bound, &context, segment.object_key());
+    while let Some(decoded) = decoder.next_batch()? {
+        each(chain.apply(decoded)?)?;
+    }
+    Ok(())
+}
