@@ -18,12 +18,13 @@ use forebay_model::ports::{
 };
 use forebay_model::{Compression, Error, LandedSegment, Result, TableName, Timestamp};
 use forebay_pipeline::decoding::Decoding;
-use forebay_sandbox::{Limits, Sandbox, SandboxOptions, TracingLog};
+use forebay_sandbox::{GuestLog, Limits, Sandbox, SandboxOptions, TracingLog};
 use forebay_warehouse::{DeltaOptions, DeltaWarehouse};
 use uuid::Uuid;
 
 use crate::config::{Config, LandingConfig, LedgerConfig, StreamConfig, WarehouseConfig};
 use crate::failpoint::failpoint;
+use crate::logs::ModuleLog;
 
 /// The system's time.
 #[derive(Debug)]
@@ -341,6 +342,14 @@ pub(crate) fn open_sandbox(config: &Config) -> Result<Sandbox> {
     sandbox_with(cache_folder(config))
 }
 
+/// The same for a host that runs: what modules say is kept for `forebay logs` too.
+///
+/// # Errors
+/// Where the engine cannot be set up.
+pub(crate) fn open_host_sandbox(config: &Config, log: Arc<ModuleLog>) -> Result<Sandbox> {
+    sandbox(cache_folder(config), log)
+}
+
 /// Where a config's host keeps compiled modules.
 pub(crate) fn cache_folder(config: &Config) -> Option<PathBuf> {
     let LedgerConfig::Sqlite(ledger) = &config.ledger;
@@ -352,8 +361,12 @@ pub(crate) fn cache_folder(config: &Config) -> Option<PathBuf> {
 /// # Errors
 /// Where the engine cannot be set up.
 pub(crate) fn sandbox_with(cache_dir: Option<PathBuf>) -> Result<Sandbox> {
+    sandbox(cache_dir, Arc::new(TracingLog))
+}
+
+fn sandbox(cache_dir: Option<PathBuf>, log: Arc<dyn GuestLog>) -> Result<Sandbox> {
     let compile_command = std::env::current_exe().ok().map(|exe| vec![exe.into_os_string(), COMPILE_VERB.into()]);
-    let options = SandboxOptions { cache_dir, log: Arc::new(TracingLog), compile_command, ..SandboxOptions::default() };
+    let options = SandboxOptions { cache_dir, log, compile_command, ..SandboxOptions::default() };
     Sandbox::new(options)
 }
 

@@ -6,6 +6,7 @@ mod assemble;
 mod cli;
 mod config;
 mod failpoint;
+mod logs;
 mod query;
 mod requests;
 mod rules;

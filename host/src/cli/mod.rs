@@ -10,6 +10,7 @@ mod init;
 mod kept;
 mod listing;
 mod logging;
+mod logs;
 mod maintain;
 mod modules;
 pub(crate) mod named;
@@ -132,6 +133,7 @@ enum Work {
     Segments(segments::SegmentsArgs),
     Rejects(rejects::RejectsArgs),
     Why(why::WhyArgs),
+    Logs(logs::LogsArgs),
     Schema(schema::SchemaArgs),
     Modules(modules::ModulesArgs),
     Revisions(revisions::RevisionsArgs),
@@ -158,6 +160,7 @@ impl Work {
             | Self::Segments(_)
             | Self::Rejects(_)
             | Self::Why(_)
+            | Self::Logs(_)
             | Self::Schema(_)
             | Self::Modules(_)
             | Self::Revisions(_)
@@ -292,6 +295,7 @@ async fn ask_host(global: &Global, host: &remote::Host, work: Work) -> anyhow::R
         | Work::Segments(_)
         | Work::Rejects(_)
         | Work::Why(_)
+        | Work::Logs(_)
         | Work::Schema(_)
         | Work::Modules(_)
         | Work::Revisions(_)
@@ -312,6 +316,7 @@ async fn dispatch(global: Global, work: Work, config: Config) -> anyhow::Result<
         Work::Segments(args) => segments::segments(&global, config, args).await,
         Work::Rejects(args) => rejects::rejects(&global, config, args).await,
         Work::Why(args) => why::why(&global, config, &args).await,
+        Work::Logs(args) => logs::logs(&global, &config, args).await,
         Work::Schema(args) => schema::schema(&global, config, args).await,
         Work::Modules(args) => modules::modules(&global, config, args).await,
         Work::Revisions(args) => revisions::revisions(&global, config, args).await,

@@ -30,8 +30,9 @@ use forebay_model::{PipelineName, StreamName, TableName};
 
 pub(crate) use problem::{Problem, Problems, hint_for, nearest};
 pub(crate) use redact::Settings;
+pub(crate) use units::format_duration;
+use units::format_size;
 pub(crate) use units::{format_bytes, parse_duration};
-use units::{format_duration, format_size};
 
 /// The name of the config file in a folder.
 pub(crate) const FILE_NAME: &str = "forebay.toml";
@@ -61,6 +62,8 @@ pub(crate) struct Config {
     pub(crate) host: HostConfig,
     /// `[http]`, where it is written.
     pub(crate) http: Option<HttpConfig>,
+    /// `[alerts]`, where it is written.
+    pub(crate) alerts: Option<AlertsConfig>,
     /// `[maintain]`.
     pub(crate) maintain: MaintainConfig,
 }
@@ -168,6 +171,23 @@ pub(crate) struct HttpConfig {
     pub(crate) listen: SocketAddr,
     /// The file that holds the token; without it `FOREBAY_TOKEN` does.
     pub(crate) token_file: Option<PathBuf>,
+}
+
+/// `[alerts]`: what is posted to a webhook.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct AlertsConfig {
+    /// Where alerts are posted.
+    pub(crate) webhook: String,
+    /// The file that holds the bearer token which the webhook wants.
+    pub(crate) token_file: Option<PathBuf>,
+    /// An alert that goes on is told again after so long. Default: 1 h.
+    pub(crate) repeat: Duration,
+    /// What rates are of. Default: 5 min.
+    pub(crate) window: Duration,
+    /// The age of an unloaded segment that is told. Default: 15 min.
+    pub(crate) lag: Duration,
+    /// More rejected records than so many in a hundred are told. Default: 5.
+    pub(crate) reject_percent: f64,
 }
 
 /// `[maintain]`.

@@ -10,8 +10,8 @@ use serde_json::{Map, Value};
 use super::units::{Size, Span};
 
 /// The top level.
-pub(super) const SECTIONS: [&str; 9] =
-    ["landing", "ledger", "modules", "warehouses", "streams", "pipelines", "host", "http", "maintain"];
+pub(super) const SECTIONS: [&str; 10] =
+    ["landing", "ledger", "modules", "warehouses", "streams", "pipelines", "host", "http", "alerts", "maintain"];
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -111,6 +111,17 @@ pub(super) struct Commit {
 pub(super) struct Http {
     pub(super) listen: Option<String>,
     pub(super) token_file: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Alerts {
+    pub(super) webhook: String,
+    pub(super) token_file: Option<String>,
+    pub(super) repeat: Option<Span>,
+    pub(super) window: Option<Span>,
+    pub(super) lag: Option<Span>,
+    pub(super) reject_percent: Option<f64>,
 }
 
 #[derive(Debug, Default, Deserialize)]

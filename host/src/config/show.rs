@@ -6,8 +6,8 @@ use forebay_model::revision::RouteTarget;
 use serde_json::{Value, json};
 
 use super::{
-    CommitConfig, Config, HostConfig, HttpConfig, LandingConfig, LedgerConfig, MaintainConfig, ModulesConfig,
-    PipelineConfig, StepConfig, StreamConfig, WarehouseConfig, format_duration, format_size,
+    AlertsConfig, CommitConfig, Config, HostConfig, HttpConfig, LandingConfig, LedgerConfig, MaintainConfig,
+    ModulesConfig, PipelineConfig, StepConfig, StreamConfig, WarehouseConfig, format_duration, format_size,
 };
 
 impl Config {
@@ -25,6 +25,7 @@ impl Config {
             pipelines,
             host,
             http,
+            alerts,
             maintain,
         } = self;
         let LandingConfig::Folder(landing) = landing;
@@ -50,6 +51,9 @@ impl Config {
         });
         if let (Some(shown), Some(http)) = (shown.as_object_mut(), http) {
             shown.insert("http".to_owned(), http_json(http));
+        }
+        if let (Some(shown), Some(alerts)) = (shown.as_object_mut(), alerts) {
+            shown.insert("alerts".to_owned(), alerts_json(alerts));
         }
         shown
     }
@@ -90,6 +94,21 @@ fn pipeline(pipeline: &PipelineConfig) -> Value {
 fn http_json(http: &HttpConfig) -> Value {
     let HttpConfig { listen, token_file } = http;
     json!({ "listen": listen, "token_file": token_file.as_deref().map(path) })
+}
+
+fn alerts_json(alerts: &AlertsConfig) -> Value {
+    let AlertsConfig { webhook, token_file, repeat, window, lag, reject_percent } = alerts;
+    // What stands behind the host's name is often a secret.
+    let url = url::Url::parse(webhook).ok();
+    let webhook = url.map(|url| format!("{}/…", url.origin().ascii_serialization()));
+    json!({
+        "webhook": webhook,
+        "token_file": token_file.as_deref().map(path),
+        "repeat": format_duration(*repeat),
+        "window": format_duration(*window),
+        "lag": format_duration(*lag),
+        "reject_percent": reject_percent,
+    })
 }
 
 fn host_json(host: &HostConfig) -> Value {

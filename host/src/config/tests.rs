@@ -266,7 +266,7 @@ fn keys_of<T: serde::de::DeserializeOwned>() -> &'static [&'static str] {
 #[test]
 fn every_key_is_documented_and_no_other() {
     let docs = include_str!("../../../docs/config.md");
-    let sections: [(&str, &str, Vec<&str>); 10] = [
+    let sections: [(&str, &str, Vec<&str>); 12] = [
         ("## `[landing]`", "## ", keys_of::<shape::Landing>().to_vec()),
         ("## `[ledger]`", "## ", keys_of::<shape::Ledger>().to_vec()),
         ("## `[modules]`", "## ", keys_of::<shape::Modules>().to_vec()),
@@ -280,6 +280,8 @@ fn every_key_is_documented_and_no_other() {
             let commit: Vec<&'static str> = commit.map(|key| &*key.leak()).collect();
             [keys_of::<shape::Host>(), &commit].concat()
         }),
+        ("## `[http]`", "## ", keys_of::<shape::Http>().to_vec()),
+        ("## `[alerts]`", "## ", keys_of::<shape::Alerts>().to_vec()),
         ("## `[maintain]`", "## ", keys_of::<shape::Maintain>().to_vec()),
     ];
     for (from, to, mut keys) in sections {

@@ -54,7 +54,7 @@ pub(super) fn format_size(bytes: u64) -> String {
 }
 
 /// A duration in its largest whole unit, up to days: `90s`, `7d`.
-pub(super) fn format_duration(duration: Duration) -> String {
+pub(crate) fn format_duration(duration: Duration) -> String {
     let millis = duration.as_millis();
     let unit = DURATIONS.iter().rev().skip(1).find(|(_, factor)| millis.is_multiple_of(u128::from(*factor)));
     unit.map_or_else(|| format!("{millis}ms"), |(unit, factor)| format!("{}{unit}", millis / u128::from(*factor)))

@@ -3,7 +3,7 @@
 //! | what changed | when it takes effect |
 //! |---|---|
 //! | a pipeline's steps, routes, rejects, limits | at once, as a revision (`deploy`) |
-//! | `[maintain]` | at once |
+//! | `[alerts]`, `[maintain]` | at once |
 //! | a pipeline is new, gone, or reads another stream | at once: it is started, stopped, or both |
 //! | a stream is new, gone, or has another source or format | at once; with another format its pipelines start again too |
 //! | a warehouse is new | at once; pipelines that lead there start again |
@@ -100,6 +100,7 @@ fn waiting(runs: &Config, meant: &Config) -> Vec<String> {
         pipelines: _,
         host,
         http,
+        alerts: _,
         maintain: _,
     } = runs;
     let HostConfig { workers, memory, shutdown, log, commit } = host;

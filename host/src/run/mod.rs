@@ -1,8 +1,10 @@
 //! `forebay run`: the host. Streams land, pipelines refine, the folder and the config are watched, and other processes are answered.
 
+mod alerts;
 mod deploy;
 mod difference;
 mod http;
+mod lag;
 pub(crate) mod modules;
 mod parts;
 mod progress;
@@ -35,6 +37,7 @@ use tokio::task::JoinSet;
 use crate::assemble::{self, Access};
 use crate::cli::{Exit, FailOn, Global, RunArgs, another_host, lost, named};
 use crate::config::Config;
+use crate::logs::{Files, ModuleLog};
 use deploy::Deployer;
 use difference::Difference;
 use modules::Shelf;
@@ -250,7 +253,8 @@ impl Host {
                 );
             }
         }
-        let mut deployer = self.deployer()?;
+        let log = Arc::new(ModuleLog::new(Files::of(&self.config)));
+        let mut deployer = self.deployer(Arc::clone(&log))?;
         let handles = self.parts.handles();
         let started = tokio::select! {
             started = caught(deployer.reload(&self.config, &handles, "start")) => started?,
@@ -285,11 +289,13 @@ impl Host {
             };
             services.spawn(reloader.run(started.again));
             services.spawn(progress::follow(Arc::clone(self)));
+            services.spawn(alerts::watch(Arc::clone(self), config.clone()));
             services.spawn(service::approve(Arc::clone(self)));
             services.spawn(service::answer(Arc::clone(self), config));
             services.spawn(service::push(Arc::clone(self), submit));
             self.until_ended(tasks, &mut signals, Some(restarts)).await
         };
+        log.flush();
         let seconds = progress.finish();
         self.summary(seconds).print(global, self.args.once)?;
         Ok((stopped, started.modules_refused))
@@ -299,11 +305,11 @@ impl Host {
         summary::Summary::of(&self.parts.stream_metrics(), &self.parts.pipeline_metrics(), &self.config, seconds)
     }
 
-    fn deployer(&self) -> Result<Deployer> {
+    fn deployer(&self, log: Arc<ModuleLog>) -> Result<Deployer> {
         let shelf = Shelf {
             ledger: Arc::clone(&self.ledger),
             zone: Arc::clone(&self.zone),
-            sandbox: assemble::open_sandbox(&self.config)?,
+            sandbox: assemble::open_host_sandbox(&self.config, log)?,
             workers: self.workers.clone(),
             clock: assemble::clock(),
             no_modules: Mutex::default(),

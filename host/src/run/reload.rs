@@ -213,6 +213,7 @@ fn take_over(runs: &mut Config, meant: Config) {
         pipelines,
         host: _,
         http: _,
+        alerts,
         maintain,
     } = meant;
     for (name, warehouse) in warehouses {
@@ -220,5 +221,6 @@ fn take_over(runs: &mut Config, meant: Config) {
     }
     runs.streams = streams;
     runs.pipelines = pipelines;
+    runs.alerts = alerts;
     runs.maintain = maintain;
 }

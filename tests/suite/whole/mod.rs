@@ -1,5 +1,6 @@
 //! The real binary, with real files, SQLite, Delta Lake and the fraud rule in Wasm: what a person starts, kills and asks.
 
+mod alerts;
 mod author;
 mod author_types;
 mod damaged;
@@ -11,6 +12,7 @@ mod heal;
 mod http;
 mod input;
 mod kills;
+mod logs;
 mod memory;
 mod modules;
 mod names;

@@ -35,6 +35,7 @@ pub(super) fn config(tree: Tree) -> Result<Config, Problems> {
     let pipelines = check.pipelines();
     let host = check.host();
     let http = check.http();
+    let alerts = check.alerts();
     let maintain = check.maintain();
     if let Some(problems) = Problems::collect(check.problems) {
         return Err(problems);
@@ -43,7 +44,21 @@ pub(super) fn config(tree: Tree) -> Result<Config, Problems> {
         return Err(Problems::one("the config is not whole", "this is a bug of forebay: please report it"));
     };
     let Tree { path, file, root, .. } = tree;
-    Ok(Config { path, file, root, landing, ledger, modules, warehouses, streams, pipelines, host, http, maintain })
+    Ok(Config {
+        path,
+        file,
+        root,
+        landing,
+        ledger,
+        modules,
+        warehouses,
+        streams,
+        pipelines,
+        host,
+        http,
+        alerts,
+        maintain,
+    })
 }
 
 /// Problems found so far, and the tree that they lie in.

@@ -1,4 +1,4 @@
-//! `[host]`, `[http]` and `[maintain]`: defaults, and numbers in range.
+//! `[host]`, `[http]`, `[alerts]` and `[maintain]`: defaults, and numbers in range.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::super::shape;
 use super::super::units::{Size, Span, format_duration};
-use super::super::{CommitConfig, HostConfig, HttpConfig, MaintainConfig, nearest};
+use super::super::{AlertsConfig, CommitConfig, HostConfig, HttpConfig, MaintainConfig, nearest};
 use super::Check;
 
 /// Where the host answers over HTTP, where nothing else is said.
@@ -85,6 +85,34 @@ impl Check<'_> {
             self.problem_at(&["http", "token_file"], "a file is expected, found empty text", None);
         }
         Some(HttpConfig { listen, token_file: token_file.map(|file| tree.root.join(file)) })
+    }
+
+    pub(super) fn alerts(&mut self) -> Option<AlertsConfig> {
+        let tree = self.tree;
+        let shape::Alerts { webhook, token_file, repeat, window, lag, reject_percent } =
+            self.section(&tree.node.get("alerts")?.node)?;
+        let url = url::Url::parse(&webhook).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+        if url.is_none() {
+            let hint = "write the whole of it: \"https://hooks.example.com/forebay\"".to_owned();
+            self.problem_at(&["alerts", "webhook"], "`webhook` is not a URL of http or https", Some(hint));
+        }
+        if token_file.as_ref().is_some_and(String::is_empty) {
+            self.problem_at(&["alerts", "token_file"], "a file is expected, found empty text", None);
+        }
+        let reject_percent = reject_percent.unwrap_or(5.0);
+        if !(0.0..=100.0).contains(&reject_percent) {
+            self.problem_at(&["alerts", "reject_percent"], "`reject_percent` must be from 0 to 100", None);
+        }
+        let minute = Duration::from_mins(1);
+        let mut span = |key, span, default, least| self.duration(&["alerts", key], span, default, least..=7 * DAY);
+        Some(AlertsConfig {
+            webhook,
+            token_file: token_file.map(|file| tree.root.join(file)),
+            repeat: span("repeat", repeat, 60 * minute, minute),
+            window: span("window", window, 5 * minute, Duration::from_secs(10)),
+            lag: span("lag", lag, 15 * minute, Duration::from_secs(10)),
+            reject_percent,
+        })
     }
 
     pub(super) fn maintain(&mut self) -> MaintainConfig {

@@ -7,6 +7,7 @@ use forebay_model::ports::Deployment;
 use forebay_model::{PipelineName, StreamName, Timestamp};
 use forebay_pipeline::metrics::{PipelineMetrics, RuleMetrics, Stage, StreamMetrics};
 
+use super::super::lag::oldest_unloaded;
 use super::Seen;
 use super::exposition::{Exposition, Kind, Metric, float};
 use super::ready::PATIENCE;
@@ -160,14 +161,7 @@ async fn of_ledger(seen: &Seen) -> forebay_model::Result<Vec<Sample>> {
         if paused {
             continue;
         }
-        let mut oldest =
-            ledger.work(name, &pipeline.from, now, &[], 1).await?.first().map(|item| item.segment.landed_at);
-        for group in ledger.open_groups(name).await? {
-            for segment in group.segments.iter().filter(|segment| segment.again.is_none()) {
-                let landed = ledger.segment(&segment.segment).await?.map(|segment| segment.landed_at);
-                oldest = [oldest, landed].into_iter().flatten().min();
-            }
-        }
+        let oldest = oldest_unloaded(ledger.as_ref(), name, pipeline, now).await?;
         let age = oldest.map_or(0.0, |oldest| now.since(oldest).as_secs_f64());
         samples.push((&OLDEST, of(), float(age)));
     }
