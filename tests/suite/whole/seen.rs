@@ -75,7 +75,7 @@ impl Place {
     }
 
     /// Without what differs from run to run.
-    fn steady(&self, line: &str) -> String {
+    pub(super) fn steady(&self, line: &str) -> String {
         let folder = self.path("");
         let real = folder.canonicalize().unwrap();
         let named = |path: &std::path::Path| path.display().to_string().trim_end_matches('/').to_owned();
@@ -201,6 +201,30 @@ pub(crate) fn steady(text: &str) -> String {
     steady
 }
 
+/// The backtraces of the evil guest with the frames of its own, one for each run of the same; each run of others (of libraries, of
+/// generated bindings), which are the toolchain's, as one line.
+pub(crate) fn own_frames(text: &str) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    for line in text.lines() {
+        let line = match line.strip_prefix(FRAME).map(|frame| (frame, frame.rsplit_once(" at "))) {
+            None => line.to_owned(),
+            Some((frame, Some((name, place)))) if place.contains("evil/guest/src/") && !frame.contains("export_") => {
+                // Types of libraries that it was made for are theirs.
+                format!("{FRAME}{} at {place}", name.split('<').next().unwrap_or_default())
+            }
+            Some(_) => OTHERS.to_owned(),
+        };
+        if !line.starts_with(FRAME) || lines.last() != Some(&line) {
+            lines.push(line);
+        }
+    }
+    lines.join("\n")
+}
+
+/// What a frame's line begins with.
+const FRAME: &str = "  at ";
+const OTHERS: &str = "  at [others]";
+
 /// Compares a text with its snapshot, without ids, digests and times.
 pub(crate) fn check(name: &str, text: &str) {
     let mut settings = insta::Settings::clone_current();
@@ -212,13 +236,15 @@ pub(crate) fn check(name: &str, text: &str) {
         (r"\b[0-9a-f]{12}\b", "[digest]"),
         (r"dt=[\d-]+/hr=\d\d", "dt=[day]/hr=[hour]"),
         (r#"thread="[^"]+""#, "thread=[thread]"),
+        // The number of a function without a name is the toolchain's.
+        (r"\(in function \d+\)", "(in function [n])"),
         // How long a guest is depends on the path it was built in.
         (
             r"section range \d+\.\.\d+ is out of bounds \(bound = \d+\)",
             "section range [from]..[to] is out of bounds (bound = [bound])",
         ),
         // Which of a batch is tried again is chance.
-        (r"\[uuid\]-\d-", "[uuid]-[n]-"),
+        (r"\[uuid\]-\d+-", "[uuid]-[n]-"),
     ] {
         settings.add_filter(pattern, instead);
     }

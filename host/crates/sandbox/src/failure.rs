@@ -116,29 +116,49 @@ fn panic_message(state: &GuestState) -> Option<String> {
 /// The guest's frames, innermost first, with what was inlined into them; Rust's own libraries' are left out.
 fn backtrace(error: &wasmtime::Error) -> Vec<String> {
     let Some(trace) = error.downcast_ref::<WasmBacktrace>() else { return Vec::new() };
-    let mut lines = Vec::new();
+    let mut frames = Vec::new();
     for frame in trace.frames() {
         if frame.symbols().is_empty() {
-            lines.push(frame.func_name().map_or_else(|| format!("function {}", frame.func_index()), demangled));
+            let name = frame.func_name().map_or_else(|| format!("function {}", frame.func_index()), demangled);
+            frames.push(Frame { name, place: None });
         }
         for symbol in frame.symbols() {
             let name = symbol.name().or(frame.func_name()).map_or_else(|| "?".to_owned(), demangled);
-            lines.push(match (symbol.file(), symbol.line()) {
-                (Some(file), Some(line)) => format!("{name} at {}:{line}", short_path(file)),
-                _ => name,
-            });
+            frames.push(Frame { name, place: symbol.file().zip(symbol.line()) });
         }
     }
-    own_frames(lines)
+    own_frames(&frames)
+}
+
+/// A function that was called, and where in its source.
+struct Frame<'a> {
+    name: String,
+    place: Option<(&'a str, u32)>,
+}
+
+impl Frame<'_> {
+    /// Of Rust's libraries: between a panic and the trap that it ends in, and between the rule's own. What was inlined has a name
+    /// without its path, and is told by its file.
+    fn is_machinery(&self) -> bool {
+        let name = self.name.trim_start_matches('<');
+        let of_rust =
+            |file: &str| ["/core/src/", "/alloc/src/", "/std/src/"].iter().any(|folder| file.contains(folder));
+        ["std::", "core::", "alloc::", "__rustc::", "rust_", "abort"].iter().any(|start| name.starts_with(start))
+            || self.place.is_some_and(|(file, _)| file.contains("/library/") && of_rust(file))
+    }
+
+    fn told(&self) -> String {
+        match self.place {
+            Some((file, line)) => format!("{} at {}:{line}", self.name, short_path(file)),
+            None => self.name.clone(),
+        }
+    }
 }
 
 /// The frames that the rule's author may know; where there are none of them, all.
-fn own_frames(mut lines: Vec<String>) -> Vec<String> {
-    if lines.iter().any(|line| !is_machinery(line)) {
-        lines.retain(|line| !is_machinery(line));
-    }
-    lines.truncate(FRAMES);
-    lines
+fn own_frames(frames: &[Frame<'_>]) -> Vec<String> {
+    let all = frames.iter().all(Frame::is_machinery);
+    frames.iter().filter(|frame| all || !frame.is_machinery()).map(Frame::told).take(FRAMES).collect()
 }
 
 /// A failure as one text: the message, and the function that it happened in.
@@ -148,12 +168,6 @@ pub(crate) fn told(error: TransformError) -> String {
         Some(frame) => format!("{message} (in {frame})"),
         None => message,
     }
-}
-
-/// Frames of Rust's libraries: between a panic and the trap that it ends in, and between the rule's own.
-fn is_machinery(frame: &str) -> bool {
-    let frame = frame.trim_start_matches('<');
-    ["std::", "core::", "alloc::", "__rustc::", "rust_", "abort"].iter().any(|start| frame.starts_with(start))
 }
 
 /// Without the hash that ends it: it says nothing to people.
@@ -173,15 +187,21 @@ mod tests {
 
     #[test]
     fn the_frames_of_rusts_libraries_are_left_out() {
-        let frames = |names: &[&str]| own_frames(names.iter().map(|name| (*name).to_owned()).collect());
+        let frame = |name: &str, place| Frame { name: name.to_owned(), place };
         let panicked = [
-            "core::panicking::panic_fmt at library/core/src/panicking.rs:80",
-            "fraud::score at src/lib.rs:7",
-            "<alloc::vec::Vec<T> as core::iter::FromIterator<T>>::from_iter at library/alloc/src/vec/mod.rs:3",
-            "fraud::process at src/lib.rs:3",
+            frame("core::panicking::panic_fmt", None),
+            frame("fraud::score", Some(("/home/ann/fraud/src/lib.rs", 7))),
+            frame("<alloc::vec::Vec<T> as core::iter::FromIterator<T>>::from_iter", None),
+            // Inlined: by the distributed library, and by one whose source is installed.
+            frame("wrapping_add", Some(("/rustc/0a1b/library/core/src/num/uint_macros.rs", 2457))),
+            frame("from_elem<u8>", Some(("/home/ann/.rustup/lib/rustlib/src/rust/library/alloc/src/vec/mod.rs", 3651))),
+            frame("process", Some(("/home/ann/fraud/src/lib.rs", 3))),
         ];
-        assert_eq!(frames(&panicked), ["fraud::score at src/lib.rs:7", "fraud::process at src/lib.rs:3"]);
-        assert_eq!(frames(&["std::process::abort"]), ["std::process::abort"]);
+        assert_eq!(
+            own_frames(&panicked),
+            ["fraud::score at ann/fraud/src/lib.rs:7", "process at ann/fraud/src/lib.rs:3"]
+        );
+        assert_eq!(own_frames(&[frame("std::process::abort", None)]), ["std::process::abort"]);
     }
 
     #[test]
