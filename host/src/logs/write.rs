@@ -50,7 +50,7 @@ impl ModuleLog {
     pub(crate) fn flush(&self) {
         let (sender, receiver) = sync_channel(1);
         if self.sender.try_send(Message::Flush(sender)).is_ok() {
-            drop(receiver.recv_timeout(PATIENCE));
+            let _ = receiver.recv_timeout(PATIENCE);
         }
     }
 

@@ -1,11 +1,12 @@
-//! Files that somebody or a disk damaged, found while the host starts: each costs what needs it, is named with what to do, and
+//! Files that somebody or a disk damaged, found while the host starts or runs: each costs what needs it, is named with what to do, and
 //! brings nothing down. What has landed stays as it came.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use super::seen::check;
+use super::seen::{PLAIN, check};
 use super::support::{Place, payments};
 
 /// All files below a folder of the place, relative to it.
@@ -184,4 +185,72 @@ fn a_zone_whose_identity_is_damaged_is_not_taken_for_another() {
     }
     no_panic(&told);
     check("damaged-zone", &told);
+}
+
+/// As long as it was, and one byte is another: of text, and of what is compressed.
+fn change_a_byte(path: &Path) {
+    let mut bytes = std::fs::read(path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(path, bytes).unwrap();
+}
+
+/// What becomes of an object in the zone between its landing and its refining.
+const FATES: [(&str, fn(&Path)); 4] = [
+    ("changed", change_a_byte),
+    ("cut", |path| damage(path, Damage::Halved)),
+    ("emptied", |path| damage(path, Damage::Emptied)),
+    ("missing", |path| std::fs::remove_file(path).unwrap()),
+];
+
+/// The same records in each way that a file may come, with the end of its name.
+fn ways(text: &str) -> [(&'static str, Vec<u8>); 3] {
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(text.as_bytes()).unwrap();
+    [
+        ("jsonl", text.as_bytes().to_vec()),
+        ("jsonl.gz", gzip.finish().unwrap()),
+        ("jsonl.zst", zstd::encode_all(text.as_bytes(), 1).unwrap()),
+    ]
+}
+
+#[test]
+fn an_object_that_is_damaged_fails_its_segment_in_a_host_that_goes_on_and_loads_once_it_is_whole() {
+    let place = Place::with(PLAIN);
+    let mut ids = 0..;
+    for (name, _) in FATES {
+        for (end, _) in ways("") {
+            let first = ids.next().unwrap() * 100;
+            let (_, bytes) = ways(&payments(first..first + 100)).into_iter().find(|(of, _)| *of == end).unwrap();
+            place.write_bytes(&format!("inbox/{name}.{end}"), &bytes);
+        }
+    }
+    place.write("inbox/good.jsonl", &payments(2_000..2_100));
+    // They land, and nothing refines them yet.
+    place.dies_at("before_acknowledge", &["run", "--once"]);
+    assert_eq!(place.number("SELECT count(*) FROM ledger.segments"), 13);
+    let whole = files(&place, "landing");
+    for (name, change) in FATES {
+        for object in named(&place, "landing/events", &format!("-{name}.jsonl")) {
+            change(&place.path(object.to_str().unwrap()));
+        }
+    }
+    let mut running = place.start();
+    place.write("inbox/later.jsonl", &payments(2_100..2_200));
+    place.until("what is whole is loaded", || place.rows("lake.events") == 200);
+    let failed = "SELECT count(*) FROM ledger.refinements WHERE state = 'failed'";
+    place.until("what is damaged has failed", || place.number(failed) == 12);
+    check("damaged-object", &place.failures());
+    place.write("inbox/last.jsonl", &payments(2_200..2_300));
+    place.until("it goes on", || place.rows("lake.events") == 300);
+    assert!(running.is_alive(), "{}", place.log());
+    no_panic(&place.log());
+    assert!(running.stop().success());
+    for (path, bytes) in whole {
+        std::fs::write(place.path(path.to_str().unwrap()), bytes).unwrap();
+    }
+    place.run_well(&["run", "--once"]);
+    assert_eq!(place.rows("lake.events"), 1_500);
+    assert_eq!(place.number("SELECT count(DISTINCT id) FROM lake.events"), 1_500);
+    place.adds_up();
 }

@@ -27,6 +27,28 @@ fn a_worker_that_panics_fails_its_segment_and_the_others_load() {
     place.adds_up();
 }
 
+#[test]
+fn a_worker_that_panics_in_a_host_that_runs_fails_its_segment_and_what_comes_later_loads() {
+    let place = Place::new();
+    let mut running = place.start_with("FOREBAY_FAILPOINT", "panic:in_refine@2");
+    let failed = "SELECT count(*) FROM ledger.refinements WHERE state = 'failed'";
+    for part in 0..4_u32 {
+        place.write(&format!("inbox/{part}.jsonl"), &payments(part * 100..(part + 1) * 100));
+        let loaded = i64::from(if part == 0 { 100 } else { part * 100 });
+        place.until(&format!("file {part} is done with"), || {
+            place.rows("lake.payments") == loaded && place.number(failed) == i64::from(part > 0)
+        });
+    }
+    check("panic-worker-running", &place.failures());
+    assert!(running.is_alive(), "{}", place.log());
+    assert!(!place.log().contains("is started again"), "no other work ended with it: {}", place.log());
+    assert!(running.stop().success());
+    place.run_well(&["run", "--once"]);
+    assert_eq!(place.rows("lake.payments"), 400);
+    assert_eq!(place.number("SELECT count(DISTINCT id) FROM lake.payments"), 400);
+    place.adds_up();
+}
+
 /// Where each part of the host panics: the run ends, says so, and the next one has everything.
 #[test]
 fn a_panic_anywhere_else_ends_its_stream_or_pipeline_with_the_message() {

@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use forebay_model::{Error, ErrorClass};
+use forebay_model::{Digest, Error, ErrorClass};
 use uuid::Uuid;
 
 /// Why the landing zone could not do what it was asked.
@@ -35,6 +35,16 @@ pub enum LandingError {
         found: u64,
         /// Where the bytes end that were asked for.
         wanted: u64,
+    },
+    /// An object is not what was landed.
+    #[error("object {name} has sha256 {}, and {} landed: it was changed", found.short(), landed.short())]
+    Changed {
+        /// The name.
+        name: String,
+        /// Of its content.
+        found: Digest,
+        /// Of what landed.
+        landed: Digest,
     },
     /// A file of forebay's own does not hold what it must.
     #[error("{} cannot be read: {what}", path.display())]
@@ -90,6 +100,11 @@ pub enum LandingError {
 }
 
 impl LandingError {
+    /// Refuses an object that is not what landed.
+    pub(crate) fn check(name: &str, found: Digest, landed: Digest) -> Result<()> {
+        if found == landed { Ok(()) } else { Err(Self::Changed { name: name.to_owned(), found, landed }) }
+    }
+
     /// What can be done about it.
     #[must_use]
     pub fn class(&self) -> ErrorClass {
@@ -97,6 +112,7 @@ impl LandingError {
             Self::Name { .. } | Self::Exists { .. } | Self::Invariant(_) => ErrorClass::Bug,
             Self::Missing { .. }
             | Self::Torn { .. }
+            | Self::Changed { .. }
             | Self::Unreadable { .. }
             | Self::Newer { .. }
             | Self::Envelope { .. }
@@ -118,7 +134,7 @@ impl LandingError {
     pub fn hint(&self) -> Option<String> {
         use std::io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
         match self {
-            Self::Missing { .. } | Self::Torn { .. } | Self::Envelope { .. } => Some(
+            Self::Missing { .. } | Self::Torn { .. } | Self::Changed { .. } | Self::Envelope { .. } => Some(
                 "restore the object from a backup of the landing zone; nothing but forebay may change what lies there"
                     .to_owned(),
             ),

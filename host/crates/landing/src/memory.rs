@@ -171,9 +171,12 @@ impl LandingZone for MemoryZone {
         Ok(LandedObject { cuts: envelope::cuts(records), head: envelope::head(records), ..watch.finish(name) })
     }
 
-    fn open(&self, name: &str, range: Range<u64>) -> Result<Box<dyn Read + Send>> {
+    fn open(&self, name: &str, range: Range<u64>, digest: Option<Digest>) -> Result<Box<dyn Read + Send>> {
         let bytes = self.object(name)?;
         let found = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        if let Some(digest) = digest.filter(|_| range == (0..found)) {
+            LandingError::check(name, Digest::of(&bytes), digest)?;
+        }
         let part = usize::try_from(range.start)
             .ok()
             .zip(usize::try_from(range.end).ok())
@@ -185,7 +188,7 @@ impl LandingZone for MemoryZone {
 
     fn open_records(&self, name: &str, rows: Range<u64>, digest: Digest) -> Result<envelope::Rows> {
         let object = self.object(name)?;
-        envelope::check(name, Digest::of(&object), digest)?;
+        LandingError::check(name, Digest::of(&object), digest)?;
         Ok(envelope::open(name, object, rows)?)
     }
 

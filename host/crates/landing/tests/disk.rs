@@ -89,13 +89,36 @@ async fn what_was_cut_short_is_not_read_in_silence() {
     let folder = tempfile::tempdir().unwrap();
     let zone = open(folder.path());
     zone.put("s/a", body(b"0123456789"), Compression::None, SplitRule::Whole).await.unwrap();
-    let mut reader = zone.open("s/a", 0..10).unwrap();
+    let mut reader = zone.open("s/a", 0..10, None).unwrap();
     let file = std::fs::File::options().write(true).open(folder.path().join("s/a")).unwrap();
     file.set_len(5).unwrap();
     let error = reader.read_to_end(&mut Vec::new()).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::UnexpectedEof);
-    let error = zone.open("s/a", 0..10).err().unwrap();
+    let error = zone.open("s/a", 0..10, None).err().unwrap();
     assert!(error.to_string().contains("torn"), "{error}");
+}
+
+#[tokio::test]
+async fn what_was_changed_since_it_landed_is_not_read_in_silence() {
+    let folder = tempfile::tempdir().unwrap();
+    let zone = open(folder.path());
+    let object = zone.put("s/a", body(b"0123456789"), Compression::None, SplitRule::Whole).await.unwrap();
+    let read = |zone: &DiskZone| zone.open("s/a", 0..10, Some(object.digest)).map(drop);
+    read(&zone).unwrap();
+    let path = folder.path().join("s/a");
+    let change = |bytes: &[u8]| {
+        std::fs::write(&path, bytes).unwrap();
+        // The clock of some file systems is coarse.
+        let later = std::time::SystemTime::now() + Duration::from_secs(2);
+        std::fs::File::options().write(true).open(&path).unwrap().set_modified(later).unwrap();
+    };
+    change(b"0123X56789");
+    for zone in [&zone, &open(folder.path())] {
+        let error = read(zone).unwrap_err();
+        assert!(error.to_string().contains("object s/a has sha256"), "{error}");
+    }
+    change(b"0123456789");
+    read(&zone).unwrap();
 }
 
 #[tokio::test]

@@ -68,7 +68,7 @@ async fn there(root: &Path) -> BTreeSet<&'static str> {
     }));
     for object in zone.list("").await.unwrap() {
         let mut bytes = Vec::new();
-        zone.open(&object.name, 0..object.bytes).unwrap().read_to_end(&mut bytes).unwrap();
+        zone.open(&object.name, 0..object.bytes, Some(object.digest)).unwrap().read_to_end(&mut bytes).unwrap();
         assert_eq!(bytes, BYTES, "{} is torn", object.name);
         there.extend(OBJECTS.iter().find(|name| **name == object.name));
     }

@@ -32,9 +32,10 @@ pub fn open_segment(zone: &dyn LandingZone, decoding: &dyn Decoding, segment: &L
             Ok(SegmentInput::Records(zone.open_records(&segment.object, rows.clone(), segment.digest)?))
         }
         SegmentContent::Bytes { range, compression, preamble } => {
-            let body = zone.open(&segment.object, range.clone())?;
+            let body = zone.open(&segment.object, range.clone(), Some(segment.digest))?;
             let body = match preamble {
-                Some(preamble) => Box::new(zone.open(&preamble.object, preamble.range.clone())?.chain(body)),
+                // It may lie in another object, and is never all of one.
+                Some(preamble) => Box::new(zone.open(&preamble.object, preamble.range.clone(), None)?.chain(body)),
                 None => body,
             };
             Ok(SegmentInput::Bytes(decoding.decompress(body, *compression)?))

@@ -91,7 +91,7 @@ async fn the_model_sweeps_what_a_dead_process_left() {
     let clock = Arc::new(SteeredClock::new());
     let zone = MemoryZone::new(clock);
     zone.leave_half("s/a", Bytes::from_static(b"ha"));
-    assert!(zone.list("").await.unwrap().is_empty() && zone.open("s/a", 0..2).is_err());
+    assert!(zone.list("").await.unwrap().is_empty() && zone.open("s/a", 0..2, None).is_err());
     assert!(zone.sweep(Timestamp::EPOCH).await.unwrap().is_empty());
     assert_eq!(zone.sweep(Timestamp::from_micros(i64::MAX)).await.unwrap(), ["s/a"]);
     assert!(zone.half_written().is_empty());
@@ -104,6 +104,7 @@ contract! {
         what_fails_half_way_leaves_nothing,
         names_never_lead_out_of_the_zone,
         what_is_not_there_is_an_error,
+        an_object_that_is_not_what_landed_is_refused_before_it_is_read,
         lines_are_cut_while_they_land,
         the_header_stands_before_every_part,
         compressed_objects_have_a_head_and_no_cuts,

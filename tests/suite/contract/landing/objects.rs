@@ -16,7 +16,7 @@ async fn put(zone: &dyn LandingZone, name: &str, bytes: &[u8]) {
 
 fn read(zone: &dyn LandingZone, name: &str, range: std::ops::Range<u64>) -> Vec<u8> {
     let mut bytes = Vec::new();
-    zone.open(name, range).unwrap().read_to_end(&mut bytes).unwrap();
+    zone.open(name, range, None).unwrap().read_to_end(&mut bytes).unwrap();
     bytes
 }
 
@@ -53,7 +53,7 @@ pub(super) async fn what_fails_half_way_leaves_nothing(zone: &dyn LandingZone) {
     let given_up = zone.put("s/b", endless, Compression::None, LINES);
     assert!(tokio::time::timeout(std::time::Duration::from_millis(20), given_up).await.is_err());
     assert!(zone.list("").await.unwrap().is_empty());
-    assert!(zone.open("s/a", 0..4).is_err());
+    assert!(zone.open("s/a", 0..4, None).is_err());
     put(zone, "s/a", b"whole").await;
     assert_eq!(read(zone, "s/a", 0..5), b"whole");
 }
@@ -62,7 +62,7 @@ pub(super) async fn names_never_lead_out_of_the_zone(zone: &dyn LandingZone) {
     for name in ["../a", "a/../../b", "/a", "", "a//b", "a/.", "a\0b", "_forebay/zone.json", "a/"] {
         let put = zone.put(name, body(&[b"x"]), Compression::None, SplitRule::Whole).await;
         assert_eq!(put.unwrap_err().class(), ErrorClass::Bug, "{name:?}");
-        assert!(zone.open(name, 0..1).is_err(), "{name:?}");
+        assert!(zone.open(name, 0..1, None).is_err(), "{name:?}");
         assert!(zone.open_records(name, 0..1, Digest::of(b"x")).is_err(), "{name:?}");
         assert!(zone.delete(name).await.is_err(), "{name:?}");
     }
@@ -72,15 +72,26 @@ pub(super) async fn names_never_lead_out_of_the_zone(zone: &dyn LandingZone) {
 
 pub(super) async fn what_is_not_there_is_an_error(zone: &dyn LandingZone) {
     put(zone, "s/a", b"12345").await;
-    let missing = zone.open("s/b", 0..1).err().unwrap();
+    let missing = zone.open("s/b", 0..1, None).err().unwrap();
     assert_eq!(missing.class(), ErrorClass::Operator);
     assert!(missing.to_string().contains("s/b") && missing.hint().is_some());
-    let torn = zone.open("s/a", 0..6).err().unwrap();
+    let torn = zone.open("s/a", 0..6, None).err().unwrap();
     assert_eq!(torn.class(), ErrorClass::Operator);
     assert!(torn.to_string().contains("5 bytes"), "{torn}");
     #[expect(clippy::reversed_empty_ranges, reason = "it must be refused")]
-    let reversed = zone.open("s/a", 3..2);
+    let reversed = zone.open("s/a", 3..2, None);
     assert!(reversed.is_err());
+}
+
+pub(super) async fn an_object_that_is_not_what_landed_is_refused_before_it_is_read(zone: &dyn LandingZone) {
+    put(zone, "s/a", b"12345").await;
+    for _ in 0..2 {
+        assert!(zone.open("s/a", 0..5, Some(Digest::of(b"12345"))).is_ok());
+        let changed = zone.open("s/a", 0..5, Some(Digest::of(b"12346"))).err().unwrap();
+        assert_eq!(changed.class(), ErrorClass::Operator);
+        assert!(changed.to_string().contains("s/a") && changed.hint().is_some(), "{changed}");
+    }
+    assert!(zone.open("s/a", 0..4, Some(Digest::of(b"12346"))).is_ok(), "a part is not compared");
 }
 
 pub(super) async fn lines_are_cut_while_they_land(zone: &dyn LandingZone) {
@@ -139,6 +150,6 @@ pub(super) async fn deleting_twice_is_no_error(zone: &dyn LandingZone) {
     zone.delete("s/a").await.unwrap();
     zone.delete("s/a").await.unwrap();
     zone.delete("none/b").await.unwrap();
-    assert!(zone.open("s/a", 0..1).is_err());
+    assert!(zone.open("s/a", 0..1, None).is_err());
     assert!(zone.list("").await.unwrap().is_empty());
 }

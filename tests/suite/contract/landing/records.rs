@@ -40,7 +40,7 @@ fn rows(zone: &dyn LandingZone, name: &str, rows: std::ops::Range<u64>) -> Vec<R
 fn digest_of(zone: &dyn LandingZone, name: &str) -> Digest {
     let bytes = futures::executor::block_on(zone.list(name)).unwrap()[0].bytes;
     let mut read = Vec::new();
-    std::io::Read::read_to_end(&mut zone.open(name, 0..bytes).unwrap(), &mut read).unwrap();
+    std::io::Read::read_to_end(&mut zone.open(name, 0..bytes, None).unwrap(), &mut read).unwrap();
     Digest::of(&read)
 }
 
@@ -84,7 +84,7 @@ pub(super) async fn nothing_of_a_record_is_dropped(zone: &dyn LandingZone) {
     assert_eq!(records(&rows(zone, "clicks/a.parquet", 0..4)), all);
     assert_eq!(object.head, &b"{}"[..], "formats are told by the first value");
     let mut bytes = Vec::new();
-    std::io::Read::read_to_end(&mut zone.open("clicks/a.parquet", 0..object.bytes).unwrap(), &mut bytes).unwrap();
+    std::io::Read::read_to_end(&mut zone.open("clicks/a.parquet", 0..object.bytes, None).unwrap(), &mut bytes).unwrap();
     assert_eq!(object.digest, Digest::of(&bytes));
     assert!(zone.put_records("clicks/a.parquet", &stream(), &put).await.is_err(), "a name is written once");
 }
@@ -142,7 +142,7 @@ pub(super) async fn rows_that_are_not_there_are_an_error(zone: &dyn LandingZone)
     assert!(zone.open_records("clicks/none.parquet", 0..1, object.digest).is_err());
     // Half an envelope, and what is none.
     let mut bytes = Vec::new();
-    std::io::Read::read_to_end(&mut zone.open("clicks/e.parquet", 0..object.bytes).unwrap(), &mut bytes).unwrap();
+    std::io::Read::read_to_end(&mut zone.open("clicks/e.parquet", 0..object.bytes, None).unwrap(), &mut bytes).unwrap();
     for (name, part) in
         [("clicks/half", &bytes[..bytes.len() / 2]), ("clicks/text", &b"text"[..]), ("clicks/nothing", &[])]
     {

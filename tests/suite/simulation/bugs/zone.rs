@@ -85,7 +85,7 @@ impl HastyZone {
             }
             let torn = self.random.bits().is_multiple_of(2).then(|| {
                 let mut half = Vec::new();
-                self.inner.open(&name, 0..bytes / 2).unwrap().read_to_end(&mut half).unwrap();
+                self.inner.open(&name, 0..bytes / 2, None).unwrap().read_to_end(&mut half).unwrap();
                 Bytes::from(half)
             });
             self.inner.damage(&name, torn);
@@ -142,8 +142,8 @@ impl LandingZone for HastyZone {
         Ok(landed)
     }
 
-    fn open(&self, name: &str, range: Range<u64>) -> Result<Box<dyn Read + Send>> {
-        self.inner.open(name, range)
+    fn open(&self, name: &str, range: Range<u64>, digest: Option<Digest>) -> Result<Box<dyn Read + Send>> {
+        self.inner.open(name, range, digest)
     }
 
     fn open_records(

@@ -66,9 +66,9 @@ impl LandingZone for FaultyZone {
         self.chaos.call("zone.put_records", detail, self.inner.put_records(name, stream, records)).await
     }
 
-    fn open(&self, name: &str, range: Range<u64>) -> Result<Box<dyn Read + Send>> {
+    fn open(&self, name: &str, range: Range<u64>, digest: Option<Digest>) -> Result<Box<dyn Read + Send>> {
         let detail = || format!("{name} {range:?}");
-        self.chaos.call_now("zone.open", detail, || self.inner.open(name, range.clone()))
+        self.chaos.call_now("zone.open", detail, || self.inner.open(name, range.clone(), digest))
     }
 
     fn open_records(

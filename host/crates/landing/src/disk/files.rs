@@ -24,7 +24,7 @@ pub(super) struct Files {
     disk: Arc<dyn Disk>,
     random: Arc<dyn Random>,
     folders: Folders,
-    /// Envelopes that this process wrote, or has read whole and found to be what landed: as their files were then.
+    /// Objects that this process wrote, or has read whole and found to be what landed: as their files were then.
     known: Mutex<HashMap<String, Known>>,
 }
 
@@ -36,7 +36,7 @@ fn known(file: &File, digest: Digest) -> Option<Known> {
     Some((digest, found.len(), found.modified().ok()?))
 }
 
-/// So many are remembered: many segments lie in one envelope, and come one after the other.
+/// So many are remembered: what has just landed is refined next, and many segments lie in one envelope.
 const KNOWN: usize = 4096;
 
 /// A file that is being written. Locked while it is, so that a sweep can tell it from what a dead process left; gone when

@@ -5,6 +5,7 @@ mod put;
 mod read;
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::io::Read;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -78,6 +79,22 @@ impl DiskZone {
         root.as_ref().join(OWN).join(IDENTITY).exists()
     }
 
+    /// Remembers the content of an object that has just landed.
+    fn know(&self, landed: &LandedObject) {
+        if let Ok(file) = read::whole(&self.files.path(&landed.name), &landed.name) {
+            self.files.know(&landed.name, &file, landed.digest);
+        }
+    }
+
+    /// Refuses an object that is not what landed. Its content is read unless it is known.
+    fn check(&self, name: &str, file: &File, landed: Digest) -> Result<(), LandingError> {
+        if !self.files.is_known(name, file, landed) {
+            LandingError::check(name, read::digest(file, name)?, landed)?;
+            self.files.know(name, file, landed);
+        }
+        Ok(())
+    }
+
     async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Files) -> Result<T, LandingError> + Send + 'static,
@@ -104,30 +121,34 @@ impl LandingZone for DiskZone {
         split: SplitRule,
     ) -> Result<LandedObject> {
         naming::check(name)?;
-        Ok(put::object(&self.files, name, body, compression, split).await?)
+        let landed = put::object(&self.files, name, body, compression, split).await?;
+        self.know(&landed);
+        Ok(landed)
     }
 
     async fn put_records(&self, name: &str, stream: &StreamName, records: &RawRecords) -> Result<LandedObject> {
         naming::check(name)?;
         let landed = put::records(&self.files, name, stream, records).await?;
-        if let Ok(file) = read::whole(&self.files.path(name), name) {
-            self.files.know(name, &file, landed.digest);
-        }
+        self.know(&landed);
         Ok(landed)
     }
 
-    fn open(&self, name: &str, range: Range<u64>) -> Result<Box<dyn Read + Send>> {
+    fn open(&self, name: &str, range: Range<u64>, digest: Option<Digest>) -> Result<Box<dyn Read + Send>> {
         naming::check(name)?;
-        Ok(Box::new(read::part(&self.files.path(name), name, range)?))
+        let path = self.files.path(name);
+        let file = read::whole(&path, name)?;
+        if let Some(digest) = digest
+            && range == (0..read::size(&path, &file)?)
+        {
+            self.check(name, &file, digest)?;
+        }
+        Ok(Box::new(read::part(name, file, &path, range)?))
     }
 
     fn open_records(&self, name: &str, rows: Range<u64>, digest: Digest) -> Result<envelope::Rows> {
         naming::check(name)?;
         let file = read::whole(&self.files.path(name), name)?;
-        if !self.files.is_known(name, &file, digest) {
-            envelope::check(name, read::digest(&file, name)?, digest)?;
-            self.files.know(name, &file, digest);
-        }
+        self.check(name, &file, digest)?;
         Ok(envelope::open(name, file, rows)?)
     }
 

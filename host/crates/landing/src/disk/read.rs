@@ -42,10 +42,14 @@ pub(super) fn whole(path: &Path, name: &str) -> Result<File> {
     })
 }
 
+/// How long a file is.
+pub(super) fn size(path: &Path, file: &File) -> Result<u64> {
+    Ok(file.metadata().map_err(failed(path, "looking at"))?.len())
+}
+
 /// Part of an object.
-pub(super) fn part(path: &Path, name: &str, range: Range<u64>) -> Result<Part> {
-    let mut file = whole(path, name)?;
-    let found = file.metadata().map_err(failed(path, "looking at"))?.len();
+pub(super) fn part(name: &str, mut file: File, path: &Path, range: Range<u64>) -> Result<Part> {
+    let found = size(path, &file)?;
     let left = range.end.checked_sub(range.start).filter(|_| range.end <= found);
     let Some(left) = left else {
         return Err(LandingError::Torn { name: name.to_owned(), found, wanted: range.end });

@@ -2,7 +2,7 @@ use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use arrow_array::RecordBatch;
-use forebay_model::{Digest, Error};
+use forebay_model::Error;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use parquet::file::metadata::{PageIndexPolicy, RowGroupMetaData};
@@ -17,15 +17,6 @@ pub(crate) type Rows = Box<dyn Iterator<Item = forebay_model::Result<RecordBatch
 /// What reads Parquet panics over some damage instead of telling it: the envelope is damaged then too, and nothing else is.
 fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|_| "its reader panicked over it: it is damaged".to_owned())
-}
-
-/// Refuses an envelope that is not what landed.
-pub(crate) fn check(name: &str, found: Digest, landed: Digest) -> Result<()> {
-    if found == landed {
-        return Ok(());
-    }
-    let what = format!("its content has sha256 {}, and {} landed: it was changed", found.short(), landed.short());
-    Err(LandingError::Envelope { name: name.to_owned(), what })
 }
 
 /// Rows `rows` of an envelope, as batches of [`batch_schema`].

@@ -99,8 +99,8 @@ pub struct ZoneIdentity {
 /// Contract:
 /// - what `put`, `put_records` or `journal` returned `Ok` for survives a power cut;
 /// - a name is written once; what fails half way leaves nothing that `list` shows under its final name;
-/// - reading gives back the bytes that were put, or an error; a torn or changed object is never read in silence where its
-///   size tells, nor an envelope where its content does;
+/// - reading gives back the bytes that were put, or an error: an envelope, and an object that is read whole, are compared with
+///   the digest that they landed with before anything of them is read; of parts of an object only its size is looked at;
 /// - names never lead out of the zone.
 #[async_trait]
 pub trait LandingZone: Send + Sync + std::fmt::Debug {
@@ -114,8 +114,10 @@ pub trait LandingZone: Send + Sync + std::fmt::Debug {
     ) -> Result<LandedObject>;
     /// Writes records of many partitions as one Parquet envelope, in the order of the spans.
     async fn put_records(&self, name: &str, stream: &StreamName, records: &RawRecords) -> Result<LandedObject>;
-    /// Bytes of an object as they were stored. Blocking: called on worker threads.
-    fn open(&self, name: &str, range: Range<u64>) -> Result<Box<dyn Read + Send>>;
+    /// Bytes of an object as they were stored. Blocking: called on worker threads. `digest`, where it is known, is the one that it
+    /// landed with: where `range` is all of the object and its content was changed since, that is an error before any of it is read.
+    /// It is not compared again while this process knows it, and nothing of the file has changed that the system tells.
+    fn open(&self, name: &str, range: Range<u64>, digest: Option<Digest>) -> Result<Box<dyn Read + Send>>;
     /// Rows of an envelope, in its documented schema (`landing::envelope`). Blocking. `digest` is the one that it landed with: an
     /// envelope that was changed since is an error before any of it is read, since Parquet readers do not survive all damage (some
     /// has them ask for more memory than there is, which ends the process).
