@@ -247,7 +247,7 @@ fn history_is_verified_twice_and_nothing_is_written() {
     place.write("inbox/b.jsonl", &payments(100..160));
     place.run_well(&["run", "--once"]);
     let none = place.sees(&["replay", "--pipeline", "fraud", "--until", "2020-01-01", "--verify"]);
-    assert_eq!(none, "exit 0\nfraud has loaded no such segment");
+    assert_eq!(none, "exit 0\nfraud has loaded no such segment\n");
     let before = place.query("SELECT DISTINCT _forebay_load FROM lake.payments");
     let seen = place.sees(&["replay", "--pipeline", "fraud", "--verify"]);
     assert!(

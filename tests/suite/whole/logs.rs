@@ -27,7 +27,7 @@ fn what_modules_say_is_kept_and_found() {
     let warned = place.sees(&["logs", "--level", "warn", "--since", "1h", "--json"]);
     let line: serde_json::Value = serde_json::from_str(warned.lines().nth(1).unwrap()).unwrap();
     assert_eq!((&line["module"], &line["level"], warned.lines().count()), (&"evil".into(), &"warn".into(), 2));
-    assert_eq!(place.sees(&["logs", "--module", "other", "--quiet"]), "exit 0");
+    assert_eq!(place.sees(&["logs", "--module", "other", "--quiet"]), "exit 0\n");
     assert!(place.sees(&["logs", "--level", "loud"]).starts_with("exit 2\n"));
 }
 
