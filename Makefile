@@ -43,11 +43,13 @@ SEEDS ?= 100000
 REAL_SEEDS ?= 300
 KILL_ROUNDS ?= 200
 PUSHES ?= 200
+JUNK ?= all
 
 test-faults: guests ## what make test does of faults, at length (an hour and more): seeds of the simulation, rounds of SIGKILL, pushes
 	FOREBAY_SEEDS=$(SEEDS) $(CARGO) test $(LOCKED) --workspace --test suite -- --nocapture simulation::many_seeds
 	FOREBAY_REAL_SEEDS=$(REAL_SEEDS) $(CARGO) test $(LOCKED) --workspace --test suite -- --nocapture simulation::real
 	FOREBAY_KILL_ROUNDS=$(KILL_ROUNDS) $(CARGO) test $(LOCKED) --workspace --test suite -- --nocapture whole::rounds
+	FOREBAY_JUNK=$(JUNK) $(CARGO) test $(LOCKED) --workspace --test suite -- --nocapture whole::junk
 	FOREBAY_PUSHES=$(PUSHES) $(CARGO) test $(LOCKED) --workspace --test suite -- --nocapture whole::pushes
 
 FUZZ_SECONDS ?= 600

@@ -195,8 +195,11 @@ fn change_a_byte(path: &Path) {
     std::fs::write(path, bytes).unwrap();
 }
 
+/// What becomes of a file, and its name.
+type Fate = (&'static str, fn(&Path));
+
 /// What becomes of an object in the zone between its landing and its refining.
-const FATES: [(&str, fn(&Path)); 4] = [
+const FATES: [Fate; 4] = [
     ("changed", change_a_byte),
     ("cut", |path| damage(path, Damage::Halved)),
     ("emptied", |path| damage(path, Damage::Emptied)),

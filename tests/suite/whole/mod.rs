@@ -11,6 +11,7 @@ mod files;
 mod heal;
 mod http;
 mod input;
+mod junk;
 mod kills;
 mod logs;
 mod memory;

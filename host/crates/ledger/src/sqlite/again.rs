@@ -4,12 +4,11 @@ use forebay_model::Timestamp;
 use forebay_model::ids::{PipelineName, SegmentId, StreamName};
 use forebay_model::load::{Again, LoadGroup, RefinedSegment};
 use forebay_model::ports::{HealRequest, SegmentFailure, WorkItem};
-use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
 
 use super::fault::Step;
 use super::refine::item;
-use super::rows;
+use super::rows::{self, Cells as _};
 use crate::check::signed;
 
 /// Of segments that fit, how many are not asked for; then all of them are. A person asks `anew`: what failed is tried at once, and what is
@@ -31,7 +30,7 @@ async fn ask(
     .bind(rows::word(&what)?)
     .fetch_one(&mut *db)
     .await?;
-    let known = rows::count(&known, "known")?;
+    let known = known.count("known")?;
     let asked = sqlx::query(
         "INSERT INTO again (pipeline, segment, what, reason, asked_at, attempts) \
          SELECT ?1, value, ?3, ?4, ?5, 0 FROM json_each(?2) j \
@@ -52,7 +51,7 @@ async fn ask(
 }
 
 fn chosen(rows: &[sqlx::sqlite::SqliteRow]) -> Step<Vec<String>> {
-    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+    rows.iter().map(|row| row.value("segment")).collect()
 }
 
 pub(super) async fn ask_heal(
@@ -138,9 +137,8 @@ pub(super) async fn work(
     .fetch_all(db)
     .await?;
     let again = |row: &sqlx::sqlite::SqliteRow| {
-        let retryable: Option<i64> = row.try_get("retryable")?;
-        let retryable = retryable.map(|_| rows::count(row, "retryable")).transpose()?;
-        Ok(WorkItem { again: Some(rows::from_word(row.try_get("what")?)?), retryable, ..item(row)? })
+        let retryable = row.count_any("retryable")?;
+        Ok(WorkItem { again: Some(row.word("what")?), retryable, ..item(row)? })
     };
     rows.iter().map(again).collect()
 }

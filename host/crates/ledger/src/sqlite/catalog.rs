@@ -6,22 +6,21 @@ use forebay_model::ids::{Digest, ModuleName, PipelineName, TableName};
 use forebay_model::ports::{HeldChange, ModuleRecord, RevisionRecord};
 use forebay_model::revision::{Revision, RevisionId};
 use forebay_model::schema::{SchemaVersion, StreamSchema};
-use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
 use super::fault::Step;
-use super::rows::{self, small, time};
+use super::rows::Cells as _;
 use crate::check::signed;
 use crate::error::LedgerError;
 
 pub(super) async fn schema(db: &mut SqliteConnection, pipeline: &PipelineName) -> Step<Option<StreamSchema>> {
-    let row = sqlx::query("SELECT version, schema FROM schemas WHERE pipeline = ? ORDER BY version DESC LIMIT 1")
-        .bind(pipeline.as_str())
-        .fetch_optional(db)
-        .await?;
+    let row =
+        sqlx::query("SELECT pipeline, version, schema FROM schemas WHERE pipeline = ? ORDER BY version DESC LIMIT 1")
+            .bind(pipeline.as_str())
+            .fetch_optional(db)
+            .await?;
     let Some(row) = row else { return Ok(None) };
-    let text: String = row.try_get("schema")?;
-    Ok(Some(StreamSchema { version: small(&row, "version")?, schema: serde_json::from_str(&text)? }))
+    Ok(Some(StreamSchema { version: row.small("version")?, schema: row.json("schema")? }))
 }
 
 pub(super) async fn evolve_schema(
@@ -69,14 +68,13 @@ pub(super) async fn held_changes(db: &mut SqliteConnection) -> Step<Vec<HeldChan
     let rows = sqlx::query("SELECT * FROM held_changes ORDER BY table_name, column_name").fetch_all(db).await?;
     rows.iter()
         .map(|row| {
-            let table: String = row.try_get("table_name")?;
             Ok(HeldChange {
-                table: table.parse().map_err(|error| rows::unreadable(&error))?,
-                column: row.try_get("column_name")?,
-                data_type: row.try_get("data_type")?,
-                reason: row.try_get("reason")?,
-                first_seen: time(row, "first_seen")?,
-                approved: row.try_get("approved")?,
+                table: row.parsed("table_name")?,
+                column: row.value("column_name")?,
+                data_type: row.value("data_type")?,
+                reason: row.value("reason")?,
+                first_seen: row.time("first_seen")?,
+                approved: row.value("approved")?,
             })
         })
         .collect()
@@ -109,15 +107,15 @@ pub(super) async fn record_module(db: &mut SqliteConnection, module: &ModuleReco
 }
 
 pub(super) async fn seen_in_folder(db: &mut SqliteConnection, path: &str, digest: Digest, at: Timestamp) -> Step<bool> {
-    let row = sqlx::query("SELECT sha256, seen_at FROM module_files WHERE path = ?")
+    let row = sqlx::query("SELECT path, sha256, seen_at FROM module_files WHERE path = ?")
         .bind(path)
         .fetch_optional(&mut *db)
         .await?;
     if let Some(row) = row
-        && rows::digest(&row, "sha256")? == digest
+        && row.parsed::<Digest>("sha256")? == digest
     {
         // The same call once more, whose first answer may have been lost: it is still new.
-        return Ok(time(&row, "seen_at")? != at);
+        return Ok(row.time("seen_at")? != at);
     }
     sqlx::query(
         "INSERT INTO module_files (path, sha256, seen_at) VALUES (?, ?, ?) \
@@ -132,9 +130,11 @@ pub(super) async fn seen_in_folder(db: &mut SqliteConnection, path: &str, digest
 }
 
 pub(super) async fn active_module(db: &mut SqliteConnection, name: &ModuleName) -> Step<Option<Digest>> {
-    let row =
-        sqlx::query("SELECT sha256 FROM _active_modules WHERE name = ?").bind(name.as_str()).fetch_optional(db).await?;
-    row.map(|row| rows::digest(&row, "sha256")).transpose()
+    let row = sqlx::query("SELECT name, sha256 FROM _active_modules WHERE name = ?")
+        .bind(name.as_str())
+        .fetch_optional(db)
+        .await?;
+    row.map(|row| row.parsed("sha256")).transpose()
 }
 
 pub(super) async fn activate_module(
@@ -185,7 +185,7 @@ pub(super) async fn revision(
     id: RevisionId,
 ) -> Step<Option<RevisionRecord>> {
     let row = sqlx::query(
-        "SELECT revision, revision_id, body, created_at FROM revisions WHERE pipeline = ? AND revision_id = ?",
+        "SELECT pipeline, revision, revision_id, body, created_at FROM revisions WHERE pipeline = ? AND revision_id = ?",
     )
     .bind(pipeline.as_str())
     .bind(id.to_string())
@@ -195,12 +195,11 @@ pub(super) async fn revision(
 }
 
 pub(super) fn revision_record(row: &SqliteRow) -> Step<RevisionRecord> {
-    let body: String = row.try_get("body")?;
     Ok(RevisionRecord {
-        number: small(row, "revision")?,
-        id: rows::digest(row, "revision_id")?,
-        revision: serde_json::from_str(&body)?,
-        created_at: time(row, "created_at")?,
+        number: row.small("revision")?,
+        id: row.parsed("revision_id")?,
+        revision: row.json("body")?,
+        created_at: row.time("created_at")?,
     })
 }
 
@@ -218,7 +217,7 @@ pub(super) async fn ask(
         .fetch_optional(&mut *db)
         .await?;
     if let Some(same) = same {
-        return rows::count(&same, "number");
+        return same.count("number");
     }
     let row = sqlx::query("INSERT INTO requests (what, arguments, asked_at) VALUES (?, ?, ?) RETURNING number")
         .bind(what)
@@ -226,19 +225,14 @@ pub(super) async fn ask(
         .bind(at.as_micros())
         .fetch_one(db)
         .await?;
-    rows::count(&row, "number")
+    row.count("number")
 }
 
 pub(super) async fn asked(db: &mut SqliteConnection) -> Step<Vec<(u64, String, serde_json::Value)>> {
     let rows = sqlx::query("SELECT number, what, arguments FROM requests WHERE answered_at IS NULL ORDER BY number")
         .fetch_all(db)
         .await?;
-    rows.iter()
-        .map(|row| {
-            let arguments: String = row.try_get("arguments")?;
-            Ok((rows::count(row, "number")?, row.try_get("what")?, serde_json::from_str(&arguments)?))
-        })
-        .collect()
+    rows.iter().map(|row| Ok((row.count("number")?, row.value("what")?, row.json("arguments")?))).collect()
 }
 
 pub(super) async fn answer(
@@ -262,10 +256,9 @@ pub(super) async fn answer(
 }
 
 pub(super) async fn answered(db: &mut SqliteConnection, request: u64) -> Step<Option<serde_json::Value>> {
-    let row = sqlx::query("SELECT answer FROM requests WHERE number = ?")
+    let row = sqlx::query("SELECT number, answer FROM requests WHERE number = ?")
         .bind(signed("request", request)?)
         .fetch_optional(db)
         .await?;
-    let answer: Option<String> = row.map(|row| row.try_get("answer")).transpose()?.flatten();
-    Ok(answer.map(|text| serde_json::from_str(&text)).transpose()?)
+    Ok(row.map(|row| row.json_any("answer")).transpose()?.flatten())
 }

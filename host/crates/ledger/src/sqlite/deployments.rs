@@ -4,12 +4,11 @@ use forebay_model::Timestamp;
 use forebay_model::ids::PipelineName;
 use forebay_model::ports::{Deployment, DeploymentState, Pause};
 use forebay_model::revision::RevisionId;
-use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
 
 use super::catalog;
 use super::fault::Step;
-use super::rows::{self, time};
+use super::rows::{self, Cells as _};
 
 pub(super) async fn deploy(
     db: &mut SqliteConnection,
@@ -51,11 +50,11 @@ pub(super) async fn deploy(
 }
 
 async fn active_revision(db: &mut SqliteConnection, pipeline: &PipelineName) -> Step<Option<RevisionId>> {
-    let row = sqlx::query("SELECT revision_id FROM deployments WHERE pipeline = ? AND state = 'active'")
+    let row = sqlx::query("SELECT number, revision_id FROM deployments WHERE pipeline = ? AND state = 'active'")
         .bind(pipeline.as_str())
         .fetch_optional(db)
         .await?;
-    row.map(|row| rows::digest(&row, "revision_id")).transpose()
+    row.map(|row| row.parsed("revision_id")).transpose()
 }
 
 async fn retire(db: &mut SqliteConnection, pipeline: &PipelineName, at: Timestamp) -> Step<()> {
@@ -88,7 +87,7 @@ async fn insert_deployment(
 
 pub(super) async fn active(db: &mut SqliteConnection, pipeline: &PipelineName) -> Step<Option<Deployment>> {
     let row = sqlx::query(
-        "SELECT v.revision, v.revision_id, v.body, v.created_at, d.reason, d.deployed_at FROM deployments d \
+        "SELECT v.pipeline, v.revision, v.revision_id, v.body, v.created_at, d.reason, d.deployed_at FROM deployments d \
          JOIN revisions v ON v.pipeline = d.pipeline AND v.revision_id = d.revision_id \
          WHERE d.pipeline = ? AND d.state = 'active'",
     )
@@ -100,8 +99,8 @@ pub(super) async fn active(db: &mut SqliteConnection, pipeline: &PipelineName) -
         pipeline: pipeline.clone(),
         revision: catalog::revision_record(&row)?,
         state: DeploymentState::Active,
-        at: time(&row, "deployed_at")?,
-        reason: row.try_get("reason")?,
+        at: row.time("deployed_at")?,
+        reason: row.value("reason")?,
     }))
 }
 
@@ -134,7 +133,7 @@ pub(super) async fn is_cancelled(
     .bind(revision.to_string())
     .fetch_optional(db)
     .await?;
-    Ok(last.map(|row| row.try_get("cancelled")).transpose()?.unwrap_or(false))
+    Ok(last.map(|row| row.value("cancelled")).transpose()?.unwrap_or(false))
 }
 
 pub(super) async fn pause(db: &mut SqliteConnection, pipeline: &PipelineName, reason: &str, at: Timestamp) -> Step<()> {
@@ -153,9 +152,9 @@ pub(super) async fn resume(db: &mut SqliteConnection, pipeline: &PipelineName) -
 }
 
 pub(super) async fn paused(db: &mut SqliteConnection, pipeline: &PipelineName) -> Step<Option<Pause>> {
-    let row = sqlx::query("SELECT reason, since FROM paused WHERE pipeline = ?")
+    let row = sqlx::query("SELECT pipeline, reason, since FROM paused WHERE pipeline = ?")
         .bind(pipeline.as_str())
         .fetch_optional(db)
         .await?;
-    row.map(|row| Ok(Pause { reason: row.try_get("reason")?, since: time(&row, "since")? })).transpose()
+    row.map(|row| Ok(Pause { reason: row.value("reason")?, since: row.time("since")? })).transpose()
 }

@@ -9,6 +9,8 @@ use crate::error::LedgerError;
 pub(super) enum Fault {
     Sql(sqlx::Error),
     Ledger(LedgerError),
+    /// A row holds what was never written: where, and what.
+    Damaged(String),
 }
 
 impl From<sqlx::Error> for Fault {
@@ -39,6 +41,7 @@ impl Fault {
     pub(super) fn at(self, path: &Path, action: &'static str) -> LedgerError {
         let error = match self {
             Self::Ledger(error) => return error,
+            Self::Damaged(what) => return LedgerError::Damaged { path: path.to_owned(), what },
             Self::Sql(error) => error,
         };
         // The low byte is SQLite's primary code: https://www.sqlite.org/rescode.html

@@ -6,12 +6,12 @@ use forebay_model::Timestamp;
 use forebay_model::ids::{Generation, PipelineName, SegmentId, TableName};
 use forebay_model::load::{Again, Load, LoadGroup, LoadReceipt, RefinedSegment};
 use forebay_model::segment::SegmentCounts;
-use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
 
 use super::again;
 use super::fault::Step;
 use super::refine::{move_mark, refinement};
+use super::rows::Cells as _;
 use crate::check::{may_open, signed};
 use crate::error::LedgerError;
 
@@ -20,20 +20,20 @@ pub(super) async fn last_number(db: &mut SqliteConnection, pipeline: &PipelineNa
         .bind(pipeline.as_str())
         .fetch_one(db)
         .await?;
-    super::rows::count(&row, "number")
+    row.count("number")
 }
 
 /// Writes down a group that was checked.
 pub(super) async fn open(db: &mut SqliteConnection, group: &LoadGroup) -> Step<()> {
     let LoadGroup { pipeline, number, segments, loads, .. } = group;
     let fingerprint = crate::check::fingerprint(group);
-    let former = sqlx::query("SELECT fingerprint FROM _groups WHERE pipeline = ? AND number = ?")
+    let former = sqlx::query("SELECT pipeline, number, fingerprint FROM _groups WHERE pipeline = ? AND number = ?")
         .bind(pipeline.as_str())
         .bind(signed("number", *number)?)
         .fetch_optional(&mut *db)
         .await?;
     if let Some(former) = former {
-        let former: String = former.try_get(0)?;
+        let former: String = former.value("fingerprint")?;
         return Ok(crate::check::same_group(pipeline, *number, former == fingerprint)?);
     }
     crate::check::number_follows(pipeline, *number, last_number(db, pipeline).await?)?;
@@ -74,7 +74,7 @@ async fn check_segments(db: &mut SqliteConnection, group: &LoadGroup) -> Step<BT
     }
     let replaced: BTreeSet<&SegmentId> = group.segments.iter().flat_map(|segment| &segment.replaces).collect();
     let unknown = sqlx::query(
-        "SELECT j.value FROM json_each(?) j WHERE NOT EXISTS (SELECT 1 FROM segments s WHERE s.segment = j.value) LIMIT 1",
+        "SELECT j.value AS value FROM json_each(?) j WHERE NOT EXISTS (SELECT 1 FROM segments s WHERE s.segment = j.value) LIMIT 1",
     )
     .bind(serde_json::to_string(&replaced)?)
     .fetch_optional(&mut *db)
@@ -82,7 +82,7 @@ async fn check_segments(db: &mut SqliteConnection, group: &LoadGroup) -> Step<BT
     match unknown {
         None => Ok(streams),
         Some(row) => {
-            let id: String = row.try_get(0)?;
+            let id: String = row.value("value")?;
             Err(LedgerError::invariant(format!("segment {id} is replaced, and is not listed")).into())
         }
     }
@@ -227,13 +227,15 @@ pub(super) async fn close_load(
     receipt: &LoadReceipt,
     at: Timestamp,
 ) -> Step<()> {
-    let row = sqlx::query("SELECT state FROM loads WHERE pipeline = ? AND number = ? AND table_name = ?")
-        .bind(pipeline.as_str())
-        .bind(signed("number", number)?)
-        .bind(table.to_string())
-        .fetch_optional(&mut *db)
-        .await?;
-    let state: Option<String> = row.map(|row| row.try_get(0)).transpose()?;
+    let row = sqlx::query(
+        "SELECT pipeline, number, table_name, state FROM loads WHERE pipeline = ? AND number = ? AND table_name = ?",
+    )
+    .bind(pipeline.as_str())
+    .bind(signed("number", number)?)
+    .bind(table.to_string())
+    .fetch_optional(&mut *db)
+    .await?;
+    let state: Option<String> = row.map(|row| row.value("state")).transpose()?;
     match state.as_deref() {
         None => return Err(crate::check::no_load(pipeline, number, table).into()),
         Some("done") => return Ok(()),
@@ -260,28 +262,23 @@ pub(super) async fn close_load(
 }
 
 pub(super) async fn open_groups(db: &mut SqliteConnection, pipeline: &PipelineName) -> Step<Vec<LoadGroup>> {
-    let rows = sqlx::query("SELECT body FROM _groups WHERE pipeline = ? AND body IS NOT NULL ORDER BY number")
-        .bind(pipeline.as_str())
-        .fetch_all(&mut *db)
-        .await?;
+    let rows = sqlx::query(
+        "SELECT pipeline, number, body FROM _groups WHERE pipeline = ? AND body IS NOT NULL ORDER BY number",
+    )
+    .bind(pipeline.as_str())
+    .fetch_all(&mut *db)
+    .await?;
     let mut groups = Vec::with_capacity(rows.len());
     for row in rows {
-        let body: String = row.try_get(0)?;
-        let group: LoadGroup = serde_json::from_str(&body)?;
+        let group: LoadGroup = row.json("body")?;
         let loads = sqlx::query(
-            "SELECT body FROM loads WHERE pipeline = ? AND number = ? AND state = 'open' ORDER BY table_name",
+            "SELECT pipeline, number, table_name, body FROM loads WHERE pipeline = ? AND number = ? AND state = 'open' ORDER BY table_name",
         )
         .bind(pipeline.as_str())
         .bind(signed("number", group.number)?)
         .fetch_all(&mut *db)
         .await?;
-        let loads = loads
-            .iter()
-            .map(|row| {
-                let body: String = row.try_get(0)?;
-                Ok(serde_json::from_str(&body)?)
-            })
-            .collect::<Step<Vec<Load>>>()?;
+        let loads = loads.iter().map(|row| row.json("body")).collect::<Step<Vec<Load>>>()?;
         groups.push(LoadGroup { loads, ..group });
     }
     Ok(groups)

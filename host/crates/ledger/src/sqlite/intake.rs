@@ -9,12 +9,12 @@ use forebay_model::ports::{LandOutcome, Landing, NewObject, NewSegment};
 use forebay_model::position::{OrderedPosition, Position};
 use forebay_model::segment::{Partition, SegmentContent};
 use serde_json::json;
+use sqlx::QueryBuilder;
 use sqlx::sqlite::{Sqlite, SqliteConnection};
-use sqlx::{QueryBuilder, Row};
 
 use super::fault::Step;
 use super::landed::{replaced_by, segments_of_object};
-use super::rows;
+use super::rows::{self, Cells as _};
 use crate::check::{known_part, landed, may_advance, signed};
 use crate::error::LedgerError;
 
@@ -90,9 +90,9 @@ async fn listed_parts<'a>(db: &mut SqliteConnection, landing: &'a Landing) -> St
         .fetch_all(&mut *db)
         .await?;
     for row in rows {
-        let name: String = row.try_get("object")?;
+        let name: String = row.value("object")?;
         if let Some(name) = names.get(name.as_str()) {
-            standing.insert(*name, Listed::Here(row.try_get("sha256")?));
+            standing.insert(*name, Listed::Here(row.value("sha256")?));
         }
     }
     let parts: Vec<_> = landing
@@ -114,11 +114,11 @@ async fn listed_parts<'a>(db: &mut SqliteConnection, landing: &'a Landing) -> St
     .fetch_all(&mut *db)
     .await?;
     for row in rows {
-        let part: i64 = row.try_get("part")?;
+        let part: i64 = row.value("part")?;
         let Some((name, source)) = usize::try_from(part).ok().and_then(|part| parts.get(part)) else { continue };
-        let listed = rows::count(&row, "source_start")?..rows::count(&row, "source_end")?;
+        let listed = row.range("source_start", "source_end")?;
         if known_part(&landing.stream, source, &listed)? {
-            let listed_as: String = row.try_get("object")?;
+            let listed_as: String = row.value("object")?;
             standing.entry(*name).or_insert(Listed::Elsewhere(listed_as));
         }
     }
@@ -164,12 +164,7 @@ async fn next_positions(db: &mut SqliteConnection, landing: &Landing) -> Step<BT
     .bind(landing.stream.as_str())
     .fetch_all(db)
     .await?;
-    rows.iter()
-        .map(|row| {
-            let text: String = row.try_get("next_position")?;
-            Ok((row.try_get("partition")?, text.parse().map_err(|error| rows::unreadable(&error))?))
-        })
-        .collect()
+    rows.iter().map(|row| Ok((row.value("partition")?, row.parsed("next_position")?))).collect()
 }
 
 pub(super) async fn insert_objects(db: &mut SqliteConnection, landing: &Landing, objects: &[&NewObject]) -> Step<()> {
@@ -314,7 +309,7 @@ pub(super) async fn replace(
     .await?;
     let mut replaced = BTreeMap::new();
     for row in names {
-        let name: String = row.try_get("object")?;
+        let name: String = row.value("object")?;
         sqlx::query(
             "UPDATE objects SET replaced_by = n.object FROM (SELECT * FROM objects WHERE object = ?) n \
              WHERE objects.stream = n.stream AND objects.partition = n.partition AND objects.key = n.key \

@@ -6,12 +6,11 @@ use forebay_model::ids::{SegmentId, StreamName};
 use forebay_model::ports::{JournalEntry, Landing, ObjectState};
 use forebay_model::position::OrderedPosition;
 use forebay_model::segment::{LandedSegment, Partition};
-use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
 use uuid::Uuid;
 
 use super::fault::Step;
-use super::rows::{self, segments};
+use super::rows::{self, Cells as _, segments};
 
 /// The segments that an object took the place of when it landed.
 pub(super) async fn replaced_by(db: &mut SqliteConnection, object: &str) -> Step<Vec<SegmentId>> {
@@ -21,7 +20,7 @@ pub(super) async fn replaced_by(db: &mut SqliteConnection, object: &str) -> Step
     .bind(object)
     .fetch_all(db)
     .await?;
-    rows.iter().map(|row| rows::id(row, "segment")).collect()
+    rows.iter().map(|row| row.id("segment")).collect()
 }
 
 /// The segments of an object, and what they took the place of.
@@ -47,13 +46,12 @@ pub(super) async fn next_position(
     stream: &StreamName,
     partition: &Partition,
 ) -> Step<Option<OrderedPosition>> {
-    let row = sqlx::query("SELECT next_position FROM partitions WHERE stream = ? AND partition = ?")
+    let row = sqlx::query("SELECT stream, partition, next_position FROM partitions WHERE stream = ? AND partition = ?")
         .bind(stream.as_str())
         .bind(partition.as_str())
         .fetch_optional(db)
         .await?;
-    let text: Option<String> = row.map(|row| row.try_get(0)).transpose()?;
-    Ok(text.map(|text| text.parse()).transpose().map_err(|error| rows::unreadable(&error))?)
+    row.map(|row| row.parsed("next_position")).transpose()
 }
 
 pub(super) async fn latest_objects(
@@ -74,13 +72,13 @@ pub(super) async fn latest_objects(
     .await?;
     let mut found = vec![None; keys.len()];
     for row in rows {
-        let place: i64 = row.try_get("place")?;
+        let place: i64 = row.value("place")?;
         let state = ObjectState {
             partition: partition.clone(),
-            key: row.try_get("key")?,
-            version: row.try_get("version")?,
-            range: rows::count(&row, "source_start")?..rows::count(&row, "source_end")?,
-            identity: row.try_get("identity")?,
+            key: row.value("key")?,
+            version: row.value("version")?,
+            range: row.range("source_start", "source_end")?,
+            identity: row.value("identity")?,
         };
         if let Some(slot) = usize::try_from(place).ok().and_then(|place| found.get_mut(place)) {
             *slot = Some(state);
@@ -94,7 +92,7 @@ pub(super) async fn objects_listed(db: &mut SqliteConnection, names: &[String]) 
         .bind(serde_json::to_string(names)?)
         .fetch_all(db)
         .await?;
-    let listed: BTreeSet<String> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+    let listed: BTreeSet<String> = rows.iter().map(|row| row.value("object")).collect::<Step<_>>()?;
     Ok(names.iter().map(|name| listed.contains(name)).collect())
 }
 
@@ -103,21 +101,21 @@ pub(super) async fn unjournalled(
     ledger: Uuid,
     stream: &StreamName,
 ) -> Step<Vec<JournalEntry>> {
-    let rows = sqlx::query("SELECT body FROM _landings WHERE stream = ? AND body IS NOT NULL ORDER BY number")
-        .bind(stream.as_str())
-        .fetch_all(&mut *db)
-        .await?;
+    let rows =
+        sqlx::query("SELECT number, stream, body FROM _landings WHERE stream = ? AND body IS NOT NULL ORDER BY number")
+            .bind(stream.as_str())
+            .fetch_all(&mut *db)
+            .await?;
     let mut entries = Vec::with_capacity(rows.len());
     for row in rows {
-        let body: String = row.try_get(0)?;
-        let landing: Landing = serde_json::from_str(&body)?;
+        let landing: Landing = row.json("body")?;
         let mut segments = Vec::new();
         let objects = sqlx::query("SELECT object FROM objects WHERE attempt = ? ORDER BY number")
             .bind(landing.attempt.to_string())
             .fetch_all(&mut *db)
             .await?;
         for object in objects {
-            let object: String = object.try_get(0)?;
+            let object: String = object.value("object")?;
             segments.extend(segments_of_object(db, &object).await?);
         }
         entries.push(JournalEntry { version: 1, ledger, attempt: landing.attempt, landing, segments });

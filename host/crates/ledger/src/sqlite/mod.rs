@@ -39,10 +39,11 @@ use forebay_model::schema::{SchemaVersion, StreamSchema};
 use forebay_model::segment::{LandedSegment, Partition};
 use forebay_model::time::Timestamp;
 use sqlx::sqlite::Sqlite;
-use sqlx::{AssertSqlSafe, Row, SqlitePool, Transaction};
+use sqlx::{AssertSqlSafe, SqlitePool, Transaction};
 use uuid::Uuid;
 
 use self::fault::{Fault, Step};
+use self::rows::Cells as _;
 use crate::tables::{self, Cell, Kind};
 
 /// How to open a ledger.
@@ -189,10 +190,10 @@ impl SqliteLedger {
         let mut cells = Vec::with_capacity(rows.len());
         for row in rows {
             let mut of_row = Vec::with_capacity(table.columns.len());
-            for (index, column) in table.columns.iter().enumerate() {
+            for column in table.columns {
                 of_row.push(match column.kind {
-                    Kind::Text => row.try_get::<Option<String>, _>(index)?.into(),
-                    Kind::Int | Kind::Time | Kind::Bool => row.try_get::<Option<i64>, _>(index)?.into(),
+                    Kind::Text => row.value::<Option<String>>(column.name)?.into(),
+                    Kind::Int | Kind::Time | Kind::Bool => row.value::<Option<i64>>(column.name)?.into(),
                 });
             }
             cells.push(of_row);

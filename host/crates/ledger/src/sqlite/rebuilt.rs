@@ -5,10 +5,10 @@ use forebay_model::ids::PipelineName;
 use forebay_model::ports::{
     NewObject, Rebuilt, RebuiltLoad, RebuiltPartition, RebuiltPipeline, RebuiltSegment, Standing,
 };
-use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
 
 use super::fault::Step;
+use super::rows::Cells as _;
 use super::{catalog, deployments, intake};
 use crate::check::{not_empty, rebuilt_revisions, signed};
 
@@ -16,11 +16,11 @@ pub(super) async fn import(db: &mut SqliteConnection, content: &Rebuilt) -> Step
     let Rebuilt { landings, partitions, modules, pipelines } = content;
     let row = sqlx::query(
         "SELECT EXISTS (SELECT 1 FROM _landings) OR EXISTS (SELECT 1 FROM _groups) OR EXISTS (SELECT 1 FROM modules) \
-         OR EXISTS (SELECT 1 FROM revisions) OR EXISTS (SELECT 1 FROM schemas)",
+         OR EXISTS (SELECT 1 FROM revisions) OR EXISTS (SELECT 1 FROM schemas) AS filled",
     )
     .fetch_one(&mut *db)
     .await?;
-    if row.try_get(0)? {
+    if row.value("filled")? {
         return Err(not_empty().into());
     }
     for landing in landings {

@@ -7,11 +7,10 @@ use forebay_model::flow::OnChange;
 use forebay_model::ids::{Generation, PipelineName, SegmentId, StreamName, TableName};
 use forebay_model::ports::{SegmentFailure, WorkItem};
 use forebay_model::segment::LandedSegment;
-use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
 use super::fault::Step;
-use super::rows;
+use super::rows::{self, Cells as _};
 use crate::error::LedgerError;
 use crate::versions::{self, Standing, Unit, Version};
 
@@ -65,9 +64,9 @@ pub(super) async fn work(
             .fetch_all(&mut *db)
             .await?;
         for row in &rows {
-            after = row.try_get("number")?;
+            after = row.value("number")?;
             let mut item = item(row)?;
-            let versions: bool = row.try_get("versions")?;
+            let versions: bool = row.value("versions")?;
             let mut unit = None;
             if versions {
                 if !planned.contains_key(&item.segment.id) {
@@ -97,16 +96,17 @@ pub(super) async fn work(
 }
 
 pub(super) fn item(row: &SqliteRow) -> Step<WorkItem> {
-    let attempts: Option<i64> = row.try_get("attempts")?;
-    let loaded: Option<i64> = row.try_get("loaded_generation")?;
     Ok(WorkItem {
         segment: rows::segment(row)?,
-        generation: loaded
-            .map_or(Ok(0), |_| rows::small(row, "loaded_generation").map(|last| last.saturating_add(1)))?,
-        attempts: attempts.map_or(Ok(0), |_| rows::small(row, "attempts"))?,
+        generation: next_generation(row)?,
+        attempts: row.small_any("attempts")?.unwrap_or(0),
         again: None,
         retryable: None,
     })
+}
+
+fn next_generation(row: &SqliteRow) -> Step<Generation> {
+    Ok(row.small_any("loaded_generation")?.map_or(0, |last| last.saturating_add(1)))
 }
 
 /// Plans all versions of a segment's object; each of their segments is in `planned` then.
@@ -132,11 +132,11 @@ async fn plan_key(
     .await?;
     let mut history: BTreeMap<i64, Version> = BTreeMap::new();
     for row in &rows {
-        let on_change: OnChange = rows::from_word(row.try_get("on_change")?)?;
-        let id = rows::id(row, "segment")?;
+        let on_change: OnChange = row.word("on_change")?;
+        let id = row.id("segment")?;
         planned.insert(id.clone(), None);
         history
-            .entry(row.try_get("number")?)
+            .entry(row.value("number")?)
             .or_insert_with(|| Version { replaces_former: on_change == OnChange::Replace, segments: Vec::new() })
             .segments
             .push((id, standing(row)?));
@@ -151,15 +151,15 @@ async fn plan_key(
 }
 
 pub(super) fn standing(row: &SqliteRow) -> Step<Standing> {
-    let state: Option<String> = row.try_get("state")?;
-    let retry_at: Option<i64> = row.try_get("retry_at")?;
+    let state: Option<String> = row.value("state")?;
+    let retry_at: Option<i64> = row.value("retry_at")?;
     Ok(match state.as_deref() {
         None => Standing::New,
         Some("failed") => Standing::Failed(retry_at.map(Timestamp::from_micros)),
         Some("loading") => Standing::Loading,
         Some("loaded") => Standing::Loaded,
         Some("superseded") => Standing::Superseded,
-        Some(other) => return Err(LedgerError::invariant(format!("refinement state {other:?} is not known")).into()),
+        Some(other) => return Err(rows::damaged(row, "state", format_args!("{other:?} is not known"))),
     })
 }
 
@@ -177,7 +177,7 @@ pub(super) async fn refinement(
     segment: &SegmentId,
 ) -> Step<Option<Refinement>> {
     let row = sqlx::query(
-        "SELECT s.stream, r.state, r.retry_at, r.loaded_generation, r.generation, r.failed_at, r.revision_id \
+        "SELECT s.segment, s.stream, r.state, r.retry_at, r.loaded_generation, r.generation, r.failed_at, r.revision_id \
          FROM segments s LEFT JOIN refinements r ON r.pipeline = ? AND r.segment = s.segment WHERE s.segment = ?",
     )
     .bind(pipeline.as_str())
@@ -185,16 +185,14 @@ pub(super) async fn refinement(
     .fetch_optional(db)
     .await?;
     let Some(row) = row else { return Ok(None) };
-    let loaded: Option<i64> = row.try_get("loaded_generation")?;
-    let failed_at: Option<i64> = row.try_get("failed_at")?;
+    let failed_at: Option<i64> = row.value("failed_at")?;
     Ok(Some(Refinement {
         standing: standing(&row)?,
-        stream: row.try_get("stream")?,
-        next_generation: loaded
-            .map_or(Ok(0), |_| rows::small(&row, "loaded_generation").map(|last| last.saturating_add(1)))?,
+        stream: row.value("stream")?,
+        next_generation: next_generation(&row)?,
         failed: match failed_at {
             None => None,
-            Some(at) => Some((at, row.try_get("generation")?, row.try_get("revision_id")?)),
+            Some(at) => Some((at, row.value("generation")?, row.value("revision_id")?)),
         },
     }))
 }
@@ -275,10 +273,5 @@ pub(super) async fn tables_of(
     .bind(pipeline.as_str())
     .fetch_all(db)
     .await?;
-    rows.iter()
-        .map(|row| {
-            let name: String = row.try_get(0)?;
-            Ok(name.parse().map_err(|error| rows::unreadable(&error))?)
-        })
-        .collect()
+    rows.iter().map(|row| row.parsed("table_name")).collect()
 }

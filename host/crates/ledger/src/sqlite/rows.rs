@@ -1,15 +1,19 @@
 //! Rows to values and back.
 
-use forebay_model::ids::{Digest, SegmentId, StreamName};
+use std::fmt::Display;
+use std::ops::Range;
+use std::str::FromStr;
+
+use forebay_model::ids::{SegmentId, StreamName};
 use forebay_model::position::Position;
 use forebay_model::segment::{LandedSegment, Partition, SegmentContent};
 use forebay_model::{Error, Timestamp};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
+use sqlx::sqlite::{Sqlite, SqliteRow};
+use sqlx::{Column, ColumnOrigin, Decode, Row, Type};
 
-use super::fault::Step;
+use super::fault::{Fault, Step};
 use crate::error::LedgerError;
 
 /// A segment's columns, of `segments s` and `objects o`.
@@ -35,9 +39,146 @@ macro_rules! segments {
 }
 pub(super) use segments;
 
-/// What the ledger itself wrote cannot be read back.
-pub(super) fn unreadable(error: &Error) -> LedgerError {
-    LedgerError::invariant(format!("the ledger's content: {error}"))
+/// Columns that tell people which row it is.
+const NAMES: [&str; 12] = [
+    "number",
+    "pipeline",
+    "segment",
+    "stream",
+    "partition",
+    "object",
+    "revision_id",
+    "version",
+    "name",
+    "path",
+    "table_name",
+    "column_name",
+];
+
+/// What was written by nobody of ours: the ledger is damaged, and where is told.
+pub(super) fn damaged(row: &SqliteRow, column: &str, what: impl Display) -> Fault {
+    let origin = row.try_column(column).ok().map(Column::origin);
+    let place = match origin.as_ref().and_then(ColumnOrigin::table_column) {
+        Some(origin) => format!("column {} of table {}", origin.name, origin.table),
+        None => format!("column {column}"),
+    };
+    let names = row.columns().iter().map(Column::name).filter(|name| *name != column && NAMES.contains(name));
+    let shown = |name: &str| match (row.try_get::<String, _>(name), row.try_get::<i64, _>(name)) {
+        (Ok(text), _) => Some(format!("{name} {text:?}")),
+        (Err(_), Ok(number)) => Some(format!("{name} {number}")),
+        (Err(_), Err(_)) => None,
+    };
+    let names: Vec<_> = names.filter_map(shown).collect();
+    let of = if names.is_empty() { String::new() } else { format!(", in the row of {}", names.join(", ")) };
+    Fault::Damaged(format!("{place}{of}: {what}"))
+}
+
+/// Reading a row of what only this room writes. What stands there and cannot be is damage, told by table, column and row.
+pub(super) trait Cells {
+    /// A value as SQLite has it.
+    fn value<'r, T>(&'r self, column: &str) -> Step<T>
+    where
+        T: Decode<'r, Sqlite> + Type<Sqlite>;
+    /// A text that means something.
+    fn parsed<T: FromStr<Err = Error>>(&self, column: &str) -> Step<T>;
+    /// The same where there may be none.
+    fn parsed_any<T: FromStr<Err = Error>>(&self, column: &str) -> Step<Option<T>>;
+    /// JSON.
+    fn json<T: DeserializeOwned>(&self, column: &str) -> Step<T>;
+    /// The same where there may be none.
+    fn json_any<T: DeserializeOwned>(&self, column: &str) -> Step<Option<T>>;
+    /// One word of a plain enum.
+    fn word<T: DeserializeOwned>(&self, column: &str) -> Step<T>;
+    /// A count that was checked when it was written.
+    fn count(&self, column: &str) -> Step<u64>;
+    /// The same where there may be none.
+    fn count_any(&self, column: &str) -> Step<Option<u64>>;
+    /// A number that fits 32 bits.
+    fn small(&self, column: &str) -> Step<u32>;
+    /// The same where there may be none.
+    fn small_any(&self, column: &str) -> Step<Option<u32>>;
+    /// A part of something, half open.
+    fn range(&self, start: &str, end: &str) -> Step<Range<u64>>;
+    /// A point in time.
+    fn time(&self, column: &str) -> Step<Timestamp>;
+    /// A segment's id.
+    fn id(&self, column: &str) -> Step<SegmentId>;
+}
+
+impl Cells for SqliteRow {
+    fn value<'r, T>(&'r self, column: &str) -> Step<T>
+    where
+        T: Decode<'r, Sqlite> + Type<Sqlite>,
+    {
+        self.try_get(column).map_err(|error| {
+            if let sqlx::Error::ColumnDecode { index: _, source } = error {
+                damaged(self, column, source)
+            } else {
+                Fault::Sql(error)
+            }
+        })
+    }
+
+    fn parsed<T: FromStr<Err = Error>>(&self, column: &str) -> Step<T> {
+        let text: String = self.value(column)?;
+        text.parse().map_err(|error| damaged(self, column, error))
+    }
+
+    fn parsed_any<T: FromStr<Err = Error>>(&self, column: &str) -> Step<Option<T>> {
+        let text: Option<String> = self.value(column)?;
+        text.map(|_| self.parsed(column)).transpose()
+    }
+
+    fn json<T: DeserializeOwned>(&self, column: &str) -> Step<T> {
+        let text: String = self.value(column)?;
+        serde_json::from_str(&text).map_err(|error| damaged(self, column, error))
+    }
+
+    fn json_any<T: DeserializeOwned>(&self, column: &str) -> Step<Option<T>> {
+        let text: Option<String> = self.value(column)?;
+        text.map(|_| self.json(column)).transpose()
+    }
+
+    fn word<T: DeserializeOwned>(&self, column: &str) -> Step<T> {
+        let word: String = self.value(column)?;
+        serde_json::from_value(serde_json::Value::String(word)).map_err(|error| damaged(self, column, error))
+    }
+
+    fn count(&self, column: &str) -> Step<u64> {
+        let value: i64 = self.value(column)?;
+        u64::try_from(value).map_err(|_| damaged(self, column, format_args!("{value} is no count")))
+    }
+
+    fn count_any(&self, column: &str) -> Step<Option<u64>> {
+        let value: Option<i64> = self.value(column)?;
+        value.map(|_| self.count(column)).transpose()
+    }
+
+    fn small(&self, column: &str) -> Step<u32> {
+        let value: i64 = self.value(column)?;
+        u32::try_from(value).map_err(|_| damaged(self, column, format_args!("{value} does not fit 32 bits")))
+    }
+
+    fn small_any(&self, column: &str) -> Step<Option<u32>> {
+        let value: Option<i64> = self.value(column)?;
+        value.map(|_| self.small(column)).transpose()
+    }
+
+    fn range(&self, start: &str, end: &str) -> Step<Range<u64>> {
+        let range = self.count(start)?..self.count(end)?;
+        if range.start > range.end {
+            return Err(damaged(self, end, format_args!("{} is before {start}, {}", range.end, range.start)));
+        }
+        Ok(range)
+    }
+
+    fn time(&self, column: &str) -> Step<Timestamp> {
+        Ok(Timestamp::from_micros(self.value(column)?))
+    }
+
+    fn id(&self, column: &str) -> Step<SegmentId> {
+        Ok(SegmentId::from_text(self.value::<String>(column)?))
+    }
 }
 
 /// The one word that serde gives a plain enum.
@@ -48,84 +189,48 @@ pub(super) fn word<T: Serialize>(value: &T) -> Step<String> {
     }
 }
 
-/// And back.
-pub(super) fn from_word<T: DeserializeOwned>(word: String) -> Step<T> {
-    Ok(serde_json::from_value(serde_json::Value::String(word))?)
-}
-
-/// A count that was checked when it was written.
-pub(super) fn count(row: &SqliteRow, column: &str) -> Step<u64> {
-    let value: i64 = row.try_get(column)?;
-    Ok(u64::try_from(value).map_err(|_| LedgerError::invariant(format!("the ledger's {column} is negative")))?)
-}
-
-/// A number that fits 32 bits.
-pub(super) fn small(row: &SqliteRow, column: &str) -> Step<u32> {
-    let value: i64 = row.try_get(column)?;
-    Ok(u32::try_from(value).map_err(|_| LedgerError::invariant(format!("the ledger's {column} is not a u32")))?)
-}
-
-pub(super) fn time(row: &SqliteRow, column: &str) -> Step<Timestamp> {
-    Ok(Timestamp::from_micros(row.try_get(column)?))
-}
-
-pub(super) fn digest(row: &SqliteRow, column: &str) -> Step<Digest> {
-    let text: String = row.try_get(column)?;
-    Ok(text.parse().map_err(|error| unreadable(&error))?)
-}
-
-pub(super) fn id(row: &SqliteRow, column: &str) -> Step<SegmentId> {
-    let text: String = row.try_get(column)?;
-    Ok(SegmentId::from_text(text))
-}
-
 /// A segment, of [`segment_columns`]; `replaces` is empty.
 pub(super) fn segment(row: &SqliteRow) -> Step<LandedSegment> {
-    let stream: String = row.try_get("stream")?;
-    let partition: String = row.try_get("partition")?;
-    let records: Option<i64> = row.try_get("records")?;
-    let next: Option<String> = row.try_get("next_position")?;
-    let next = next.map(|text| text.parse()).transpose().map_err(|error| unreadable(&error))?;
     Ok(LandedSegment {
-        id: id(row, "segment")?,
-        stream: StreamName::new(stream).map_err(|error| unreadable(&error))?,
-        partition: Partition::new(partition),
+        id: row.id("segment")?,
+        stream: stream(row)?,
+        partition: Partition::new(row.value::<String>("partition")?),
         first: position(row)?,
-        next: next.map(Position::Ordered),
-        object: row.try_get("object")?,
+        next: row.parsed_any("next_position")?.map(Position::Ordered),
+        object: row.value("object")?,
         content: content(row)?,
-        bytes: count(row, "bytes")?,
-        records: records.map(|_| count(row, "records")).transpose()?,
-        digest: digest(row, "sha256")?,
-        landed_at: time(row, "landed_at")?,
-        format: row.try_get("format")?,
+        bytes: row.count("bytes")?,
+        records: row.count_any("records")?,
+        digest: row.parsed("sha256")?,
+        landed_at: row.time("landed_at")?,
+        format: row.value("format")?,
         replaces: Vec::new(),
     })
 }
 
+fn stream(row: &SqliteRow) -> Step<StreamName> {
+    StreamName::new(row.value::<String>("stream")?).map_err(|error| damaged(row, "stream", error))
+}
+
 fn position(row: &SqliteRow) -> Step<Position> {
-    let ordered: Option<String> = row.try_get("position")?;
-    if let Some(ordered) = ordered {
-        return Ok(Position::Ordered(ordered.parse().map_err(|error| unreadable(&error))?));
+    if let Some(ordered) = row.parsed_any("position")? {
+        return Ok(Position::Ordered(ordered));
     }
-    let key: String = row.try_get("key")?;
-    let version: String = row.try_get("version")?;
-    Ok(Position::object(key, version, count(row, "source_start")?..count(row, "source_end")?))
+    let key: String = row.value("key")?;
+    let version: String = row.value("version")?;
+    Ok(Position::object(key, version, row.range("source_start", "source_end")?))
 }
 
 fn content(row: &SqliteRow) -> Step<SegmentContent> {
-    let range = count(row, "content_start")?..count(row, "content_end")?;
-    let kind: String = row.try_get("content")?;
+    let range = row.range("content_start", "content_end")?;
+    let kind: String = row.value("content")?;
     match kind.as_str() {
-        "bytes" => {
-            let preamble: Option<String> = row.try_get("preamble")?;
-            Ok(SegmentContent::Bytes {
-                range,
-                compression: from_word(row.try_get("compression")?)?,
-                preamble: preamble.map(|text| serde_json::from_str(&text)).transpose()?,
-            })
-        }
+        "bytes" => Ok(SegmentContent::Bytes {
+            range,
+            compression: row.word("compression")?,
+            preamble: row.json_any("preamble")?,
+        }),
         "rows" => Ok(SegmentContent::Envelope { rows: range }),
-        other => Err(LedgerError::invariant(format!("segment content {other:?} is not known")).into()),
+        other => Err(damaged(row, "content", format_args!("{other:?} is not known"))),
     }
 }

@@ -5,11 +5,10 @@ use std::collections::BTreeMap;
 use forebay_model::ids::PipelineName;
 use forebay_model::load::LoadGroup;
 use forebay_model::ports::SegmentFailure;
-use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
 
 use super::fault::Step;
-use super::rows;
+use super::rows::{self, Cells as _};
 use crate::check::{failure_of, signed};
 use crate::error::LedgerError;
 
@@ -21,7 +20,7 @@ pub(super) async fn group(
 ) -> Step<()> {
     let key = signed("number", number)?;
     let row = sqlx::query(
-        "SELECT g.body, \
+        "SELECT g.pipeline, g.number, g.body, \
          EXISTS (SELECT 1 FROM loads l WHERE l.pipeline = g.pipeline AND l.number = g.number AND l.state = 'done') AS done, \
          EXISTS (SELECT 1 FROM loads l WHERE l.pipeline = g.pipeline AND l.number = g.number AND l.state = 'withdrawn') \
          AS withdrawn FROM _groups g WHERE g.pipeline = ? AND g.number = ?",
@@ -31,14 +30,13 @@ pub(super) async fn group(
     .fetch_optional(&mut *db)
     .await?;
     let Some(row) = row else { return Err(crate::check::no_group(pipeline, number).into()) };
-    if row.try_get("withdrawn")? {
+    if row.value("withdrawn")? {
         return Ok(());
     }
-    let Some(body) = row.try_get::<Option<String>, _>("body")? else {
+    let Some(group) = row.json_any::<LoadGroup>("body")? else {
         return Err(LedgerError::invariant(format!("group {number} of pipeline {pipeline} is done")).into());
     };
-    let group: LoadGroup = serde_json::from_str(&body)?;
-    let partly_done: bool = row.try_get("done")?;
+    let partly_done: bool = row.value("done")?;
     let failures: BTreeMap<_, _> = failures.iter().map(|failure| (&failure.segment, failure)).collect();
     for segment in &group.segments {
         let failure = failure_of(pipeline, number, &failures, &segment.segment)?;
