@@ -17,9 +17,10 @@ use forebay_disk::{Disk, ForgetfulDisk, Left, Lie};
 use forebay_landing::DiskZone;
 use forebay_ledger::{OpenMode, SqliteLedger};
 use forebay_model::Result;
-use forebay_model::ports::{Clock as _, Ledger, Random as _, Warehouse as _};
+use forebay_model::ports::{Clock as _, Ledger, Random, Rebuilt, Warehouse as _};
 use forebay_warehouse::{DeltaOptions, DeltaWarehouse};
 use tempfile::TempDir;
+use uuid::Uuid;
 
 use self::sqlite::Power;
 use super::clock::SimClock;
@@ -128,6 +129,15 @@ impl Real {
         Ok(opened)
     }
 
+    /// The ledger lies in another folder from now on: nobody died, so disk and zone are as they are.
+    fn moved(&self, ledger: PathBuf) {
+        drop(self.open.lock().unwrap().take());
+        let mut machine = self.machine.lock().unwrap();
+        machine.cuts += 1;
+        machine.power = Power::of(&ledger, self.bug.deaf);
+        machine.ledger = ledger;
+    }
+
     /// One cut of two takes all that it can, the others some.
     fn cut(&self) {
         let mut machine = self.machine.lock().unwrap();
@@ -175,6 +185,29 @@ impl Storage for Real {
         if died {
             self.cut();
         }
+    }
+
+    fn loses_ledgers(&self) -> bool {
+        // What a lost ledger would have shown of a bug is lost with it.
+        self.bug.lie.is_none() && !self.bug.deaf
+    }
+
+    async fn rebuilt(&self, id: Uuid, content: &Rebuilt) -> Result<()> {
+        let cuts = self.machine.lock().unwrap().cuts + 1;
+        let folder = self.folder.path().join(format!("ledger-{cuts}"));
+        std::fs::create_dir(&folder).unwrap();
+        let (path, clock) = (folder.join("forebay.db"), as_clock(&self.clock));
+        let steered = (clock.as_ref(), self.random.as_ref() as &dyn Random);
+        // On a thread of its own, as it is opened, and on a runtime of its own, which closes it.
+        std::thread::scope(|scope| {
+            let work = || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                runtime.block_on(SqliteLedger::rebuild(path, id, content, false, steered, |_| {}))
+            };
+            scope.spawn(work).join().unwrap()
+        })?;
+        self.moved(folder);
+        Ok(())
     }
 
     async fn rows(&self, table: &str) -> Result<Option<RecordBatch>> {
@@ -235,8 +268,12 @@ fn sqlite_zone_and_delta_keep_what_they_answered_for_whatever_goes_wrong() {
             tell_of(seed, &outcome, &again);
         }
     }
-    let (deaths, refused) = (tally.deaths, tally.refused);
+    let Tally { deaths, refused, rebuilt, .. } = tally;
     println!(
-        "{count} seeds from {first} over SQLite, zone and Delta, {deaths} deaths of processes, {refused} loads refused for good"
+        "{count} seeds from {first} over SQLite, zone and Delta, {deaths} deaths of processes, {refused} loads refused for good, \
+         {rebuilt} ledgers rebuilt"
     );
+    // A story in which nothing happens proves nothing.
+    let enough = deaths * 2 > count && rebuilt * 10 > count;
+    assert!(enough || count < 20, "the simulation spares its processes");
 }

@@ -1,4 +1,4 @@
-//! Hours that pass between two lives.
+//! Hours that pass between two lives, and what is lost between them.
 //!
 //! The least retention is an hour, since a reader may be at work on an older version of a table, and a host on files that no load
 //! has yet. While no process lives there is neither, and what lies there may be made older: then the next maintenance removes
@@ -59,4 +59,28 @@ fn removed_before(text: &str, then: SystemTime) -> String {
         older += &format!("{REMOVED_AT}{}{rest}", then.min(time.parse().unwrap()));
     }
     older
+}
+
+/// The files of a group that is written down are gone, as far as no table has them; false where there is no such group.
+pub(super) fn lose_staged(place: &Place) -> bool {
+    if !place.path("forebay.db").exists() {
+        return false;
+    }
+    let open = place.query("SELECT DISTINCT table_name FROM ledger.loads WHERE state = 'open'");
+    let mut is_lost = false;
+    for table in open {
+        let (_, table) = table["table_name"].as_str().unwrap().split_once('.').unwrap();
+        let (mut log, mut staged) = (Vec::new(), Vec::new());
+        files(&place.path(&format!("warehouse/{table}/_delta_log")), &mut log);
+        files(&place.path(&format!("warehouse/{table}/_forebay")), &mut staged);
+        let log: String = log.iter().filter_map(|path| std::fs::read_to_string(path).ok()).collect();
+        let is_data = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "parquet");
+        for path in staged.into_iter().filter(is_data) {
+            if !log.contains(path.file_name().unwrap().to_str().unwrap()) {
+                std::fs::remove_file(path).unwrap();
+                is_lost = true;
+            }
+        }
+    }
+    is_lost
 }

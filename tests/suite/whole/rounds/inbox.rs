@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
+use serde_json::{Value, json};
+
 use super::super::support::Place;
 use super::Lot;
 
 /// Columns that only some contents have: each first one of a name grows the schema.
-pub(super) const MORE: usize = 6;
+const MORE: usize = 6;
 
 /// What a file holds: so many records of a version, the last of them torn where it is odd.
 #[derive(Debug, Clone, Copy)]
@@ -18,16 +20,22 @@ struct Content {
     more: Option<usize>,
 }
 
-/// A row of the tables.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Row {
-    pub(super) id: i64,
-    pub(super) version: i64,
-    pub(super) more: [Option<i64>; MORE],
+/// A row of the tables: all columns that have a value, by name, but for those that differ from load to load. Beside them `object`, the
+/// file that its segment was.
+pub(super) type Row = BTreeMap<String, String>;
+
+/// What differs from load to load.
+const OF_THE_LOAD: [&str; 3] = ["_forebay_segment", "_forebay_load", "_forebay_loaded_at"];
+
+/// A row as it is read, or wanted.
+pub(super) fn row(columns: &Value) -> Row {
+    let columns = columns.as_object().unwrap().iter();
+    let columns = columns.filter(|(name, value)| !value.is_null() && !OF_THE_LOAD.contains(&name.as_str()));
+    columns.map(|(name, value)| (name.clone(), value.to_string())).collect()
 }
 
 /// The name of such a column.
-pub(super) fn more(column: usize) -> String {
+fn more(column: usize) -> String {
     format!("more_{column}")
 }
 
@@ -38,16 +46,8 @@ impl Content {
 
     fn text(self, file: u32) -> String {
         let mut text = String::new();
-        for (Row { id, version, more: columns }, flagged) in self.rows(file) {
-            let v14 = if flagged { -9.5 } else { -0.5 };
-            write!(text, r#"{{"id":{id},"Time":{version},"V14":{v14},"V17":0.25,"Amount":{version}.5,"Class":0"#)
-                .unwrap();
-            for (column, value) in columns.into_iter().enumerate() {
-                if let Some(value) = value {
-                    write!(text, r#","{}":{value}"#, more(column)).unwrap();
-                }
-            }
-            text += "}\n";
+        for (record, _) in self.records(file) {
+            writeln!(text, "{record}").unwrap();
         }
         if self.is_torn() {
             text += "{\"id\":\n";
@@ -56,15 +56,33 @@ impl Content {
     }
 
     /// Each with whether it is flagged.
-    fn rows(self, file: u32) -> impl Iterator<Item = (Row, bool)> {
+    fn records(self, file: u32) -> impl Iterator<Item = (Value, bool)> {
         let Self { records, version, more } = self;
         (0..records).map(move |n| {
-            let id = i64::from(file * 10_000 + n);
-            let mut row = Row { id, version: i64::from(version), more: [None; MORE] };
+            let (id, flagged) = (file * 10_000 + n, n % 10 == 0);
+            let (v14, amount) = (if flagged { -9.5 } else { -0.5 }, f64::from(version) + 0.5);
+            let mut record =
+                json!({"id": id, "Time": version, "V14": v14, "V17": 0.25, "Amount": amount, "Class": id % 2});
             if let Some(column) = more {
-                row.more[column] = Some(id * 7 + i64::from(version));
+                record[self::more(column)] = json!(id * 7 + version);
             }
-            (row, n % 10 == 0)
+            (record, flagged)
+        })
+    }
+
+    /// What tables must have of them.
+    fn rows(self, file: u32) -> impl Iterator<Item = (Row, bool)> {
+        self.records(file).enumerate().map(move |(n, (mut columns, flagged))| {
+            let number = |name: &str| columns[name].as_f64().unwrap();
+            let score = number("Amount") * 0.001 - number("V14") * 0.6 - number("V17") * 0.4;
+            // Read as it is read from a table: from its text.
+            columns["score"] = serde_json::from_str(&json!(score).to_string()).unwrap();
+            columns["reason"] = json!(if flagged { "v14_below_limit" } else { "none" });
+            columns["flagged"] = json!(flagged);
+            columns["_forebay_row"] = json!(n);
+            columns["_forebay_item"] = json!(0);
+            columns["object"] = json!(format!("{file}.jsonl"));
+            (row(&columns), flagged)
         })
     }
 }
@@ -99,8 +117,9 @@ impl Inbox {
     /// What is refused of it, as [`super::rejects`] tells it.
     pub(super) fn torn(&self) -> Vec<String> {
         let torn = self.0.iter().filter(|(_, content)| content.is_torn());
-        let mut lines: Vec<_> =
-            torn.map(|(file, content)| format!("{file}.jsonl {} malformed {{\"id\":", content.records)).collect();
+        let mut lines: Vec<_> = torn
+            .map(|(file, content)| format!("{file}.jsonl {} decode malformed {{\"id\":", content.records))
+            .collect();
         lines.sort();
         lines
     }

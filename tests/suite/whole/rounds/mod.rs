@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 use forebay_model::Digest;
 use serde_json::Value;
 
-use self::ageing::two_hours_pass;
-use self::inbox::{Inbox, Row, more};
+use self::ageing::{lose_staged, two_hours_pass};
+use self::inbox::{Inbox, Row, row};
 use super::kills::{MAINTENANCE, POINTS};
 use super::support::{ABORTED, CONFIG, KILLED, Place, fraud_wasm};
 
@@ -50,12 +50,14 @@ struct Deaths {
     maintained: u32,
     modules: u32,
     replaced: u32,
+    /// Lives that began without what the last one had staged for a group.
+    lost_staged: u32,
 }
 
 impl Deaths {
     fn new() -> Self {
         let at_points = points().map(|point| (point, 0)).collect();
-        Self { by_sigkill: 0, at_points, kept_out: 0, maintained: 0, modules: 0, replaced: 0 }
+        Self { by_sigkill: 0, at_points, kept_out: 0, maintained: 0, modules: 0, replaced: 0, lost_staged: 0 }
     }
 
     fn came_to(&mut self, point: &'static str) {
@@ -65,7 +67,7 @@ impl Deaths {
 
 /// Each point that a life may end at.
 fn points() -> impl Iterator<Item = &'static str> {
-    POINTS.into_iter().chain(["after_growth"]).chain(MAINTENANCE)
+    POINTS.into_iter().chain(["after_growth"]).chain(MAINTENANCE).chain(WITHDRAWAL)
 }
 
 /// A point, and how `FOREBAY_FAILPOINT` names it.
@@ -73,6 +75,9 @@ struct Fault {
     point: &'static str,
     text: String,
 }
+
+/// Points of a group that is taken back, since what was staged for it is gone.
+const WITHDRAWAL: [&str; 3] = ["before_withdraw", "in_withdraw", "after_withdraw"];
 
 /// Points that a first life comes to at once, and later ones seldom or never.
 const FIRST: [&str; 2] = ["after_deploy", "after_schema"];
@@ -83,10 +88,17 @@ const RARE: [&str; 4] = ["after_growth", "before_compaction", "after_compaction"
 impl Fault {
     /// Two of three lives have one. Which is a matter of turns, so that a hundred rounds have each often enough; what is rare has
     /// two turns, and is not waited for a second time.
-    fn of_life(lot: &mut Lot, seed: u64, life: u32) -> Option<Self> {
+    fn of_life(lot: &mut Lot, seed: u64, life: u32, staged_is_lost: bool) -> Option<Self> {
+        if staged_is_lost {
+            let point = WITHDRAWAL[lot.below(3) as usize];
+            return Some(Self { point, text: format!("{point}@1") });
+        }
         let (turns, turn): (Vec<_>, _) = match life {
             0 => (POINTS.into_iter().chain(FIRST).collect(), seed),
-            _ => (points().filter(|point| *point != "after_schema").chain(RARE).collect(), seed * 3 + u64::from(life)),
+            _ => {
+                let drawn = points().filter(|point| *point != "after_schema" && !WITHDRAWAL.contains(point));
+                (drawn.chain(RARE).collect(), seed * 3 + u64::from(life))
+            }
         };
         let point = turns[usize::try_from(turn % u64::try_from(turns.len()).unwrap()).unwrap()];
         let time = 1 + lot.below(2);
@@ -119,9 +131,12 @@ fn wait(host: &mut Child, mut holds: impl FnMut() -> bool) {
 
 /// One life: a host, and what happens to it until it ends.
 fn live(place: &Place, lot: &mut Lot, inbox: &mut Inbox, (seed, number): (u64, u32), deaths: &mut Deaths) {
+    // A group that is open can never be committed then.
+    let staged_is_lost = lot.below(3) > 0 && lose_staged(place);
+    deaths.lost_staged += u32::from(staged_is_lost);
     let log = place.path(&format!("log-{number}"));
     let said = || std::fs::read_to_string(&log).unwrap();
-    let fault = Fault::of_life(lot, seed, number);
+    let fault = Fault::of_life(lot, seed, number, staged_is_lost);
     // A `maintain` that finds no host does it by itself, and dies by itself.
     let command = |verb: &str| {
         let mut command = place.command(&[verb]);
@@ -190,15 +205,11 @@ fn act(place: &Place, lot: &mut Lot, inbox: &mut Inbox, draw: u32, deaths: &mut 
 /// Tables, ledger and zone against the input.
 fn compare(place: &Place, inbox: &Inbox) {
     let rows = |table: &str| {
-        let read = |row: &Value| Row {
-            id: row["id"].as_i64().unwrap(),
-            version: row["version"].as_i64().unwrap(),
-            // A column that no content brought, or that was replaced before anybody read it, is not there.
-            more: std::array::from_fn(|column| row.get(more(column)).and_then(Value::as_i64)),
-        };
-        let rows = place.query(&format!("SELECT *, CAST(\"Time\" AS BIGINT) AS version FROM {table}"));
-        let all: Vec<_> = rows.iter().map(read).collect();
-        let once: BTreeSet<_> = all.iter().copied().collect();
+        let rows = place.query(&format!(
+            "SELECT t.*, s.key AS object FROM {table} t LEFT JOIN ledger.segments s ON s.segment = t._forebay_segment"
+        ));
+        let all: Vec<_> = rows.iter().map(row).collect();
+        let once: BTreeSet<_> = all.iter().cloned().collect();
         assert_eq!(once.len(), all.len(), "{table} has rows twice");
         once
     };
@@ -223,20 +234,23 @@ fn compare(place: &Place, inbox: &Inbox) {
 
 /// The first rows of both that the other one lacks, instead of thousands that are alike.
 fn same(table: &str, rows: &BTreeSet<Row>, wanted: &BTreeSet<Row>) {
-    let first = |one: &BTreeSet<Row>, other: &BTreeSet<Row>| one.difference(other).take(5).copied().collect::<Vec<_>>();
+    let first = |one: &BTreeSet<Row>, other: &BTreeSet<Row>| one.difference(other).take(5).cloned().collect::<Vec<_>>();
     assert_eq!(first(rows, wanted), first(wanted, rows), "{table}: first rows that should not be there, and that lack");
 }
 
-/// The rejects, each as `object row code raw`, sorted.
+/// The rejects, each as `object row stage code raw`, sorted.
 fn rejects(place: &Place) -> Vec<String> {
     let rows = place.query(
-        "SELECT s.key AS object, r._forebay_row AS row, r.code AS code, r.raw AS raw FROM rejects.fraud r \
+        "SELECT s.key AS object, r._forebay_row AS row, r.stage AS stage, r.code AS code, r.raw AS raw FROM rejects.fraud r \
          LEFT JOIN ledger.segments s ON s.segment = r._forebay_segment",
     );
     let text = |row: &Value, key: &str| row[key].as_str().unwrap_or("-").to_owned();
     let mut rejects: Vec<_> = rows
         .iter()
-        .map(|row| format!("{} {} {} {}", text(row, "object"), row["row"], text(row, "code"), text(row, "raw")))
+        .map(|row| {
+            let [object, stage, code, raw] = ["object", "stage", "code", "raw"].map(|key| text(row, key));
+            format!("{object} {} {stage} {code} {raw}", row["row"])
+        })
         .collect();
     rejects.sort();
     rejects
@@ -270,6 +284,10 @@ fn round(seed: u64, deaths: &mut Deaths) {
         if lot.below(3) > 0 {
             two_hours_pass(&place);
         }
+    }
+    if lose_staged(&place) {
+        // It takes back what cannot be committed; the next one refines it again.
+        place.run(&["run", "--once"]);
     }
     place.run_well(&["run", "--once"]);
     compare(&place, &inbox);
