@@ -109,7 +109,7 @@ async fn what_was_changed_since_it_landed_is_not_read_in_silence() {
     let change = |bytes: &[u8]| {
         std::fs::write(&path, bytes).unwrap();
         // The clock of some file systems is coarse.
-        let later = std::time::SystemTime::now() + Duration::from_secs(2);
+        let later = SystemTime::now() + Duration::from_secs(2);
         std::fs::File::options().write(true).open(&path).unwrap().set_modified(later).unwrap();
     };
     change(b"0123X56789");

@@ -305,7 +305,7 @@ async fn ten_thousand_segments_are_listed_within_a_second_and_work_uses_its_inde
         .await
         .unwrap();
     for step in plan {
-        let detail: String = step.try_get("detail").unwrap();
+        let detail: String = sqlx::Row::try_get(&step, "detail").unwrap();
         let temporary = detail.starts_with("SCAN c") || !detail.starts_with("SCAN");
         assert!(temporary || detail.contains("INDEX"), "{detail}");
     }
