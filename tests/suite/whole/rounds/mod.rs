@@ -76,6 +76,9 @@ struct Fault {
     text: String,
 }
 
+/// In one of so many rounds the first life leaves a group that is open, and the next one cannot commit it.
+const OPENED: u64 = 4;
+
 /// Points of a group that is taken back, since what was staged for it is gone.
 const WITHDRAWAL: [&str; 3] = ["before_withdraw", "in_withdraw", "after_withdraw"];
 
@@ -89,9 +92,12 @@ impl Fault {
     /// Two of three lives have one. Which is a matter of turns, so that a hundred rounds have each often enough; what is rare has
     /// two turns, and is not waited for a second time.
     fn of_life(lot: &mut Lot, seed: u64, life: u32, staged_is_lost: bool) -> Option<Self> {
+        let at_once = |point: &'static str| Some(Self { point, text: format!("{point}@1") });
         if staged_is_lost {
-            let point = WITHDRAWAL[lot.below(3) as usize];
-            return Some(Self { point, text: format!("{point}@1") });
+            return at_once(WITHDRAWAL[usize::try_from(seed / OPENED).unwrap() % WITHDRAWAL.len()]);
+        }
+        if life == 0 && seed.is_multiple_of(OPENED) {
+            return at_once("after_open_group");
         }
         let (turns, turn): (Vec<_>, _) = match life {
             0 => (POINTS.into_iter().chain(FIRST).collect(), seed),
@@ -132,7 +138,7 @@ fn wait(host: &mut Child, mut holds: impl FnMut() -> bool) {
 /// One life: a host, and what happens to it until it ends.
 fn live(place: &Place, lot: &mut Lot, inbox: &mut Inbox, (seed, number): (u64, u32), deaths: &mut Deaths) {
     // A group that is open can never be committed then.
-    let staged_is_lost = lot.below(3) > 0 && lose_staged(place);
+    let staged_is_lost = (lot.below(3) > 0 || seed.is_multiple_of(OPENED)) && lose_staged(place);
     deaths.lost_staged += u32::from(staged_is_lost);
     let log = place.path(&format!("log-{number}"));
     let said = || std::fs::read_to_string(&log).unwrap();
@@ -146,7 +152,7 @@ fn live(place: &Place, lot: &mut Lot, inbox: &mut Inbox, (seed, number): (u64, u
     };
     let mut host = command("run").stderr(std::fs::File::create(&log).unwrap()).spawn().unwrap();
     // Most lives get as far as their first segments; some end while they start.
-    if lot.below(4) > 0 {
+    if lot.below(4) > 0 || staged_is_lost || (number == 0 && seed.is_multiple_of(OPENED)) {
         wait(&mut host, || said().contains("next segments"));
     }
     let maintains = fault.as_ref().is_some_and(|fault| MAINTENANCE.contains(&fault.point));
