@@ -412,6 +412,21 @@ pub(crate) fn roll_back(to: RevisionId, meant: Option<RevisionId>) -> Result<()>
     Ok(())
 }
 
+/// Why a revision in shadow was cancelled, where another one came.
+pub(crate) fn superseded(by: u32, reason: &str) -> String {
+    format!("superseded by revision {by} ({reason})")
+}
+
+/// A shadow says what was asked for.
+pub(crate) fn shadow_without_plan(pipeline: &PipelineName) -> LedgerError {
+    LedgerError::invariant(format!("a revision of pipeline {pipeline} goes into shadow without a plan"))
+}
+
+/// What is active is not compared with itself.
+pub(crate) fn shadow_of_itself(pipeline: &PipelineName, revision: RevisionId) -> LedgerError {
+    LedgerError::invariant(format!("revision {} of pipeline {pipeline} is active, and no shadow", revision.short()))
+}
+
 /// A revision cannot be deployed before it is recorded.
 pub(crate) fn not_recorded(pipeline: &PipelineName, revision: RevisionId) -> LedgerError {
     LedgerError::invariant(format!("revision {} of pipeline {pipeline} is not recorded", revision.short()))

@@ -63,6 +63,8 @@ enum Call {
     Hold { column: u8, approve: bool },
     Module { content: u8, path: u8, at: u8 },
     Deploy { revision: u8, state: u8, record: bool, at: u8 },
+    Shadow { revision: u8, report: Option<u8>, at: u8 },
+    RefinedBy { pipeline: u8, any: bool, limit: u8 },
     Ask { what: u8, at: u8, answer: Option<u8> },
 }
 
@@ -96,8 +98,12 @@ fn call() -> impl Strategy<Value = Call> {
             .prop_map(|(pipeline, from, columns)| Call::Evolve { pipeline, from, columns }),
         1 => (0..3_u8, any::<bool>()).prop_map(|(column, approve)| Call::Hold { column, approve }),
         1 => (0..3_u8, 0..2_u8, 0..4_u8).prop_map(|(content, path, at)| Call::Module { content, path, at }),
-        2 => (0..3_u8, 0..3_u8, any::<bool>(), 0..4_u8)
+        3 => (0..3_u8, 0..5_u8, any::<bool>(), 0..4_u8)
             .prop_map(|(revision, state, record, at)| Call::Deploy { revision, state, record, at }),
+        3 => (0..3_u8, proptest::option::of(0..4_u8), 0..4_u8)
+            .prop_map(|(revision, report, at)| Call::Shadow { revision, report, at }),
+        2 => (0..2_u8, prop::bool::weighted(0.9), 0..4_u8)
+            .prop_map(|(pipeline, any, limit)| Call::RefinedBy { pipeline, any, limit }),
         1 => (0..2_u8, 0..2_u8, proptest::option::of(0..4_u8)).prop_map(|(what, at, answer)| Call::Ask { what, at, answer }),
     ]
 }
@@ -391,11 +397,30 @@ async fn answer(ledger: &dyn Ledger, call: &Call, groups: &mut Vec<LoadGroup>) -
         }
         Call::Module { content, path, at: time } => module(ledger, content, path, time).await,
         Call::Deploy { revision: number, state, record, at: time } => {
-            let state =
-                [DeploymentState::Active, DeploymentState::Retired, DeploymentState::Refused][usize::from(state)];
+            let state = [
+                DeploymentState::Active,
+                DeploymentState::Retired,
+                DeploymentState::Refused,
+                DeploymentState::Cancelled,
+                DeploymentState::Shadow,
+            ][usize::from(state)];
             let recorded =
                 if record { shown(ledger.record_revision(&revision(number), at(time)).await) } else { String::new() };
             recorded + &shown(ledger.deploy(&pipeline(0), revision(number).id(), state, "reason", at(time)).await)
+        }
+        Call::Shadow { revision: number, report: None, at: time } => {
+            let plan = serde_json::json!({ "asked": time });
+            let put = ledger.shadow(&pipeline(0), revision(number).id(), &plan, "shadow", at(time)).await;
+            shown(put) + &shown(ledger.shadows().await)
+        }
+        Call::Shadow { revision: number, report: Some(report), at: _ } => {
+            let report = serde_json::json!({ "compared": report });
+            let noted = ledger.report_shadow(&pipeline(0), revision(number).id(), &report).await;
+            shown(noted) + &shown(ledger.shadows().await)
+        }
+        Call::RefinedBy { pipeline: of, any, limit } => {
+            let by = Digest::of(if any { b"r" } else { b"n" });
+            shown(ledger.refined_by(&pipeline(of), by, u32::from(limit)).await)
         }
         Call::Ask { what, at: time, answer: Some(request) } => {
             shown(ledger.answer(u64::from(request), &serde_json::json!({ "what": what }), at(time)).await)

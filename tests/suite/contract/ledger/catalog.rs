@@ -7,7 +7,7 @@ use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use forebay_model::ErrorClass;
 use forebay_model::flow::OnChange;
 use forebay_model::ids::{Digest, ModuleName, PipelineName};
-use forebay_model::ports::{DeploymentState, HeldChange, Ledger, ModuleRecord, Pause};
+use forebay_model::ports::{DeploymentState, HeldChange, Ledger, ModuleRecord, Pause, Shadow};
 use forebay_model::revision::{Revision, RouteTarget, Step};
 use forebay_model::schema::{SchemaChanges, StreamSchema};
 use serde_json::json;
@@ -175,6 +175,100 @@ pub(super) async fn what_was_rolled_back_is_cancelled(ledger: &dyn Ledger) {
         ledger.roll_back(&pipeline(), second, Some(second), "", at(7)).await.unwrap_err().class(),
         ErrorClass::Bug
     );
+}
+
+/// The state of each deployment, why, and what is left of its shadow.
+async fn shadowed(ledger: &dyn Ledger) -> Vec<(String, String, bool)> {
+    let table = ledger.read_table("deployments").await.unwrap();
+    let text = |name: &str| table.column_by_name(name).unwrap().as_string::<i32>().clone();
+    let (states, reasons, reports) = (text("state"), text("reason"), text("shadow_report"));
+    let rows = states.iter().zip(&reasons).zip(&reports);
+    rows.map(|((state, reason), report)| (state.unwrap().to_owned(), reason.unwrap().to_owned(), report.is_some()))
+        .collect()
+}
+
+pub(super) async fn a_shadow_keeps_its_plan_and_what_came_of_it(ledger: &dyn Ledger) {
+    let first = ledger.record_revision(&revision(-8.0), at(1)).await.unwrap();
+    let second = ledger.record_revision(&revision(-7.5), at(2)).await.unwrap();
+    ledger.deploy(&pipeline(), first.id, DeploymentState::Active, "start", at(3)).await.unwrap();
+    let plan = json!({ "segments": 3, "max_changed": 0.01 });
+    // Repeated it stays as it is.
+    for (plan, seconds) in [(&plan, 4), (&json!(null), 5)] {
+        ledger.shadow(&pipeline(), second.id, plan, "deploy", at(seconds)).await.unwrap();
+    }
+    let expected = |report| Shadow {
+        pipeline: pipeline(),
+        revision: second.clone(),
+        since: at(4),
+        reason: "deploy".to_owned(),
+        plan: plan.clone(),
+        report,
+    };
+    assert_eq!(ledger.shadows().await.unwrap(), [expected(json!(null))]);
+    assert_eq!(ledger.active(&pipeline()).await.unwrap().unwrap().revision, first, "the active one goes on");
+    let report = json!({ "compared": 1 });
+    assert!(ledger.report_shadow(&pipeline(), second.id, &report).await.unwrap());
+    assert!(!ledger.report_shadow(&pipeline(), first.id, &report).await.unwrap(), "it is not in shadow");
+    assert_eq!(ledger.shadows().await.unwrap(), [expected(report.clone())]);
+    // It becomes active, and what came of its shadow is kept.
+    for _ in 0..2 {
+        ledger.deploy(&pipeline(), second.id, DeploymentState::Active, "deploy", at(6)).await.unwrap();
+    }
+    assert_eq!(ledger.shadows().await.unwrap(), []);
+    let active = ledger.active(&pipeline()).await.unwrap().unwrap();
+    assert_eq!((&active.revision, active.at), (&second, at(6)));
+    assert!(!ledger.report_shadow(&pipeline(), second.id, &json!(null)).await.unwrap(), "it is over");
+    let row = |state: &str, reason: &str, report| (state.to_owned(), reason.to_owned(), report);
+    assert_eq!(shadowed(ledger).await, [row("retired", "start", false), row("active", "deploy", true)]);
+    // What is active has no shadow, and what is not recorded neither.
+    for id in [second.id, Digest::of(b"none")] {
+        let refused = ledger.shadow(&pipeline(), id, &plan, "deploy", at(7)).await.unwrap_err();
+        assert_eq!(refused.class(), ErrorClass::Bug);
+    }
+    let refused = ledger.deploy(&pipeline(), first.id, DeploymentState::Shadow, "deploy", at(7)).await.unwrap_err();
+    assert_eq!(refused.class(), ErrorClass::Bug);
+}
+
+pub(super) async fn another_revision_ends_a_shadow(ledger: &dyn Ledger) {
+    let mut ids = Vec::new();
+    for (number, below) in [(1, -8.0), (2, -7.5), (3, -7.0), (4, -6.5)] {
+        ids.push(ledger.record_revision(&revision(below), at(number)).await.unwrap().id);
+    }
+    let plan = json!({});
+    let in_shadow =
+        async || ledger.shadows().await.unwrap().iter().map(|shadow| shadow.revision.number).collect::<Vec<_>>();
+    ledger.deploy(&pipeline(), ids[0], DeploymentState::Active, "start", at(5)).await.unwrap();
+    ledger.shadow(&pipeline(), ids[1], &plan, "deploy:a", at(6)).await.unwrap();
+    ledger.shadow(&pipeline(), ids[2], &plan, "deploy:b", at(7)).await.unwrap();
+    assert_eq!(in_shadow().await, [3]);
+    assert!(ledger.is_cancelled(&pipeline(), ids[1]).await.unwrap());
+    // A refusal of another one ends nothing; that it becomes active does.
+    ledger.deploy(&pipeline(), ids[3], DeploymentState::Refused, "config", at(8)).await.unwrap();
+    assert_eq!(in_shadow().await, [3]);
+    ledger.deploy(&pipeline(), ids[3], DeploymentState::Active, "config", at(9)).await.unwrap();
+    assert_eq!(in_shadow().await, [0_u32; 0]);
+    // A person ends one; repeated it is one end.
+    ledger.shadow(&pipeline(), ids[2], &plan, "deploy:b", at(10)).await.unwrap();
+    for _ in 0..2 {
+        ledger.deploy(&pipeline(), ids[2], DeploymentState::Cancelled, "by hand", at(11)).await.unwrap();
+    }
+    let row = |state: &str, reason: &str| (state.to_owned(), reason.to_owned(), false);
+    let expected = [
+        row("retired", "start"),
+        row("cancelled", "superseded by revision 3 (deploy:b)"),
+        row("cancelled", "superseded by revision 4 (config)"),
+        row("refused", "config"),
+        row("active", "config"),
+        row("cancelled", "by hand"),
+    ];
+    assert_eq!(shadowed(ledger).await, expected);
+    // Other pipelines have shadows of their own.
+    let mut other = revision(-8.0);
+    other.pipeline = PipelineName::new("other").unwrap();
+    let other = ledger.record_revision(&other, at(12)).await.unwrap();
+    ledger.shadow(&other.revision.pipeline, other.id, &plan, "deploy:c", at(13)).await.unwrap();
+    ledger.shadow(&pipeline(), ids[1], &plan, "deploy:a", at(14)).await.unwrap();
+    assert_eq!(in_shadow().await, [2, 1]);
 }
 
 pub(super) async fn a_paused_pipeline_is_given_no_work(ledger: &dyn Ledger) {

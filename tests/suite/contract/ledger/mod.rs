@@ -61,6 +61,7 @@ contract! {
         each_pipeline_has_its_own_work,
         a_failed_segment_waits_until_it_is_due,
         a_success_clears_the_failure,
+        what_a_revision_refined_is_known_the_newest_first,
         versions_do_not_overtake_one_another,
         segments_that_replace_come_together_beyond_the_limit,
         a_group_only_goes_forward,
@@ -95,6 +96,8 @@ contract! {
         revisions_are_numbered_once,
         one_deployment_is_active,
         what_was_rolled_back_is_cancelled,
+        a_shadow_keeps_its_plan_and_what_came_of_it,
+        another_revision_ends_a_shadow,
         a_paused_pipeline_is_given_no_work,
         requests_are_answered_once,
         the_documented_tables_have_their_rows;

@@ -1,6 +1,6 @@
 use forebay_model::ErrorClass;
 use forebay_model::flow::OnChange;
-use forebay_model::ids::{PipelineName, SegmentId};
+use forebay_model::ids::{Digest, PipelineName, SegmentId};
 use forebay_model::load::LoadGroup;
 use forebay_model::ports::{Landing, Ledger, SegmentFailure};
 
@@ -49,6 +49,28 @@ pub(super) async fn a_failed_segment_waits_until_it_is_due(ledger: &dyn Ledger) 
     assert_eq!(due.iter().map(|item| (&item.segment.id, item.attempts)).collect::<Vec<_>>(), [(&a, 2), (&b, 1)]);
     let unknown = SegmentId::from_text("payments/none");
     assert_eq!(ledger.fail(&pipeline(), &failure(&unknown, 1, None)).await.unwrap_err().class(), ErrorClass::Bug);
+}
+
+pub(super) async fn what_a_revision_refined_is_known_the_newest_first(ledger: &dyn Ledger) {
+    let by = |of: &'static [u8]| Digest::of(of);
+    let refined_by = async |pipeline: &PipelineName, revision, limit| {
+        let found = ledger.refined_by(pipeline, revision, limit).await.unwrap();
+        found.into_iter().map(|segment| segment.id).collect::<Vec<_>>()
+    };
+    let mut landed = land_file(ledger, 1, "a.csv", "v1", 25).await;
+    landed.extend(land_file(ledger, 2, "b.csv", "v1", 5).await);
+    assert!(refined_by(&pipeline(), by(b"revision"), 9).await.is_empty());
+    load_all(ledger, 1, &[refined(&landed[0], &[]), refined(&landed[1], &[])]).await;
+    load_all(ledger, 2, &[refined(&landed[3], &[])]).await;
+    ledger.fail(&pipeline(), &failure(&landed[2], 10, None)).await.unwrap();
+    let newest_first = [&landed[3], &landed[1], &landed[0]].map(Clone::clone);
+    assert_eq!(refined_by(&pipeline(), by(b"revision"), 9).await, newest_first);
+    assert_eq!(refined_by(&pipeline(), by(b"revision"), 2).await, newest_first[..2]);
+    assert!(refined_by(&pipeline(), by(b"other"), 9).await.is_empty());
+    assert!(refined_by(&PipelineName::new("other").unwrap(), by(b"revision"), 9).await.is_empty());
+    // What has a later version is not what is refined next.
+    land_file(ledger, 3, "b.csv", "v2", 5).await;
+    assert_eq!(refined_by(&pipeline(), by(b"revision"), 9).await, newest_first[1..]);
 }
 
 pub(super) async fn a_success_clears_the_failure(ledger: &dyn Ledger) {

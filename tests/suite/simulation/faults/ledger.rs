@@ -6,7 +6,7 @@ use forebay_model::ids::{Digest, ModuleName, PipelineName, SegmentId, StreamName
 use forebay_model::load::{Again, LoadGroup, LoadReceipt};
 use forebay_model::ports::{
     Deployment, DeploymentState, HealRequest, HeldChange, HostHolder, HostLease, JournalEntry, LandOutcome, Landing,
-    Ledger, ModuleRecord, ObjectState, Pause, Rebuilt, RevisionRecord, SegmentFailure, WorkItem,
+    Ledger, ModuleRecord, ObjectState, Pause, Rebuilt, RevisionRecord, SegmentFailure, Shadow, WorkItem,
 };
 use forebay_model::revision::{Revision, RevisionId};
 use forebay_model::schema::{SchemaVersion, StreamSchema};
@@ -156,6 +156,15 @@ impl Ledger for FaultyLedger {
         self.chaos.call("ledger.last_number", String::new, self.inner.last_number(pipeline)).await
     }
 
+    async fn refined_by(
+        &self,
+        pipeline: &PipelineName,
+        revision: RevisionId,
+        limit: u32,
+    ) -> Result<Vec<LandedSegment>> {
+        self.chaos.call("ledger.refined_by", String::new, self.inner.refined_by(pipeline, revision, limit)).await
+    }
+
     async fn tables_of(&self, pipeline: &PipelineName, segments: &[SegmentId]) -> Result<Vec<TableName>> {
         self.chaos.call("ledger.tables_of", String::new, self.inner.tables_of(pipeline, segments)).await
     }
@@ -301,6 +310,32 @@ impl Ledger for FaultyLedger {
                 self.inner.roll_back(pipeline, to, meant, reason, at),
             )
             .await
+    }
+
+    async fn shadow(
+        &self,
+        pipeline: &PipelineName,
+        revision: RevisionId,
+        plan: &serde_json::Value,
+        reason: &str,
+        at: Timestamp,
+    ) -> Result<()> {
+        let told = || format!("{pipeline} {} {reason}", revision.short());
+        self.chaos.call("ledger.shadow", told, self.inner.shadow(pipeline, revision, plan, reason, at)).await
+    }
+
+    async fn report_shadow(
+        &self,
+        pipeline: &PipelineName,
+        revision: RevisionId,
+        report: &serde_json::Value,
+    ) -> Result<bool> {
+        let reported = self.inner.report_shadow(pipeline, revision, report);
+        self.chaos.call("ledger.report_shadow", String::new, reported).await
+    }
+
+    async fn shadows(&self) -> Result<Vec<Shadow>> {
+        self.chaos.call("ledger.shadows", String::new, self.inner.shadows()).await
     }
 
     async fn is_cancelled(&self, pipeline: &PipelineName, revision: RevisionId) -> Result<bool> {

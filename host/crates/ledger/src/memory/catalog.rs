@@ -1,11 +1,11 @@
 use arrow_schema::SchemaRef;
 use forebay_model::Timestamp;
 use forebay_model::ids::{Digest, PipelineName, TableName};
-use forebay_model::ports::{Deployment, DeploymentState, HeldChange, ModuleRecord, Pause, RevisionRecord};
+use forebay_model::ports::{Deployment, DeploymentState, HeldChange, ModuleRecord, Pause, RevisionRecord, Shadow};
 use forebay_model::revision::{Revision, RevisionId, canonical};
 use forebay_model::schema::{SchemaVersion, StreamSchema};
 
-use super::state::{Deployed, Request, State, number_of};
+use super::state::{Deployed, Request, Shadowed, State, number_of};
 use crate::check::{self, Evolve};
 use crate::error::{LedgerError, Result};
 
@@ -90,8 +90,11 @@ impl State {
         reason: &str,
         at: Timestamp,
     ) -> Result<()> {
-        if self.revision(pipeline, revision).is_none() {
+        let Some(number) = self.revision(pipeline, revision).map(|record| record.number) else {
             return Err(check::not_recorded(pipeline, revision));
+        };
+        if state == DeploymentState::Shadow {
+            return Err(check::shadow_without_plan(pipeline));
         }
         let active = self
             .deployments
@@ -102,6 +105,7 @@ impl State {
             DeploymentState::Active => (!is_active, !is_active),
             DeploymentState::Retired => (is_active, false),
             DeploymentState::Refused | DeploymentState::Cancelled => (false, true),
+            DeploymentState::Shadow => (false, false),
         };
         if let (true, Some(active)) = (retire, active) {
             active.state = DeploymentState::Retired;
@@ -111,7 +115,19 @@ impl State {
         let noted = |known: &Deployed| {
             known.pipeline == *pipeline && known.revision == revision && known.state == state && known.at == at
         };
-        if add && (state == DeploymentState::Active || !self.deployments.iter().any(noted)) {
+        if add && state == DeploymentState::Active {
+            self.supersede(pipeline, (revision, number), reason, at);
+        }
+        let is_noted = state != DeploymentState::Active && self.deployments.iter().any(noted);
+        if add
+            && !is_noted
+            && let Some(shadow) = self.in_shadow(pipeline).filter(|shadow| shadow.revision == revision)
+        {
+            (shadow.state, shadow.at) = (state, at);
+            reason.clone_into(&mut shadow.reason);
+            return Ok(());
+        }
+        if add && !is_noted {
             self.deployments.push(Deployed {
                 pipeline: pipeline.clone(),
                 revision,
@@ -119,9 +135,88 @@ impl State {
                 reason: reason.to_owned(),
                 at,
                 retired_at: None,
+                shadow: None,
             });
         }
         Ok(())
+    }
+
+    fn in_shadow(&mut self, pipeline: &PipelineName) -> Option<&mut Deployed> {
+        let is_one = |known: &&mut Deployed| known.pipeline == *pipeline && known.state == DeploymentState::Shadow;
+        self.deployments.iter_mut().find(is_one)
+    }
+
+    /// Cancels another revision that is in shadow.
+    fn supersede(
+        &mut self,
+        pipeline: &PipelineName,
+        (revision, number): (RevisionId, u32),
+        reason: &str,
+        at: Timestamp,
+    ) {
+        if let Some(shadow) = self.in_shadow(pipeline).filter(|shadow| shadow.revision != revision) {
+            (shadow.state, shadow.at) = (DeploymentState::Cancelled, at);
+            shadow.reason = check::superseded(number, reason);
+        }
+    }
+
+    pub(super) fn shadow(
+        &mut self,
+        pipeline: &PipelineName,
+        revision: RevisionId,
+        plan: &serde_json::Value,
+        reason: &str,
+        at: Timestamp,
+    ) -> Result<()> {
+        let Some(number) = self.revision(pipeline, revision).map(|record| record.number) else {
+            return Err(check::not_recorded(pipeline, revision));
+        };
+        if self.active(pipeline).is_some_and(|active| active.revision.id == revision) {
+            return Err(check::shadow_of_itself(pipeline, revision));
+        }
+        self.supersede(pipeline, (revision, number), reason, at);
+        if self.in_shadow(pipeline).is_none() {
+            self.deployments.push(Deployed {
+                pipeline: pipeline.clone(),
+                revision,
+                state: DeploymentState::Shadow,
+                reason: reason.to_owned(),
+                at,
+                retired_at: None,
+                shadow: Some(Shadowed { since: at, plan: plan.clone(), report: None }),
+            });
+        }
+        Ok(())
+    }
+
+    pub(super) fn report_shadow(
+        &mut self,
+        pipeline: &PipelineName,
+        revision: RevisionId,
+        report: &serde_json::Value,
+    ) -> bool {
+        let Some(shadow) = self.in_shadow(pipeline).filter(|shadow| shadow.revision == revision) else { return false };
+        let Some(shadow) = &mut shadow.shadow else { return false };
+        shadow.report = Some(report.clone());
+        true
+    }
+
+    pub(super) fn shadows(&self) -> Vec<Shadow> {
+        let in_shadow = self.deployments.iter().filter(|known| known.state == DeploymentState::Shadow);
+        let shadow = |known: &Deployed| {
+            let Shadowed { since, plan, report } = known.shadow.clone()?;
+            Some(Shadow {
+                pipeline: known.pipeline.clone(),
+                revision: self.revision(&known.pipeline, known.revision)?.clone(),
+                since,
+                reason: known.reason.clone(),
+                plan,
+                report: report.unwrap_or_default(),
+            })
+        };
+        let mut shadows: Vec<_> = in_shadow.filter_map(shadow).collect();
+        shadows.sort_by(|one, other| one.pipeline.cmp(&other.pipeline));
+        shadows
     }
 
     pub(super) fn active(&self, pipeline: &PipelineName) -> Option<Deployment> {

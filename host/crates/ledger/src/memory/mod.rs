@@ -23,7 +23,7 @@ use forebay_model::ids::{Digest, ModuleName, PipelineName, SegmentId, StreamName
 use forebay_model::load::{Again, LoadGroup, LoadReceipt};
 use forebay_model::ports::{
     Deployment, DeploymentState, HealRequest, HeldChange, HostHolder, HostLease, JournalEntry, LandOutcome, Landing,
-    Ledger, ModuleRecord, ObjectState, Pause, Random, Rebuilt, RevisionRecord, SegmentFailure, WorkItem,
+    Ledger, ModuleRecord, ObjectState, Pause, Random, Rebuilt, RevisionRecord, SegmentFailure, Shadow, WorkItem,
 };
 use forebay_model::position::OrderedPosition;
 use forebay_model::revision::{Revision, RevisionId};
@@ -216,6 +216,15 @@ impl Ledger for MemoryLedger {
         Ok(self.read(|state| state.last_number(pipeline)))
     }
 
+    async fn refined_by(
+        &self,
+        pipeline: &PipelineName,
+        revision: RevisionId,
+        limit: u32,
+    ) -> Result<Vec<LandedSegment>> {
+        Ok(self.read(|state| state.refined_by(pipeline, revision, limit as usize)))
+    }
+
     async fn tables_of(&self, pipeline: &PipelineName, segments: &[SegmentId]) -> Result<Vec<TableName>> {
         Ok(self.read(|state| state.tables_of(pipeline, segments)))
     }
@@ -324,6 +333,30 @@ impl Ledger for MemoryLedger {
         at: Timestamp,
     ) -> Result<()> {
         self.write(|state| state.roll_back(pipeline, to, meant, reason, at))
+    }
+
+    async fn shadow(
+        &self,
+        pipeline: &PipelineName,
+        revision: RevisionId,
+        plan: &serde_json::Value,
+        reason: &str,
+        at: Timestamp,
+    ) -> Result<()> {
+        self.write(|state| state.shadow(pipeline, revision, plan, reason, at))
+    }
+
+    async fn report_shadow(
+        &self,
+        pipeline: &PipelineName,
+        revision: RevisionId,
+        report: &serde_json::Value,
+    ) -> Result<bool> {
+        self.write(|state| Ok(state.report_shadow(pipeline, revision, report)))
+    }
+
+    async fn shadows(&self) -> Result<Vec<Shadow>> {
+        Ok(self.read(State::shadows))
     }
 
     async fn is_cancelled(&self, pipeline: &PipelineName, revision: RevisionId) -> Result<bool> {

@@ -5,6 +5,7 @@ use forebay_model::flow::OnChange;
 use forebay_model::ids::{Generation, PipelineName, SegmentId, StreamName, TableName};
 use forebay_model::load::{Again, LoadGroup, LoadReceipt};
 use forebay_model::ports::{SegmentFailure, WorkItem};
+use forebay_model::revision::RevisionId;
 use forebay_model::segment::{LandedSegment, Partition};
 
 use super::again::healed;
@@ -135,6 +136,17 @@ impl State {
         };
         self.refinements.insert((pipeline.clone(), segment.clone()), refinement);
         Ok(())
+    }
+
+    pub(super) fn refined_by(&self, pipeline: &PipelineName, revision: RevisionId, limit: usize) -> Vec<LandedSegment> {
+        let replaced = |object: &str| self.objects.iter().any(|o| o.name == object && o.replaced_by.is_some());
+        let by_it = |segment: &&LandedSegment| {
+            let refinement = self.refinement(pipeline, &segment.id);
+            refinement.is_some_and(|r| r.standing == Standing::Loaded && r.revision == Some(revision))
+                && !replaced(&segment.object)
+        };
+        let found = self.segments.iter().rev().filter(by_it).take(limit);
+        found.map(|segment| LandedSegment { replaces: Vec::new(), ..segment.clone() }).collect()
     }
 
     pub(super) fn retry_failed(&mut self, pipeline: &PipelineName) -> u64 {

@@ -114,6 +114,15 @@ pub(super) struct Deployed {
     pub(super) reason: String,
     pub(super) at: Timestamp,
     pub(super) retired_at: Option<Timestamp>,
+    /// Of one that is in shadow, or was.
+    pub(super) shadow: Option<Shadowed>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Shadowed {
+    pub(super) since: Timestamp,
+    pub(super) plan: serde_json::Value,
+    pub(super) report: Option<serde_json::Value>,
 }
 
 #[derive(Debug, Clone)]

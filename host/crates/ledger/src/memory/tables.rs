@@ -300,7 +300,9 @@ impl State {
     }
 
     fn deployment_rows(&self) -> Vec<Vec<Cell>> {
+        let canonical = forebay_model::revision::canonical;
         let row = |(place, deployed): (usize, &super::state::Deployed)| {
+            let shadow = deployed.shadow.as_ref();
             vec![
                 number_of(place).into(),
                 deployed.pipeline.as_str().into(),
@@ -310,6 +312,9 @@ impl State {
                 deployed.reason.as_str().into(),
                 deployed.at.into(),
                 deployed.retired_at.into(),
+                shadow.map(|shadow| shadow.since).into(),
+                shadow.map(|shadow| canonical(&shadow.plan)).into(),
+                shadow.and_then(|shadow| shadow.report.as_ref()).map(canonical).into(),
             ]
         };
         self.deployments.iter().enumerate().map(row).collect()

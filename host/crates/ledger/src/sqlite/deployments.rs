@@ -2,9 +2,9 @@
 
 use forebay_model::Timestamp;
 use forebay_model::ids::PipelineName;
-use forebay_model::ports::{Deployment, DeploymentState, Pause};
-use forebay_model::revision::RevisionId;
-use sqlx::sqlite::SqliteConnection;
+use forebay_model::ports::{Deployment, DeploymentState, Pause, Shadow};
+use forebay_model::revision::{RevisionId, canonical};
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
 use super::catalog;
 use super::fault::Step;
@@ -18,15 +18,20 @@ pub(super) async fn deploy(
     reason: &str,
     at: Timestamp,
 ) -> Step<()> {
-    if catalog::revision(db, pipeline, revision).await?.is_none() {
+    let Some(record) = catalog::revision(db, pipeline, revision).await? else {
         return Err(crate::check::not_recorded(pipeline, revision).into());
-    }
+    };
     let active = active_revision(db, pipeline).await?;
     let is_active = active == Some(revision);
     match state {
         DeploymentState::Active if is_active => Ok(()),
+        DeploymentState::Shadow => Err(crate::check::shadow_without_plan(pipeline).into()),
         DeploymentState::Active => {
             retire(db, pipeline, at).await?;
+            supersede(db, pipeline, (revision, record.number), reason, at).await?;
+            if leave_shadow(db, pipeline, revision, state, reason, at).await? {
+                return Ok(());
+            }
             insert_deployment(db, pipeline, revision, state, reason, at).await
         }
         DeploymentState::Retired if is_active => retire(db, pipeline, at).await,
@@ -43,6 +48,7 @@ pub(super) async fn deploy(
             .await?;
             match noted {
                 Some(_) => Ok(()),
+                None if leave_shadow(db, pipeline, revision, state, reason, at).await? => Ok(()),
                 None => insert_deployment(db, pipeline, revision, state, reason, at).await,
             }
         }
@@ -64,6 +70,118 @@ async fn retire(db: &mut SqliteConnection, pipeline: &PipelineName, at: Timestam
         .execute(db)
         .await?;
     Ok(())
+}
+
+/// A revision in shadow gets another state, and keeps what came of it; false where it is not in shadow.
+async fn leave_shadow(
+    db: &mut SqliteConnection,
+    pipeline: &PipelineName,
+    revision: RevisionId,
+    state: DeploymentState,
+    reason: &str,
+    at: Timestamp,
+) -> Step<bool> {
+    let done = sqlx::query(
+        "UPDATE deployments SET state = ?, reason = ?, deployed_at = ? \
+         WHERE pipeline = ? AND revision_id = ? AND state = 'shadow'",
+    )
+    .bind(rows::word(&state)?)
+    .bind(reason)
+    .bind(at.as_micros())
+    .bind(pipeline.as_str())
+    .bind(revision.to_string())
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected() > 0)
+}
+
+/// Cancels another revision that is in shadow.
+async fn supersede(
+    db: &mut SqliteConnection,
+    pipeline: &PipelineName,
+    (revision, number): (RevisionId, u32),
+    reason: &str,
+    at: Timestamp,
+) -> Step<()> {
+    sqlx::query(
+        "UPDATE deployments SET state = 'cancelled', reason = ?, deployed_at = ? \
+         WHERE pipeline = ? AND revision_id <> ? AND state = 'shadow'",
+    )
+    .bind(crate::check::superseded(number, reason))
+    .bind(at.as_micros())
+    .bind(pipeline.as_str())
+    .bind(revision.to_string())
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn shadow(
+    db: &mut SqliteConnection,
+    pipeline: &PipelineName,
+    revision: RevisionId,
+    plan: &serde_json::Value,
+    reason: &str,
+    at: Timestamp,
+) -> Step<()> {
+    let Some(record) = catalog::revision(db, pipeline, revision).await? else {
+        return Err(crate::check::not_recorded(pipeline, revision).into());
+    };
+    if active_revision(db, pipeline).await? == Some(revision) {
+        return Err(crate::check::shadow_of_itself(pipeline, revision).into());
+    }
+    supersede(db, pipeline, (revision, record.number), reason, at).await?;
+    sqlx::query(
+        "INSERT INTO deployments (pipeline, revision_id, state, reason, deployed_at, shadow_since, shadow_plan) \
+         VALUES (?1, ?2, 'shadow', ?3, ?4, ?4, ?5) ON CONFLICT DO NOTHING",
+    )
+    .bind(pipeline.as_str())
+    .bind(revision.to_string())
+    .bind(reason)
+    .bind(at.as_micros())
+    .bind(canonical(plan))
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn report_shadow(
+    db: &mut SqliteConnection,
+    pipeline: &PipelineName,
+    revision: RevisionId,
+    report: &serde_json::Value,
+) -> Step<bool> {
+    let done = sqlx::query(
+        "UPDATE deployments SET shadow_report = ? WHERE pipeline = ? AND revision_id = ? AND state = 'shadow'",
+    )
+    .bind(canonical(report))
+    .bind(pipeline.as_str())
+    .bind(revision.to_string())
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected() > 0)
+}
+
+pub(super) async fn shadows(db: &mut SqliteConnection) -> Step<Vec<Shadow>> {
+    let rows = sqlx::query(
+        "SELECT d.pipeline, v.revision, v.revision_id, v.body, v.created_at, d.reason, d.shadow_since, d.shadow_plan, \
+         d.shadow_report FROM deployments d \
+         JOIN revisions v ON v.pipeline = d.pipeline AND v.revision_id = d.revision_id \
+         WHERE d.state = 'shadow' ORDER BY d.pipeline",
+    )
+    .fetch_all(db)
+    .await?;
+    let shadow = |row: &SqliteRow| {
+        Ok(Shadow {
+            pipeline: row.parsed("pipeline")?,
+            revision: catalog::revision_record(row)?,
+            since: row.time("shadow_since")?,
+            reason: row.value("reason")?,
+            plan: row.json_any("shadow_plan")?.unwrap_or_default(),
+            report: row.json_any("shadow_report")?.unwrap_or_default(),
+        })
+    };
+    rows.iter().map(shadow).collect()
 }
 
 async fn insert_deployment(

@@ -31,7 +31,8 @@ use forebay_model::ids::{Digest, ModuleName, PipelineName, SegmentId, StreamName
 use forebay_model::load::{Again, LoadGroup, LoadReceipt};
 use forebay_model::ports::{
     Clock, Deployment, DeploymentState, HealRequest, HeldChange, HostHolder, HostLease, JournalEntry, LandOutcome,
-    Landing, Ledger, ModuleRecord, ObjectState, Pause, Random, Rebuilt, RevisionRecord, SegmentFailure, WorkItem,
+    Landing, Ledger, ModuleRecord, ObjectState, Pause, Random, Rebuilt, RevisionRecord, SegmentFailure, Shadow,
+    WorkItem,
 };
 use forebay_model::position::OrderedPosition;
 use forebay_model::revision::{Revision, RevisionId};
@@ -343,6 +344,15 @@ impl Ledger for SqliteLedger {
         read!(self, "reading groups", |db| groups::last_number(db, pipeline))
     }
 
+    async fn refined_by(
+        &self,
+        pipeline: &PipelineName,
+        revision: RevisionId,
+        limit: u32,
+    ) -> Result<Vec<LandedSegment>> {
+        read!(self, "reading refinements", |db| refine::refined_by(db, pipeline, revision, limit))
+    }
+
     async fn tables_of(&self, pipeline: &PipelineName, segments: &[SegmentId]) -> Result<Vec<TableName>> {
         read!(self, "reading loads", |db| refine::tables_of(db, pipeline, segments))
     }
@@ -445,6 +455,30 @@ impl Ledger for SqliteLedger {
         at: Timestamp,
     ) -> Result<()> {
         write!(self, "rolling back", |db| deployments::roll_back(db, pipeline, to, meant, reason, at))
+    }
+
+    async fn shadow(
+        &self,
+        pipeline: &PipelineName,
+        revision: RevisionId,
+        plan: &serde_json::Value,
+        reason: &str,
+        at: Timestamp,
+    ) -> Result<()> {
+        write!(self, "writing a shadow", |db| deployments::shadow(db, pipeline, revision, plan, reason, at))
+    }
+
+    async fn report_shadow(
+        &self,
+        pipeline: &PipelineName,
+        revision: RevisionId,
+        report: &serde_json::Value,
+    ) -> Result<bool> {
+        write!(self, "writing what came of a shadow", |db| deployments::report_shadow(db, pipeline, revision, report))
+    }
+
+    async fn shadows(&self) -> Result<Vec<Shadow>> {
+        read!(self, "reading shadows", |db| deployments::shadows(db))
     }
 
     async fn is_cancelled(&self, pipeline: &PipelineName, revision: RevisionId) -> Result<bool> {

@@ -6,6 +6,7 @@ use forebay_model::Timestamp;
 use forebay_model::flow::OnChange;
 use forebay_model::ids::{Generation, PipelineName, SegmentId, StreamName, TableName};
 use forebay_model::ports::{SegmentFailure, WorkItem};
+use forebay_model::revision::RevisionId;
 use forebay_model::segment::LandedSegment;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
@@ -258,6 +259,28 @@ pub(super) async fn move_mark(db: &mut SqliteConnection, pipeline: &PipelineName
     .execute(db)
     .await?;
     Ok(())
+}
+
+/// Segments that are loaded as a revision refined them, the last landed first.
+pub(super) async fn refined_by(
+    db: &mut SqliteConnection,
+    pipeline: &PipelineName,
+    revision: RevisionId,
+    limit: u32,
+) -> Step<Vec<LandedSegment>> {
+    let rows = sqlx::query(concat!(
+        "SELECT ",
+        rows::segment_columns!(),
+        " FROM refinements r JOIN segments s ON s.segment = r.segment JOIN objects o ON o.object = s.object \
+        WHERE r.pipeline = ?1 AND r.revision_id = ?2 AND r.state = 'loaded' AND o.replaced_by IS NULL \
+        ORDER BY s.number DESC LIMIT ?3"
+    ))
+    .bind(pipeline.as_str())
+    .bind(revision.to_string())
+    .bind(i64::from(limit))
+    .fetch_all(db)
+    .await?;
+    rows.iter().map(rows::segment).collect()
 }
 
 pub(super) async fn tables_of(

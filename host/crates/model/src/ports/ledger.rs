@@ -182,6 +182,8 @@ pub struct RevisionRecord {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DeploymentState {
+    /// It runs beside the active one, and loads nothing.
+    Shadow,
     /// It takes the next segments.
     Active,
     /// Another took its place.
@@ -205,6 +207,23 @@ pub struct Deployment {
     pub at: Timestamp,
     /// Why: `config`, `folder:modules/fraud.wasm`, or the reason it was refused.
     pub reason: String,
+}
+
+/// A revision that runs beside the active one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Shadow {
+    /// The pipeline.
+    pub pipeline: PipelineName,
+    /// The revision.
+    pub revision: RevisionRecord,
+    /// Since when.
+    pub since: Timestamp,
+    /// What brought it.
+    pub reason: String,
+    /// What was asked for, in the host's own words.
+    pub plan: serde_json::Value,
+    /// What came of it so far, likewise; null before anything did.
+    pub report: serde_json::Value,
 }
 
 /// A pipeline that is given no work.
@@ -344,6 +363,10 @@ pub trait Ledger: Send + Sync + std::fmt::Debug {
     ) -> Result<Vec<WorkItem>>;
     /// The number of the last group that was opened; 0 where there is none.
     async fn last_number(&self, pipeline: &PipelineName) -> Result<u64>;
+    /// Segments that are loaded as this revision refined them, the last landed first; those of objects with a later version are left
+    /// out.
+    async fn refined_by(&self, pipeline: &PipelineName, revision: RevisionId, limit: u32)
+    -> Result<Vec<LandedSegment>>;
     /// The tables that hold rows of these segments, from former groups.
     async fn tables_of(&self, pipeline: &PipelineName, segments: &[SegmentId]) -> Result<Vec<TableName>>;
     /// Writes down a group; from here on it goes forward, unless it is withdrawn. A group without loads is done at once.
@@ -398,7 +421,8 @@ pub trait Ledger: Send + Sync + std::fmt::Debug {
     async fn record_revision(&self, revision: &Revision, at: Timestamp) -> Result<RevisionRecord>;
     /// One revision.
     async fn revision(&self, pipeline: &PipelineName, id: RevisionId) -> Result<Option<RevisionRecord>>;
-    /// Makes a revision the active one (the former is retired), or notes that it was refused.
+    /// Makes a revision the active one (the former is retired, and another one in shadow is cancelled), or notes that it was refused or
+    /// cancelled. One that is in shadow is so no more. For [`DeploymentState::Shadow`] there is [`Ledger::shadow`].
     async fn deploy(
         &self,
         pipeline: &PipelineName,
@@ -419,6 +443,25 @@ pub trait Ledger: Send + Sync + std::fmt::Debug {
         reason: &str,
         at: Timestamp,
     ) -> Result<()>;
+    /// Puts a recorded revision that is not active into shadow; another one of the pipeline that was is cancelled. One that is in shadow
+    /// stays as it is.
+    async fn shadow(
+        &self,
+        pipeline: &PipelineName,
+        revision: RevisionId,
+        plan: &serde_json::Value,
+        reason: &str,
+        at: Timestamp,
+    ) -> Result<()>;
+    /// Writes down what came of a shadow, in place of what was written before; false where the revision is not in shadow any more.
+    async fn report_shadow(
+        &self,
+        pipeline: &PipelineName,
+        revision: RevisionId,
+        report: &serde_json::Value,
+    ) -> Result<bool>;
+    /// All revisions in shadow, by pipeline.
+    async fn shadows(&self) -> Result<Vec<Shadow>>;
     /// Whether a revision's last deployment was cancelled.
     async fn is_cancelled(&self, pipeline: &PipelineName, revision: RevisionId) -> Result<bool>;
 
