@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use forebay_model::{Error, PipelineName, SegmentId};
 use forebay_pipeline::refine::bind::Materials;
-use forebay_pipeline::refine::rehearse::rehearse;
+use forebay_pipeline::refine::rehearse::{Extent, Rehearsed, rehearse};
 use serde_json::{Value, json};
 
 use super::kept::blocking;
@@ -39,8 +39,9 @@ pub(super) async fn compare(
     let compared = blocking(move || {
         let of = |materials: &Materials| {
             let bound = rehearsals.bind(materials)?;
-            let batches = rehearse(&*rehearsals.zone, &*decoding, &bound, &landed, RECORDS)?;
-            let records = batches.iter().map(|batch| batch.counts.records).sum::<u64>();
+            let extent = Extent { records: RECORDS, until: None };
+            let Rehearsed { batches, records, failed: _ } =
+                rehearse(&*rehearsals.zone, &*decoding, &bound, &landed, extent)?;
             Ok::<_, Error>((made(&bound, &batches)?, records))
         };
         let ((was, _), (is, records)) = (of(&was)?, of(&is)?);

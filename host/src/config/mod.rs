@@ -121,6 +121,15 @@ pub(crate) struct PipelineConfig {
     pub(crate) rejects: TableName,
     /// The sandbox's `Limits` as a JSON object, checked; keys that are left out have their defaults.
     pub(crate) limits: serde_json::Value,
+    /// `[pipelines.<name>.deploy]`.
+    pub(crate) deploy: DeployConfig,
+}
+
+/// `[pipelines.<name>.deploy]`: what a new revision has to show before it is taken. It is no part of a revision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct DeployConfig {
+    /// So many of the last segments are refined by it for a trial. Default: 3.
+    pub(crate) dry_run: u32,
 }
 
 /// A step.

@@ -64,6 +64,14 @@ pub(super) struct Pipeline {
     pub(super) rejects: Option<String>,
     #[serde(default)]
     pub(super) limits: Map<String, Value>,
+    #[serde(default)]
+    pub(super) deploy: Deploy,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Deploy {
+    pub(super) dry_run: Option<u64>,
 }
 
 #[derive(Debug, Deserialize)]

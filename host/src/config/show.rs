@@ -6,8 +6,9 @@ use forebay_model::revision::RouteTarget;
 use serde_json::{Value, json};
 
 use super::{
-    AlertsConfig, CommitConfig, Config, HostConfig, HttpConfig, LandingConfig, LedgerConfig, MaintainConfig,
-    ModulesConfig, PipelineConfig, StepConfig, StreamConfig, WarehouseConfig, format_duration, format_size,
+    AlertsConfig, CommitConfig, Config, DeployConfig, HostConfig, HttpConfig, LandingConfig, LedgerConfig,
+    MaintainConfig, ModulesConfig, PipelineConfig, StepConfig, StreamConfig, WarehouseConfig, format_duration,
+    format_size,
 };
 
 impl Config {
@@ -64,7 +65,8 @@ fn path(path: &Path) -> Value {
 }
 
 fn pipeline(pipeline: &PipelineConfig) -> Value {
-    let PipelineConfig { from, steps, routes, rejects, limits } = pipeline;
+    let PipelineConfig { from, steps, routes, rejects, limits, deploy } = pipeline;
+    let DeployConfig { dry_run } = deploy;
     let steps = steps.iter().map(|StepConfig { name, module, pin, config, assets }| {
         let module = match pin {
             Some(pin) => format!("{module}@sha256:{pin}"),
@@ -88,6 +90,7 @@ fn pipeline(pipeline: &PipelineConfig) -> Value {
         "routes": Value::Object(routes.collect()),
         "rejects": rejects,
         "limits": limits,
+        "deploy": { "dry_run": dry_run },
     })
 }
 

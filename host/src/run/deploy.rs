@@ -269,6 +269,9 @@ impl Deployer {
             if !active || handle.is_deployed(id) {
                 self.shelf.prove(&materials, &pipeline.limits).await?;
             }
+            if !active {
+                self.shelf.dry_run(name, pipeline, handle, &materials).await?;
+            }
             Ok::<_, Error>((materials, missing(bound.as_deref())))
         };
         match checked.await {

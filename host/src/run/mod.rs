@@ -3,6 +3,7 @@
 mod alerts;
 mod deploy;
 mod difference;
+mod dry_run;
 mod http;
 mod lag;
 pub(crate) mod modules;

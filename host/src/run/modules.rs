@@ -294,7 +294,20 @@ impl Shelf {
         number: u32,
         limits: &serde_json::Value,
     ) -> Result<Arc<Materials>> {
-        let sandbox = assemble::with_limits(&self.sandbox, limits)?;
+        self.loaded(revision, number, assemble::with_limits(&self.sandbox, limits)?).await
+    }
+
+    /// The same, whose rules say nothing to the log: for trials.
+    pub(super) async fn quiet(
+        &self,
+        revision: Revision,
+        number: u32,
+        limits: &serde_json::Value,
+    ) -> Result<Arc<Materials>> {
+        self.loaded(revision, number, assemble::with_limits(&self.sandbox, limits)?.silent()).await
+    }
+
+    async fn loaded(&self, revision: Revision, number: u32, sandbox: Sandbox) -> Result<Arc<Materials>> {
         let mut modules: Vec<Arc<dyn Module>> = Vec::new();
         let mut assets: Vec<Assets> = Vec::new();
         for step in &revision.steps {

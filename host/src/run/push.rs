@@ -83,6 +83,7 @@ impl Deployer {
         // What was active has passed; what never was is as new as if it were deployed now.
         if !self.shelf.was_active(name, id).await? {
             self.shelf.prove(&materials, &pipeline.limits).await?;
+            self.shelf.dry_run(name, pipeline, handle, &materials).await?;
         }
         self.shelf.keep_revision(&record, &materials).await?;
         let now = self.shelf.clock.now();

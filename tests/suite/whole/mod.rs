@@ -4,6 +4,7 @@ mod alerts;
 mod author;
 mod author_types;
 mod damaged;
+mod dry_run;
 mod evil;
 mod evil_beside;
 mod expr;

@@ -11,7 +11,7 @@ use serde_json::Value as Json;
 
 use super::super::node::{At, Entry, Value};
 use super::super::problem::hint_for;
-use super::super::{PipelineConfig, StepConfig, shape};
+use super::super::{DeployConfig, PipelineConfig, StepConfig, shape};
 use super::Check;
 
 /// Words of tables that are written by key, which is not built: refused, so that they can get their meaning later.
@@ -19,6 +19,9 @@ const RESERVED: [&str; 3] = ["mode", "keys", "order"];
 
 /// The fewest digits of a digest that pin a module.
 const PIN_DIGITS: usize = 8;
+
+/// Segments of a dry run, where nothing else is said.
+const DRY_RUN: u64 = 3;
 
 /// The name of the route that a pipeline without steps has.
 const OUT: &str = "out";
@@ -30,11 +33,11 @@ impl Check<'_> {
         for (name, key, node) in self.named("pipelines") {
             let pipeline: Option<shape::Pipeline> = self.section(node);
             let written = pipeline.as_ref().map(|pipeline| pipeline.steps.len());
-            let (from, steps, rejects, limits) = match pipeline {
-                Some(shape::Pipeline { from, steps, rejects, limits, .. }) => {
-                    (Some(from), self.steps(&key, steps), rejects, limits)
+            let (from, steps, rejects, limits, deploy) = match pipeline {
+                Some(shape::Pipeline { from, steps, rejects, limits, deploy, .. }) => {
+                    (Some(from), self.steps(&key, steps), rejects, limits, deploy)
                 }
-                None => (None, Vec::new(), None, serde_json::Map::new()),
+                None => (None, Vec::new(), None, serde_json::Map::new(), shape::Deploy::default()),
             };
             // Routes are looked at even where the rest does not fit, so that one look shows all; but only where every
             // step is known, they can be told to name none.
@@ -44,11 +47,12 @@ impl Check<'_> {
             // All of it is looked at, also where some of it is wrong.
             self.limits(node.get("limits"));
             let limits = Json::Object(limits);
+            let deploy = self.deploy(&key, &deploy);
             let from = from.and_then(|from| self.stream(&key, &from));
             let rejects = self.rejects(&name, &key, rejects, &routes);
             let (Some(from), Some(rejects)) = (from, rejects) else { continue };
             let routes = routes.into_iter().map(|(route, (target, _))| (route, target)).collect();
-            let pipeline = PipelineConfig { from, steps, routes, rejects, limits };
+            let pipeline = PipelineConfig { from, steps, routes, rejects, limits, deploy };
             self.one_loader(&name, &key, &pipeline, &mut loaders);
             pipelines.insert(name, pipeline);
         }
@@ -65,6 +69,13 @@ impl Check<'_> {
         let hint = hint.unwrap_or_else(|| format!("add [streams.{from}]"));
         self.problem_at(&["pipelines", pipeline, "from"], format!("there is no stream `{from}`"), Some(hint));
         None
+    }
+
+    fn deploy(&mut self, pipeline: &str, shape: &shape::Deploy) -> DeployConfig {
+        let shape::Deploy { dry_run } = shape;
+        let path = ["pipelines", pipeline, "deploy", "dry_run"];
+        let dry_run = self.number(&path, dry_run.unwrap_or(DRY_RUN), 0..=1_000).unwrap_or_default();
+        DeployConfig { dry_run: u32::try_from(dry_run).unwrap_or_default() }
     }
 
     /// Keys and types, each with its place; then the sandbox's word on the numbers.

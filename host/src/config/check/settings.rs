@@ -128,7 +128,7 @@ impl Check<'_> {
         }
     }
 
-    fn number(&mut self, path: &[&str], number: u64, range: RangeInclusive<u64>) -> Option<u64> {
+    pub(super) fn number(&mut self, path: &[&str], number: u64, range: RangeInclusive<u64>) -> Option<u64> {
         if range.contains(&number) {
             return Some(number);
         }

@@ -19,6 +19,7 @@ use forebay_model::{DecodedBatch, Error, Reject, RejectStage, Result, RouteBatch
 
 use super::bind::{BoundInput, BoundPipeline, BoundRoute, BoundStep, Leads};
 use super::bisect::{self, Part, Seat, SegmentAtFault};
+use super::rehearse::Failed;
 use super::rescue::has_member;
 use super::rows::{Rows, batch_of};
 use crate::metrics::{PipelineMetrics, RuleMetrics};
@@ -30,6 +31,8 @@ pub struct Chain<'a> {
     object: &'a str,
     /// What the rules counted and observed so far.
     said: RuleMetrics,
+    /// Records on which they failed.
+    failed: Failed,
 }
 
 /// What steps made of rows.
@@ -69,7 +72,7 @@ impl<'a> Chain<'a> {
     #[must_use]
     pub fn new(bound: &'a BoundPipeline, context: &'a SegmentContext, object: &'a str) -> Self {
         let seats = bound.steps.iter().map(|step| Seat::new(step.transform.as_ref(), context)).collect();
-        Self { bound, seats, object, said: RuleMetrics::default() }
+        Self { bound, seats, object, said: RuleMetrics::default(), failed: Failed::default() }
     }
 
     /// Counts the time of its rules' calls.
@@ -85,6 +88,12 @@ impl<'a> Chain<'a> {
     #[must_use]
     pub fn said(self) -> RuleMetrics {
         self.said
+    }
+
+    /// The records on which the rules failed, and did not refuse them.
+    #[must_use]
+    pub fn failed(self) -> Failed {
+        self.failed
     }
 
     /// Applies all steps.
@@ -117,7 +126,10 @@ impl<'a> Chain<'a> {
             if decode_rejected.contains(&refusal.record) || !rejected.insert(refusal.record) {
                 continue;
             }
-            let Refusal { record, stage, by: _, code, message, retryable } = refusal;
+            let Refusal { record, stage, by, code, message, retryable } = refusal;
+            if let (RefusedBy::Failure, RejectStage::Step(step)) = (by, &stage) {
+                self.failed.note(record, step, &message);
+            }
             let index = usize::try_from(record.saturating_sub(first_record)).unwrap_or(usize::MAX);
             rejects.push(Reject { record, stage, code, message, retryable, raw: raw.get(index) });
         }

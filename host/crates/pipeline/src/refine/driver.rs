@@ -13,7 +13,8 @@ use forebay_model::load::Again;
 use forebay_model::ports::{Clock, Ledger, Random, SegmentFailure, WorkItem};
 use forebay_model::schema::Evolution;
 use forebay_model::{
-    Error, ErrorClass, Load, PipelineName, Result, RevisionId, SegmentCounts, StreamName, StreamSchema, TableName,
+    Error, ErrorClass, LandedSegment, Load, PipelineName, Result, RevisionId, SegmentCounts, StreamName, StreamSchema,
+    TableName,
 };
 use tokio::sync::{RwLock, mpsc};
 
@@ -21,6 +22,7 @@ use super::bind::{BoundPipeline, Materials, Surroundings, Warehouses, bind};
 use super::fit::TableState;
 use super::group::BoundSummary;
 use super::protocol::{Binding, BindingId, Effect, Event, Growth, Now, Recovered, RefineSettings, Report};
+use super::rehearse::{Extent, Rehearsed, rehearse};
 use super::segment::Workplace;
 use super::state::Refine;
 use crate::budget::Budget;
@@ -115,6 +117,21 @@ impl PipelineHandle {
             return Ok(None);
         };
         self.driver.bind(materials, schema).await.map(Some)
+    }
+
+    /// What a revision makes of a segment's first records, beside the workers; nothing changes.
+    ///
+    /// # Errors
+    /// As for [`rehearse`].
+    pub async fn rehearse(
+        &self,
+        bound: Arc<BoundPipeline>,
+        segment: LandedSegment,
+        extent: Extent,
+    ) -> Result<Rehearsed> {
+        let place = self.driver.context.place.clone();
+        let rehearsed = move || rehearse(place.zone.as_ref(), place.decoding.as_ref(), &bound, &segment, extent);
+        self.driver.context.workers.aside(rehearsed).await
     }
 
     /// Makes a revision the one that takes the next segments.
