@@ -11,6 +11,7 @@ mod query;
 mod requests;
 mod rules;
 mod run;
+mod shadow;
 
 use std::process::ExitCode;
 

@@ -4,6 +4,8 @@ use forebay_model::ids::ModuleName;
 use forebay_model::{Digest, Error, PipelineName, RevisionId, TableName, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::config::Share;
+
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "push", rename_all = "snake_case")]
@@ -16,6 +18,9 @@ pub(crate) enum Push {
         digest: Digest,
         /// Who brought it: `deploy:fraud.wasm`.
         origin: String,
+        /// How it is compared before; `None` where the config says so.
+        #[serde(default)]
+        shadow: Option<ShadowWanted>,
     },
     /// A former revision takes the place of the active one.
     RollBack {
@@ -24,6 +29,27 @@ pub(crate) enum Push {
         /// The revision.
         to: RevisionId,
     },
+    /// What is in shadow becomes active, whatever was compared.
+    Approve {
+        /// The pipeline.
+        pipeline: PipelineName,
+    },
+    /// What is in shadow is taken back.
+    Cancel {
+        /// The pipeline.
+        pipeline: PipelineName,
+        /// Why, as a person says; empty where nobody says.
+        reason: String,
+    },
+}
+
+/// How a deployment is compared with what is active, as somebody asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ShadowWanted {
+    /// So many segments; 0 for none.
+    pub(crate) segments: u32,
+    /// The share of rows that may differ; `None` where the config says so.
+    pub(crate) max_changed: Option<Share>,
 }
 
 /// A push as it stands in the ledger.
@@ -47,6 +73,20 @@ pub(crate) struct Pushed {
     pub(crate) active: Vec<Active>,
     /// Why nothing changed.
     pub(crate) refused: Vec<Refused>,
+    /// Revisions that run beside the active ones now.
+    #[serde(default)]
+    pub(crate) shadow: Vec<InShadow>,
+    /// Revisions that were in shadow and were taken back.
+    #[serde(default)]
+    pub(crate) cancelled: Vec<InShadow>,
+}
+
+/// A revision that is in shadow, or was.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct InShadow {
+    pub(crate) pipeline: PipelineName,
+    pub(crate) revision: u32,
+    pub(crate) revision_id: RevisionId,
 }
 
 /// A revision that is active.

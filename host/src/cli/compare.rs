@@ -11,7 +11,7 @@ use super::kept::blocking;
 use super::rehearsals::{Landed, Rehearsals};
 use super::show;
 use crate::query::Lake;
-use crate::rules::changes::{Changes, Sample, changes, made};
+use crate::rules::changes::{Changes, changes, made};
 
 /// Records of a segment that are refined twice, about: enough to see, and done in a moment.
 const RECORDS: u64 = 16_384;
@@ -70,24 +70,7 @@ impl Compared {
             return lines;
         }
         for (table, changes) in tables.iter().filter(|(_, changes)| !changes.none()) {
-            let Changes { same, added, removed, changed, columns, samples } = changes;
-            let columns: Vec<_> =
-                columns.iter().map(|(column, rows)| format!("{column} in {}", show::thousands(*rows))).collect();
-            let columns = if columns.is_empty() { String::new() } else { format!(" ({})", columns.join(", ")) };
-            let count = |number: &u64| show::thousands(*number);
-            lines.push(format!(
-                "  {table}: {} changed{columns}, {} added, {} removed, {} as before",
-                count(changed),
-                count(added),
-                count(removed),
-                count(same)
-            ));
-            lines.extend(samples.iter().map(|Sample { record, was, is }| match (was, is) {
-                (Some(was), Some(is)) => format!("    record {record}: {was} ▶ {is}"),
-                (None, Some(is)) => format!("    record {record} is new: {is}"),
-                (Some(was), None) => format!("    record {record} is gone: {was}"),
-                (None, None) => String::new(),
-            }));
+            lines.extend(changes.words(table));
         }
         lines
     }

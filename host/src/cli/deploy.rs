@@ -7,26 +7,31 @@ use clap::Args;
 use forebay_model::PipelineName;
 use forebay_model::ports::{Ledger, ModuleLoader as _, ModuleRecord};
 
+use super::deployments::follow;
 use super::kept::blocking;
 use super::plan::check;
 use super::pushing::{ask, no_host, tell};
-use super::{Exit, Failure, Global, another_host, listing, need_ledger, remote, show};
+use super::{Exit, Failure, Global, another_host, deployments, listing, need_ledger, remote, show};
 use crate::assemble::{self, Access};
 use crate::config::Config;
-use crate::requests::Push;
+use crate::config::Share;
+use crate::requests::{Push, Pushed, ShadowWanted};
 use crate::rules::prove::{TIME, prove};
 use crate::run::modules::{keep_module, loosest, uses};
 
 /// Deploy a module: the running host checks it, and takes it for the next segments.
 ///
 /// It is checked as a file of the watched folder is: it loads within the limits, binds to the schemas in use, its rows fit the
-/// tables, and the cases that it carries pass. All pipelines that use its name take it, or none does; where it is refused, what was active goes on and this ends with
-/// 1. The module is kept by digest, so `forebay rollback` puts the former one back.
+/// tables, the cases that it carries pass, and it fails on no more of the last segments than what is active. All pipelines that use its name
+/// take it, or none does; where it is refused, what was active goes on and this ends with 1. With --shadow it is compared first: this waits,
+/// and ends with 3 where more rows differ than may, until `forebay deployments approve` or `cancel`. The module is kept by digest, so
+/// `forebay rollback` puts the former one back.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   forebay deploy target/forebay/fraud.wasm     what `forebay build` made
   forebay deploy fraud.wasm --label \"$(git rev-parse --short HEAD)\"
+  forebay deploy fraud.wasm --shadow 5 --max-changed 1%    first compare, row by row
   forebay deploy fraud.wasm --offline          for the next start, where no host runs
   FOREBAY_URL=http://127.0.0.1:8181 FOREBAY_TOKEN=secret forebay deploy fraud.wasm")]
 pub(super) struct DeployArgs {
@@ -35,8 +40,18 @@ pub(super) struct DeployArgs {
     /// Where it came from, as you call it: a commit, a release. It stands beside the module's origin.
     #[arg(long, value_name = "TEXT")]
     label: Option<String>,
+    /// First compare what it makes of so many segments with what is active, row by row; 0: not at all. Default: the pipeline's
+    /// `deploy.shadow`.
+    #[arg(long, value_name = "SEGMENTS", value_parser = clap::value_parser!(u32).range(0..=1000))]
+    shadow: Option<u32>,
+    /// It becomes active by itself where no larger share of those rows differs. Default: the pipeline's `deploy.max_changed`.
+    #[arg(long, value_name = "SHARE", requires = "shadow")]
+    max_changed: Option<Share>,
+    /// Do not wait until the comparison is done.
+    #[arg(long, conflicts_with = "offline")]
+    detach: bool,
     /// Write into a ledger that no host uses; the next start takes it.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "shadow")]
     offline: bool,
 }
 
@@ -48,7 +63,7 @@ impl DeployArgs {
 }
 
 pub(super) async fn deploy(global: &Global, config: &Config, args: &DeployArgs) -> anyhow::Result<Exit> {
-    let DeployArgs { file, label, offline } = args;
+    let DeployArgs { file, label, shadow, max_changed, detach, offline } = args;
     need_ledger(config)?;
     let wasm = read(file).await?;
     let ledger = assemble::open_ledger(config, Access::Write).await?;
@@ -74,8 +89,12 @@ pub(super) async fn deploy(global: &Global, config: &Config, args: &DeployArgs) 
         (false, false) => format!("{name} {version} ({}) is active, and no pipeline uses it", digest.short()),
     };
     if lease.is_none() {
-        let pushed = ask(global, &*ledger, Push::Module { name, digest, origin }).await?;
-        return tell(global, &pushed, &nothing);
+        let shadow = shadow.map(|segments| ShadowWanted { segments, max_changed: *max_changed });
+        let pushed = ask(global, &*ledger, Push::Module { name, digest, origin, shadow }).await?;
+        if *detach || pushed.shadow.is_empty() {
+            return tell(global, &pushed, &nothing);
+        }
+        return follow(global, &deployments::At::Ledger(&*ledger), &pushed).await;
     }
     let mut users = Vec::new();
     for (pipeline, settings) in &config.pipelines {
@@ -112,7 +131,7 @@ pub(super) async fn deploy(global: &Global, config: &Config, args: &DeployArgs) 
 
 /// Sends it to a host elsewhere.
 pub(super) async fn ask_host(global: &Global, host: &remote::Host, args: &DeployArgs) -> anyhow::Result<Exit> {
-    let DeployArgs { file, label, offline: _ } = args;
+    let DeployArgs { file, label, shadow, max_changed, detach, offline: _ } = args;
     let wasm = read(file).await?;
     let name = file.file_name().unwrap_or(file.as_os_str()).to_string_lossy();
     // What a path would not be made of stands as it is in no origin.
@@ -120,12 +139,19 @@ pub(super) async fn ask_host(global: &Global, host: &remote::Host, args: &Deploy
         name.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' }).collect();
     let mut query = vec![("file", name.trim_start_matches(['.', '-']))];
     query.extend(label.as_deref().map(|label| ("label", label)));
+    let (shadow, max_changed) = (shadow.map(|shadow| shadow.to_string()), max_changed.map(|share| share.to_string()));
+    query.extend(shadow.as_deref().map(|shadow| ("shadow", shadow)));
+    query.extend(max_changed.as_deref().map(|share| ("max_changed", share)));
     let bar = show::spinner(global).map(|bar| bar.with_message("waiting for the host"));
     let answer = host.upload("/v1/deploy", &query, wasm).await;
     if let Some(bar) = bar {
         bar.finish_and_clear();
     }
-    tell(global, &serde_json::from_value(answer?)?, "nothing changed: it is active already, or no pipeline uses it")
+    let pushed: Pushed = serde_json::from_value(answer?)?;
+    if *detach || pushed.shadow.is_empty() {
+        return tell(global, &pushed, "nothing changed: it is active already, or no pipeline uses it");
+    }
+    follow(global, &deployments::At::Host(host), &pushed).await
 }
 
 async fn read(file: &std::path::Path) -> Result<Vec<u8>, Failure> {

@@ -5,6 +5,7 @@ mod bench;
 mod build;
 mod compare;
 mod deploy;
+mod deployments;
 mod exit;
 mod init;
 mod kept;
@@ -138,6 +139,7 @@ enum Work {
     Modules(modules::ModulesArgs),
     Revisions(revisions::RevisionsArgs),
     Deploy(deploy::DeployArgs),
+    Deployments(deployments::DeploymentsArgs),
     Rollback(rollback::RollbackArgs),
     Pause(pause::PauseArgs),
     Resume(pause::ResumeArgs),
@@ -151,7 +153,7 @@ impl Work {
     /// Whether `FOREBAY_URL` counts for it.
     fn goes_to_a_host(&self) -> bool {
         match self {
-            Self::Status(_) | Self::Rollback(_) | Self::Pause(_) | Self::Resume(_) => true,
+            Self::Status(_) | Self::Deployments(_) | Self::Rollback(_) | Self::Pause(_) | Self::Resume(_) => true,
             Self::Deploy(args) => !args.is_offline(),
             Self::Validate(_)
             | Self::Plan(_)
@@ -285,6 +287,7 @@ async fn ask_host(global: &Global, host: &remote::Host, work: Work) -> anyhow::R
     match work {
         Work::Status(_) => status::ask_host(global, host).await,
         Work::Deploy(args) => deploy::ask_host(global, host, &args).await,
+        Work::Deployments(args) => deployments::ask_host(global, host, args).await,
         Work::Rollback(args) => rollback::ask_host(global, host, &args).await,
         Work::Pause(args) => pause::ask_host_to_pause(global, host, &args).await,
         Work::Resume(args) => pause::ask_host_to_resume(global, host, &args).await,
@@ -321,6 +324,7 @@ async fn dispatch(global: Global, work: Work, config: Config) -> anyhow::Result<
         Work::Modules(args) => modules::modules(&global, config, args).await,
         Work::Revisions(args) => revisions::revisions(&global, config, args).await,
         Work::Deploy(args) => deploy::deploy(&global, &config, &args).await,
+        Work::Deployments(args) => deployments::deployments(&global, config, args).await,
         Work::Rollback(args) => rollback::rollback(&global, config, &args).await,
         Work::Pause(args) => pause::pause(&global, &config, &args).await,
         Work::Resume(args) => pause::resume(&global, &config, &args).await,

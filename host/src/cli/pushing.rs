@@ -5,7 +5,7 @@ use std::time::Duration;
 use forebay_model::ports::Ledger;
 
 use super::{Exit, Failure, Global, listing, show};
-use crate::requests::{Active, Push, PushRequest, Pushed, Refused};
+use crate::requests::{Active, InShadow, Push, PushRequest, Pushed, Refused};
 
 /// How often the answer is looked for.
 const POLL: Duration = Duration::from_millis(50);
@@ -51,7 +51,7 @@ pub(super) fn no_host() -> Failure {
 /// # Errors
 /// What a pipeline refused.
 pub(super) fn tell(global: &Global, pushed: &Pushed, nothing: &str) -> anyhow::Result<Exit> {
-    let Pushed { active, refused } = pushed;
+    let Pushed { active, refused, shadow, cancelled } = pushed;
     if let Some(failure) = refusal(refused) {
         return Err(failure.into());
     }
@@ -65,7 +65,16 @@ pub(super) fn tell(global: &Global, pushed: &Pushed, nothing: &str) -> anyhow::R
             eprintln!("warning: every record will be rejected: {what}, which no record had yet");
         }
     }
-    if active.is_empty() {
+    for InShadow { pipeline, revision, revision_id } in shadow {
+        show::line(&format!(
+            "{pipeline}: revision {revision} ({}) is in shadow: `forebay deployments show {pipeline}` tells how far it is",
+            revision_id.short()
+        ))?;
+    }
+    for InShadow { pipeline, revision, revision_id } in cancelled {
+        show::line(&format!("{pipeline}: revision {revision} ({}) is cancelled", revision_id.short()))?;
+    }
+    if active.is_empty() && shadow.is_empty() && cancelled.is_empty() {
         show::line(nothing)?;
     }
     Ok(Exit::Ok)

@@ -43,7 +43,8 @@ enum RevisionsCommand {
 
 /// List revisions, the newest first, with their modules and what became of each.
 ///
-/// States are active, retired, refused (it did not pass its checks and never ran), and checked (it passed and was not deployed,
+/// States are shadow (it runs beside the active one), active, retired, refused (it did not pass its checks and never ran), cancelled (it
+/// was taken back), and checked (it passed and was not deployed,
 /// because another module that came with it did not).
 #[derive(Debug, Args)]
 #[command(after_help = "\

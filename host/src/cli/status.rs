@@ -1,12 +1,15 @@
 //! `forebay status`: how far everything is, and what needs a person.
 
 use clap::Args;
+use forebay_model::PipelineName;
+use forebay_model::ports::Shadow;
 use serde_json::{Value, json};
 
 use super::listing::{self, moment, number, text, work_query};
 use super::{Exit, Global, remote, show};
 use crate::config::{Config, format_bytes};
 use crate::query::{Lake, Object};
+use crate::shadow::{Comparison, Plan};
 
 /// Whether a host runs, how far each stream and pipeline is, and what needs a person: failed segments, refused revisions, held
 /// changes.
@@ -42,6 +45,7 @@ pub(super) async fn status(global: &Global, config: Config, args: &StatusArgs) -
     let held = held(&lake).await?;
     let paused = listing::objects(&lake, "SELECT * FROM ledger.paused", vec![]).await?;
     let again = again(&lake).await?;
+    let shadows = shadows(&lake).await?;
     let mut pipelines = Vec::new();
     for (name, pipeline) in &config.pipelines {
         let of = |rows: &[Object]| rows.iter().find(|row| text(row, "pipeline") == name.as_str()).cloned();
@@ -54,6 +58,7 @@ pub(super) async fn status(global: &Global, config: Config, args: &StatusArgs) -
             "counts": of(&counts).unwrap_or_default(),
             "active": of(&deployed),
             "refused": of(&refused),
+            "shadow": shadows.iter().find(|(of, _)| of == name).map(|(_, shadow)| shadow),
             "paused": of(&paused),
             "last_load": of(&last_loads),
             "failures": failed.collect::<Vec<_>>(),
@@ -111,6 +116,21 @@ async fn deployed(lake: &Lake) -> anyhow::Result<Vec<Object>> {
     let sql =
         "SELECT pipeline, revision, revision_id, reason, deployed_at FROM ledger.deployments WHERE state = 'active'";
     listing::objects(lake, sql, vec![]).await
+}
+
+/// What is in shadow.
+async fn shadows(lake: &Lake) -> anyhow::Result<Vec<(PipelineName, Value)>> {
+    let mut told = Vec::new();
+    for shadow in lake.stores().ledger.shadows().await? {
+        let (plan, comparison) = (Plan::of(&shadow)?, Comparison::of(&shadow)?);
+        let Shadow { pipeline, revision, since, reason, plan: _, report: _ } = shadow;
+        let told_of = json!({
+            "revision": revision.number, "revision_id": revision.id, "since": since.to_string(), "reason": reason,
+            "stage": comparison.stage, "compared": comparison.line(&plan),
+        });
+        told.push((pipeline, told_of));
+    }
+    Ok(told)
 }
 
 /// The last revision of each pipeline that was refused since the active one was deployed.
@@ -206,6 +226,20 @@ fn pipeline_in_words(pipeline: &Object, lines: &mut Vec<String>) {
             number(refused, "revision"),
             moment(refused, "refused_at"),
             listing::first_line(text(refused, "reason")),
+        ));
+    }
+    if let Some(shadow) = object("shadow") {
+        let name = text(pipeline, "pipeline");
+        let decide = match text(shadow, "stage") {
+            "waiting" => format!(": `forebay deployments approve {name}`, or `cancel`"),
+            _ => String::new(),
+        };
+        lines.push(format!(
+            "  in shadow: revision {} since {}, {}: {}{decide}",
+            number(shadow, "revision"),
+            moment(shadow, "since"),
+            text(shadow, "reason"),
+            text(shadow, "compared"),
         ));
     }
     if let Some(counts) = object("counts") {

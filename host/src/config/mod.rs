@@ -30,9 +30,8 @@ use forebay_model::{PipelineName, StreamName, TableName};
 
 pub(crate) use problem::{Problem, Problems, hint_for, nearest};
 pub(crate) use redact::Settings;
-pub(crate) use units::format_duration;
 use units::format_size;
-pub(crate) use units::{format_bytes, parse_duration};
+pub(crate) use units::{Share, format_bytes, format_duration, parse_duration};
 
 /// The name of the config file in a folder.
 pub(crate) const FILE_NAME: &str = "forebay.toml";
@@ -130,6 +129,10 @@ pub(crate) struct PipelineConfig {
 pub(crate) struct DeployConfig {
     /// So many of the last segments are refined by it for a trial. Default: 3.
     pub(crate) dry_run: u32,
+    /// So many segments are refined by it beside the active one. Default: none.
+    pub(crate) shadow: u32,
+    /// It goes on by itself where no larger share of their rows differs. Default: 1%.
+    pub(crate) max_changed: Share,
 }
 
 /// A step.

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
-use super::units::{Size, Span};
+use super::units::{Share, Size, Span};
 
 /// The top level.
 pub(super) const SECTIONS: [&str; 10] =
@@ -72,6 +72,8 @@ pub(super) struct Pipeline {
 #[serde(deny_unknown_fields)]
 pub(super) struct Deploy {
     pub(super) dry_run: Option<u64>,
+    pub(super) shadow: Option<u64>,
+    pub(super) max_changed: Option<Share>,
 }
 
 #[derive(Debug, Deserialize)]

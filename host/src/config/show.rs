@@ -66,7 +66,7 @@ fn path(path: &Path) -> Value {
 
 fn pipeline(pipeline: &PipelineConfig) -> Value {
     let PipelineConfig { from, steps, routes, rejects, limits, deploy } = pipeline;
-    let DeployConfig { dry_run } = deploy;
+    let DeployConfig { dry_run, shadow, max_changed } = deploy;
     let steps = steps.iter().map(|StepConfig { name, module, pin, config, assets }| {
         let module = match pin {
             Some(pin) => format!("{module}@sha256:{pin}"),
@@ -90,7 +90,7 @@ fn pipeline(pipeline: &PipelineConfig) -> Value {
         "routes": Value::Object(routes.collect()),
         "rejects": rejects,
         "limits": limits,
-        "deploy": { "dry_run": dry_run },
+        "deploy": { "dry_run": dry_run, "shadow": shadow, "max_changed": max_changed },
     })
 }
 

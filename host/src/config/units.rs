@@ -72,6 +72,78 @@ pub(crate) fn format_bytes(bytes: u64) -> String {
     if whole >= 100 { format!("{whole} {unit}") } else { format!("{whole}.{tenth} {unit}") }
 }
 
+/// A share: `1%`, `0.25%`, in millionths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Share(u32);
+
+impl Share {
+    /// So many per cent, at most 100.
+    pub(crate) const fn percent(percent: u8) -> Self {
+        Self(if percent > 100 { 1_000_000 } else { percent as u32 * 10_000 })
+    }
+
+    /// What part of a whole is; none of nothing. Rounded up.
+    pub(crate) fn of(part: u64, whole: u64) -> Self {
+        let millionths = (u128::from(part) * 1_000_000).div_ceil(u128::from(whole.max(1)));
+        Self(u32::try_from(millionths.min(1_000_000)).unwrap_or(1_000_000))
+    }
+
+    /// Whether a part is no larger a share of a whole.
+    pub(crate) fn allows(self, part: u64, whole: u64) -> bool {
+        u128::from(part) * 1_000_000 <= u128::from(whole) * u128::from(self.0)
+    }
+}
+
+impl fmt::Display for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (whole, rest) = (self.0 / 10_000, self.0 % 10_000);
+        match rest {
+            0 => write!(f, "{whole}%"),
+            rest => write!(f, "{whole}.{}%", format!("{rest:04}").trim_end_matches('0')),
+        }
+    }
+}
+
+impl std::str::FromStr for Share {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parsed = || {
+            let number = text.trim().strip_suffix('%')?.trim_end();
+            let (whole, rest) = number.split_once('.').unwrap_or((number, "0"));
+            let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+            if !digits(whole) || !digits(rest) || whole.len() > 3 || rest.len() > 4 {
+                return None;
+            }
+            let millionths = whole.parse::<u32>().ok()? * 10_000 + format!("{rest:0<4}").parse::<u32>().ok()?;
+            (millionths <= 1_000_000).then_some(Self(millionths))
+        };
+        parsed().ok_or_else(|| format!("{text:?} is no share, for example \"1%\" or \"0.25%\""))
+    }
+}
+
+impl serde::Serialize for Share {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Share {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ShareVisitor;
+        impl Visitor<'_> for ShareVisitor {
+            type Value = Share;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a share, for example \"1%\" or \"0.25%\"")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Share, E> {
+                text.parse().map_err(|_| E::invalid_value(de::Unexpected::Str(text), &self))
+            }
+        }
+        deserializer.deserialize_any(ShareVisitor)
+    }
+}
+
 impl<'de> Deserialize<'de> for Size {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct SizeVisitor;
@@ -128,6 +200,21 @@ mod tests {
         assert_eq!(format_bytes(999), "999 B");
         assert_eq!(format_bytes(9_649_999), "9.6 MB");
         assert_eq!(format_bytes(123_456), "123 kB");
+    }
+
+    #[test]
+    fn shares() {
+        for (text, shown) in [("1%", "1%"), ("0.25 %", "0.25%"), ("100%", "100%"), ("0%", "0%"), ("12.5000%", "12.5%")]
+        {
+            assert_eq!(text.parse::<Share>().map(|share| share.to_string()), Ok(shown.to_owned()));
+        }
+        for bad in ["", "1", "%", "-1%", "100.0001%", "1.00001%", "1e2%", ".5%", "1.%", "1000%"] {
+            assert!(bad.parse::<Share>().is_err(), "{bad:?}");
+        }
+        let one = Share::percent(1);
+        assert!(one.allows(1, 100) && !one.allows(101, 10_000) && one.allows(0, 0));
+        assert_eq!(Share::of(1, 3).to_string(), "33.3334%");
+        assert_eq!((Share::of(0, 0), Share::of(u64::MAX, u64::MAX)), (Share::percent(0), Share::percent(100)));
     }
 
     #[test]

@@ -7,9 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use forebay_model::{Error, RejectStage, Result, TransformedBatch};
 use forebay_pipeline::refine::bind::BoundPipeline;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::cases::json_rows;
+use crate::cli::thousands;
 
 /// Rows of a table that are shown; the rest is counted.
 const SAMPLES: usize = 5;
@@ -18,7 +20,7 @@ const SAMPLES: usize = 5;
 pub(crate) type Made = BTreeMap<String, BTreeMap<(u64, i32), Value>>;
 
 /// What changed in a table.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Changes {
     /// Rows that are as they were.
     pub(crate) same: u64,
@@ -32,8 +34,11 @@ pub(crate) struct Changes {
 }
 
 /// A row that changed.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Sample {
+    /// Where several segments were compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) segment: Option<String>,
     pub(crate) record: u64,
     /// `None` where it is new.
     pub(crate) was: Option<Value>,
@@ -109,7 +114,7 @@ fn in_table(was: &BTreeMap<(u64, i32), Value>, is: &BTreeMap<(u64, i32), Value>)
             }
         };
         if changes.samples.len() < SAMPLES {
-            changes.samples.push(Sample { record: key.0, was: sample.0, is: sample.1 });
+            changes.samples.push(Sample { segment: None, record: key.0, was: sample.0, is: sample.1 });
         }
     }
     changes
@@ -134,12 +139,51 @@ impl Changes {
         (*added, *removed, *changed) == (0, 0, 0)
     }
 
+    /// Adds those of another segment.
+    pub(crate) fn add(&mut self, other: Self) {
+        let Self { same, added, removed, changed, columns, samples } = other;
+        self.same += same;
+        self.added += added;
+        self.removed += removed;
+        self.changed += changed;
+        for (column, rows) in columns {
+            *self.columns.entry(column).or_default() += rows;
+        }
+        self.samples.extend(samples);
+        self.samples.truncate(SAMPLES);
+    }
+
+    /// For people.
+    pub(crate) fn words(&self, table: &str) -> Vec<String> {
+        let Self { same, added, removed, changed, columns, samples } = self;
+        let columns: Vec<_> =
+            columns.iter().map(|(column, rows)| format!("{column} in {}", thousands(*rows))).collect();
+        let columns = if columns.is_empty() { String::new() } else { format!(" ({})", columns.join(", ")) };
+        let mut lines = vec![format!(
+            "  {table}: {} changed{columns}, {} added, {} removed, {} as before",
+            thousands(*changed),
+            thousands(*added),
+            thousands(*removed),
+            thousands(*same)
+        )];
+        lines.extend(samples.iter().map(|Sample { segment, record, was, is }| {
+            let of = segment.as_ref().map(|segment| format!(" of {segment}")).unwrap_or_default();
+            match (was, is) {
+                (Some(was), Some(is)) => format!("    record {record}{of}: {was} ▶ {is}"),
+                (None, Some(is)) => format!("    record {record}{of} is new: {is}"),
+                (Some(was), None) => format!("    record {record}{of} is gone: {was}"),
+                (None, None) => String::new(),
+            }
+        }));
+        lines
+    }
+
     /// For programs.
     pub(crate) fn json(&self) -> Value {
         let Self { same, added, removed, changed, columns, samples } = self;
         let samples: Vec<_> = samples
             .iter()
-            .map(|Sample { record, was, is }| json!({ "record": record, "was": was, "is": is }))
+            .map(|Sample { segment: _, record, was, is }| json!({ "record": record, "was": was, "is": is }))
             .collect();
         json!({
             "same": same, "added": added, "removed": removed, "changed": changed, "columns": columns, "samples": samples,
@@ -168,7 +212,7 @@ mod tests {
         let found = in_table(&was, &is);
         assert_eq!((found.same, found.added, found.removed, found.changed), (1, 1, 1, 2));
         assert_eq!(found.columns, BTreeMap::from([("b".to_owned(), 1), ("c".to_owned(), 1)]));
-        let sample = |record, was, is| Sample { record, was, is };
+        let sample = |record, was, is| Sample { segment: None, record, was, is };
         let expected = [
             sample(0, Some(json!({"b": 2})), Some(json!({"b": 3}))),
             sample(1, Some(json!({"a": 1})), None),

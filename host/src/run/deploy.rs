@@ -2,15 +2,22 @@
 //!
 //! | from | when | to |
 //! |---|---|---|
-//! | submitted | its modules load, bind to the present schema, its rows fit the tables, and the cases that they carry pass | active; the former one is retired |
+//! | submitted | its modules load, bind to the present schema, its rows fit the tables, the cases that they carry pass, and it fails on no more of the last segments than the active one (`dry_run`) | validated |
 //! | submitted | any of that fails | refused, with the reason; the former one goes on |
+//! | validated | nobody asks for a comparison, or there is none to compare with | active; the former one is retired |
+//! | validated | segments are to be compared | shadow (`shadow`): it runs beside the active one, and loads nothing |
+//! | shadow | no more rows differ than may, or a person approves | active; the former one is retired |
+//! | shadow | more rows differ | it stays, and waits for a person |
+//! | shadow | it fails a segment that the active one refined, or does not fit any more | refused, with the reason |
+//! | shadow | a person cancels, or another revision comes | cancelled, with the reason |
 //! | active, or meant by the config | a person puts another one back (`push`) | retired; what the config means is cancelled |
 //! | cancelled | a person puts it back | active |
 //!
 //! A module of the folder is taken by all pipelines that use its name, or by none: all are asked before any changes. One that was
 //! refused is tried again whenever something changes, for what it lacked may have come.
 //!
-//! What is active is in the ledger, and what it names is kept: a restart takes up where the process was, whatever the folder and
+//! Submitted and validated are moments, and no state of the ledger: who dies in them starts as if nobody had asked. What is active, and
+//! what is in shadow, is in the ledger, and what it names is kept: a restart takes up where the process was, whatever the folder and
 //! the config say meanwhile that does not pass its checks.
 
 use std::collections::BTreeMap;
@@ -24,9 +31,10 @@ use forebay_pipeline::refine::driver::PipelineHandle;
 
 use super::modules::{NewModule, Scan, Shelf, uses};
 use super::push::missing;
+use super::shadow::Asked;
 use crate::config::Config;
 use crate::failpoint::failpoint;
-use crate::requests::{Active, Refused};
+use crate::requests::{Active, InShadow, Refused};
 
 /// Pipelines that run.
 pub(super) type Handles = BTreeMap<PipelineName, PipelineHandle>;
@@ -53,14 +61,18 @@ pub(super) struct Reloaded {
     pub(super) active: Vec<Active>,
     /// Why a module was not taken, by each pipeline that refused it.
     pub(super) why: Vec<Refused>,
+    /// Revisions that went into shadow, or are there already.
+    pub(super) shadow: Vec<InShadow>,
 }
 
 /// A revision that passed its checks.
-enum Prepared {
+pub(super) enum Prepared {
     /// It is active, and runs.
     Unchanged,
     /// A person rolled it back: the active one goes on.
     Cancelled { id: RevisionId, number: u32 },
+    /// It is in shadow already.
+    InShadow(InShadow),
     Checked {
         materials: Arc<Materials>,
         id: RevisionId,
@@ -103,7 +115,7 @@ impl Deployer {
     /// revision that was active before goes on.
     pub(super) async fn reload(&mut self, config: &Config, handles: &Handles, reason: &str) -> Result<Reloaded> {
         let scan = self.shelf.scan(config).await?;
-        self.take(config, handles, scan, reason).await
+        self.take(config, handles, scan, (reason, Asked::AsConfigured)).await
     }
 
     /// Submits modules that are new, and what the config means.
@@ -112,7 +124,7 @@ impl Deployer {
         config: &Config,
         handles: &Handles,
         scan: Scan,
-        reason: &str,
+        (reason, asked): (&str, Asked),
     ) -> Result<Reloaded> {
         let Scan { new, refused } = scan;
         let mut reloaded = Reloaded { modules_refused: !refused.is_empty(), ..Reloaded::default() };
@@ -134,6 +146,7 @@ impl Deployer {
                 refusals.insert(pipeline, refusal.error);
             }
         }
+        let group = self.group(config, &taken, &prepared, asked).await?;
         for (name, handle) in handles {
             let checked = match prepared.remove(name) {
                 Some(prepared) => Ok(prepared),
@@ -142,12 +155,23 @@ impl Deployer {
             let uses = |module: &&&NewModule| uses(config, name, &module.name);
             let reason = taken.iter().find(uses).map_or(reason, |module| &module.origin);
             match checked {
-                Ok(Prepared::Unchanged) => {}
+                Ok(Prepared::Unchanged) => self.unshadow(name).await?,
+                Ok(Prepared::InShadow(shadow)) => {
+                    reloaded.shadow.push(shadow);
+                    self.take_up_former(config, name, handle).await?;
+                }
                 Ok(Prepared::Cancelled { id, number }) => self.keep_back(config, name, handle, (id, number)).await?,
                 Ok(Prepared::Checked { materials, id, active, missing }) => {
                     let revision = materials.number;
                     for what in &missing {
                         tracing::warn!(pipeline = %name, revision, "every record will be rejected: {what}, which no record had yet");
+                    }
+                    if active {
+                        self.unshadow(name).await?;
+                    } else if let Some(plan) = self.plan(config, (name, id), &group, asked).await? {
+                        reloaded.shadow.push(self.enter(name, (id, revision), &plan, reason).await?);
+                        self.take_up_former(config, name, handle).await?;
+                        continue;
                     }
                     self.deploy(config, name, handle, (materials, id, active), reason).await?;
                     reloaded.active.push(Active { pipeline: name.clone(), revision, revision_id: id, missing });
@@ -168,6 +192,10 @@ impl Deployer {
             }
         }
         for module in taken {
+            if group.is_some() {
+                self.shelf.note_taken(module).await?;
+                continue;
+            }
             self.shelf.activate(module).await?;
             tracing::info!(module = %module.name, digest = module.digest.short(), origin = module.origin, "module is active");
         }
@@ -257,6 +285,13 @@ impl Deployer {
             return Ok(Prepared::Unchanged);
         }
         let record = ledger.record_revision(&revision, self.shelf.clock.now()).await?;
+        if ledger.shadows().await?.iter().any(|shadow| shadow.pipeline == *name && shadow.revision.id == id) {
+            return Ok(Prepared::InShadow(InShadow {
+                pipeline: name.clone(),
+                revision: record.number,
+                revision_id: id,
+            }));
+        }
         // Who brings one of its modules wants it.
         let brought = instead.keys().any(|module| uses(config, name, module));
         if !active && !brought && ledger.is_cancelled(name, id).await? {
@@ -283,7 +318,7 @@ impl Deployer {
         }
     }
 
-    async fn deploy(
+    pub(super) async fn deploy(
         &mut self,
         config: &Config,
         name: &PipelineName,

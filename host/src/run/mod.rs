@@ -14,6 +14,7 @@ pub(crate) mod push;
 mod reload;
 mod restart;
 mod service;
+mod shadow;
 mod summary;
 pub(crate) mod watch;
 
@@ -292,6 +293,12 @@ impl Host {
             services.spawn(progress::follow(Arc::clone(self)));
             services.spawn(alerts::watch(Arc::clone(self), config.clone()));
             services.spawn(service::approve(Arc::clone(self)));
+            services.spawn(shadow::compare(
+                Arc::clone(self),
+                self.shelf(Arc::clone(&log))?,
+                config.clone(),
+                submit.clone(),
+            ));
             services.spawn(service::answer(Arc::clone(self), config));
             services.spawn(service::push(Arc::clone(self), submit));
             self.until_ended(tasks, &mut signals, Some(restarts)).await
@@ -307,7 +314,11 @@ impl Host {
     }
 
     fn deployer(&self, log: Arc<ModuleLog>) -> Result<Deployer> {
-        let shelf = Shelf {
+        Ok(Deployer { shelf: self.shelf(log)?, limits: BTreeMap::new(), noted: BTreeMap::new() })
+    }
+
+    fn shelf(&self, log: Arc<ModuleLog>) -> Result<Shelf> {
+        Ok(Shelf {
             ledger: Arc::clone(&self.ledger),
             zone: Arc::clone(&self.zone),
             sandbox: assemble::open_host_sandbox(&self.config, log)?,
@@ -315,8 +326,7 @@ impl Host {
             clock: assemble::clock(),
             no_modules: Mutex::default(),
             passed: Mutex::default(),
-        };
-        Ok(Deployer { shelf, limits: BTreeMap::new(), noted: BTreeMap::new() })
+        })
     }
 
     /// Until every part has ended for good; true where a signal cut it short. With `restarts` ends are told as they come.

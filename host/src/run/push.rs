@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 
 use super::deploy::{Deployer, Handles, Reloaded};
 use super::modules::{NewModule, Scan};
+use super::shadow::{Asked, Outcome};
 use crate::config::{Config, PipelineConfig};
 use crate::failpoint::failpoint;
 use crate::requests::{Active, Push, Pushed};
@@ -29,24 +30,29 @@ pub(super) fn missing(bound: Option<&BoundPipeline>) -> Vec<String> {
     steps.iter().flat_map(of).collect()
 }
 
-/// A push on its way to the task that reloads, with where its answer is waited for.
-pub(super) struct Submission {
-    pub(super) push: Push,
-    pub(super) answer: oneshot::Sender<Result<Pushed>>,
+/// What is on its way to the task that reloads.
+pub(super) enum Submission {
+    /// A push, with where its answer is waited for.
+    Push { push: Push, answer: oneshot::Sender<Result<Pushed>> },
+    /// What came of a shadow.
+    Shadow(Outcome),
 }
 
 impl Deployer {
     /// Does what is asked for, or nothing.
     pub(super) async fn push(&mut self, config: &Config, handles: &Handles, push: Push) -> Result<Pushed> {
         match push {
-            Push::Module { name, digest, origin } => {
+            Push::Module { name, digest, origin, shadow } => {
                 let scan = Scan { new: vec![NewModule { name, digest, origin, path: None }], refused: Vec::new() };
-                let taken = self.take(config, handles, scan, "deploy").await?;
+                let asked = shadow.map_or(Asked::AsConfigured, Asked::So);
+                let taken = self.take(config, handles, scan, ("deploy", asked)).await?;
                 // What else the config means, and is refused, has nothing to do with what was pushed.
-                let Reloaded { refused: _, modules_refused: _, again: _, active, why } = taken;
-                Ok(Pushed { active, refused: why })
+                let Reloaded { refused: _, modules_refused: _, again: _, active, why, shadow } = taken;
+                Ok(Pushed { active, refused: why, shadow, cancelled: Vec::new() })
             }
             Push::RollBack { pipeline, to } => self.roll_back(config, handles, &pipeline, to).await,
+            Push::Approve { pipeline } => self.approve(config, handles, &pipeline).await,
+            Push::Cancel { pipeline, reason } => self.cancel(&pipeline, &reason).await,
         }
     }
 
@@ -76,7 +82,7 @@ impl Deployer {
         let modules = self.former_modules(pipeline, &record).await?;
         let refused = self.refusals(config, handles, name, &modules).await;
         if !refused.is_empty() {
-            return Ok(Pushed { active: Vec::new(), refused });
+            return Ok(Pushed { refused, ..Pushed::default() });
         }
         let materials = self.shelf.materials(revision.clone(), number, &pipeline.limits).await?;
         let bound = handle.check(Arc::clone(&materials)).await?;
@@ -114,13 +120,13 @@ impl Deployer {
             missing: missing(bound.as_deref()),
         }];
         // It is done: what the others lack is theirs, and tried again with the next reload.
-        match self.take(config, &others, Scan::default(), &reason).await {
+        match self.take(config, &others, Scan::default(), (&reason, Asked::Never)).await {
             Ok(taken) => active.extend(taken.active),
             Err(error) => {
                 tracing::error!(error = error.chain(), hint = error.hint(), "other pipelines take the modules later")
             }
         }
-        Ok(Pushed { active, refused: Vec::new() })
+        Ok(Pushed { active, ..Pushed::default() })
     }
 
     /// The modules that a revision names, where the names mean others now and the config pins none.

@@ -70,11 +70,23 @@ impl Reloader {
         }
     }
 
-    /// Does what a person pushed, and answers.
+    /// Does what a person pushed, and answers; or what came of a shadow.
     async fn push(&mut self, submission: Submission) {
-        let Submission { push, answer } = submission;
         let config = self.runs.borrow().clone();
         let handles = self.host.parts.handles();
+        let (push, answer) = match submission {
+            Submission::Push { push, answer } => (push, answer),
+            Submission::Shadow(outcome) => {
+                if let Err(error) = caught(self.deployer.finish(&config, &handles, outcome)).await {
+                    tracing::error!(
+                        error = error.chain(),
+                        hint = error.hint(),
+                        "a shadow stays; it is looked at again"
+                    );
+                }
+                return;
+            }
+        };
         let pushed = caught(self.deployer.push(&config, &handles, push)).await;
         if let Err(error) = &pushed {
             tracing::error!(error = error.chain(), hint = error.hint(), "push refused; what was active goes on");

@@ -103,7 +103,7 @@ async fn push_all(host: &Host, submit: &mpsc::UnboundedSender<Submission>) -> Re
         if what != PushRequest::WHAT {
             continue;
         }
-        let refused = |error: &Error| Pushed { active: Vec::new(), refused: vec![Refused::new(None, error)] };
+        let refused = |error: &Error| Pushed { refused: vec![Refused::new(None, error)], ..Pushed::default() };
         let pushed = match serde_json::from_value(arguments) {
             Ok(PushRequest { at, .. }) if at < host.since => refused(
                 &Error::operator("the host that was asked has stopped before it was done").with_hint("ask again"),
@@ -115,7 +115,7 @@ async fn push_all(host: &Host, submit: &mpsc::UnboundedSender<Submission>) -> Re
             ),
             Ok(PushRequest { at: _, push }) => {
                 let (answer, answered) = oneshot::channel();
-                let sent = submit.send(Submission { push, answer }).map_err(|_| gone());
+                let sent = submit.send(Submission::Push { push, answer }).map_err(|_| gone());
                 match sent.and(answered.await.map_err(|_| gone())) {
                     Ok(Ok(pushed)) => pushed,
                     Ok(Err(error)) => refused(&error),

@@ -34,6 +34,7 @@ mod running;
 mod same_rows;
 mod search;
 mod seen;
+mod shadow;
 mod stopping;
 pub(crate) mod strange_modules;
 pub(crate) mod support;

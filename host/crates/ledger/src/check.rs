@@ -412,9 +412,12 @@ pub(crate) fn roll_back(to: RevisionId, meant: Option<RevisionId>) -> Result<()>
     Ok(())
 }
 
+/// How the reason begins where nobody took a revision back, and another one came.
+pub(crate) const SUPERSEDED: &str = "superseded by revision ";
+
 /// Why a revision in shadow was cancelled, where another one came.
 pub(crate) fn superseded(by: u32, reason: &str) -> String {
-    format!("superseded by revision {by} ({reason})")
+    format!("{SUPERSEDED}{by} ({reason})")
 }
 
 /// A shadow says what was asked for.

@@ -19,7 +19,7 @@ use super::super::{Failure, Global, build, deploy, pushing};
 use crate::assemble::{self, Access};
 use crate::config::{Config, PipelineConfig};
 use crate::query::Lake;
-use crate::requests::{Active, Push, Pushed};
+use crate::requests::{Active, Push, Pushed, ShadowWanted};
 use crate::run::modules::uses;
 
 /// Where the module is now.
@@ -107,8 +107,10 @@ impl Local<'_> {
             }
             if ledger.host().await?.is_some() {
                 let origin = format!("watch:{}", file.to_string_lossy());
+                // Who watches sees what changes, and wants it at once.
+                let shadow = Some(ShadowWanted { segments: 0, max_changed: None });
                 deploy::keep(&self.config, &*ledger, wasm.clone(), origin.clone()).await?;
-                let pushed = pushing::ask(self.global, &*ledger, Push::Module { name, digest, origin }).await?;
+                let pushed = pushing::ask(self.global, &*ledger, Push::Module { name, digest, origin, shadow }).await?;
                 return taken(pushed);
             }
         }
@@ -125,7 +127,7 @@ fn taken(pushed: Pushed) -> anyhow::Result<Pushing> {
     if let Some(failure) = pushing::refusal(&pushed.refused) {
         return Err(failure.into());
     }
-    let Pushed { active, refused: _ } = pushed;
+    let Pushed { active, refused: _, shadow: _, cancelled: _ } = pushed;
     Ok(if active.is_empty() { Pushing::Unused } else { Pushing::Taken(active) })
 }
 

@@ -11,7 +11,7 @@ use serde_json::Value as Json;
 
 use super::super::node::{At, Entry, Value};
 use super::super::problem::hint_for;
-use super::super::{DeployConfig, PipelineConfig, StepConfig, shape};
+use super::super::{DeployConfig, PipelineConfig, Share, StepConfig, shape};
 use super::Check;
 
 /// Words of tables that are written by key, which is not built: refused, so that they can get their meaning later.
@@ -22,6 +22,9 @@ const PIN_DIGITS: usize = 8;
 
 /// Segments of a dry run, where nothing else is said.
 const DRY_RUN: u64 = 3;
+
+/// The share of rows that may differ, where nothing else is said.
+const MAX_CHANGED: Share = Share::percent(1);
 
 /// The name of the route that a pipeline without steps has.
 const OUT: &str = "out";
@@ -72,10 +75,16 @@ impl Check<'_> {
     }
 
     fn deploy(&mut self, pipeline: &str, shape: &shape::Deploy) -> DeployConfig {
-        let shape::Deploy { dry_run } = shape;
-        let path = ["pipelines", pipeline, "deploy", "dry_run"];
-        let dry_run = self.number(&path, dry_run.unwrap_or(DRY_RUN), 0..=1_000).unwrap_or_default();
-        DeployConfig { dry_run: u32::try_from(dry_run).unwrap_or_default() }
+        let shape::Deploy { dry_run, shadow, max_changed } = shape;
+        let mut segments = |key: &str, written: Option<u64>, default: u64| {
+            let number = self.number(&["pipelines", pipeline, "deploy", key], written.unwrap_or(default), 0..=1_000);
+            number.and_then(|number| u32::try_from(number).ok()).unwrap_or_default()
+        };
+        DeployConfig {
+            dry_run: segments("dry_run", *dry_run, DRY_RUN),
+            shadow: segments("shadow", *shadow, 0),
+            max_changed: max_changed.unwrap_or(MAX_CHANGED),
+        }
     }
 
     /// Keys and types, each with its place; then the sandbox's word on the numbers.

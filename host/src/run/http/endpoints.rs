@@ -89,8 +89,6 @@ const PIPELINE: Parameter = parameter("pipeline", To::Argument, "The pipeline.")
 const THIS_PIPELINE: Parameter = parameter("pipeline", To::PathFlag("--pipeline"), "The pipeline.");
 const OF_PIPELINE: Parameter = parameter("pipeline", To::Flag("--pipeline"), "Of this pipeline only.");
 const STATES: &[&str] = &["pending", "loading", "loaded", "failed", "superseded"];
-const DEPLOYMENTS: &str = "SELECT pipeline, revision, revision_id, state, reason, deployed_at, retired_at
-    FROM ledger.deployments ORDER BY number DESC LIMIT 1000";
 
 /// All of them.
 pub(super) const ENDPOINTS: &[Endpoint] = &[
@@ -178,10 +176,21 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
     Endpoint {
         path: "/v1/deployments",
         does: Does::Read,
-        verb: &["query", "--format=jsonl", DEPLOYMENTS],
-        parameters: &[],
+        verb: &["deployments", "list"],
+        parameters: &[OF_PIPELINE, limit()],
         answers: Answers::Lines,
-        help: "The last thousand deployments, the newest first.",
+        help: "Deployments, the newest first.",
+    },
+    Endpoint {
+        path: "/v1/pipelines/{pipeline}/deployment",
+        does: Does::Read,
+        verb: &["deployments", "show"],
+        parameters: &[
+            PIPELINE,
+            parameter("revision", To::Flag("--revision"), "Its number. Default: the one in shadow, or else the last."),
+        ],
+        answers: Answers::Object,
+        help: "A deployment, and what differs from the active revision where it was compared.",
     },
     Endpoint {
         path: "/v1/modules",
@@ -210,13 +219,39 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
     Endpoint {
         path: "/v1/deploy",
         does: Does::Upload,
-        verb: &["deploy"],
+        verb: &["deploy", "--detach"],
         parameters: &[
             parameter("file", To::FileName, "The file's name; it stands in the module's origin. Default: module.wasm."),
             parameter("label", To::Flag("--label"), "Where it came from, as you call it: a commit, a release."),
+            parameter(
+                "shadow",
+                To::Flag("--shadow"),
+                "So many segments are compared first. Default: as the config says.",
+            ),
+            parameter(
+                "max_changed",
+                To::Flag("--max-changed"),
+                "The share of rows that may differ: 1%. With `shadow`.",
+            ),
         ],
         answers: Answers::Object,
         help: "Deploy a module: it is checked, and takes the next segments of all pipelines that use its name, or of none.",
+    },
+    Endpoint {
+        path: "/v1/pipelines/{pipeline}/approve",
+        does: Does::Change,
+        verb: &["deployments", "approve"],
+        parameters: &[PIPELINE],
+        answers: Answers::Object,
+        help: "Let the revision in shadow become active, whatever was compared.",
+    },
+    Endpoint {
+        path: "/v1/pipelines/{pipeline}/cancel",
+        does: Does::Change,
+        verb: &["deployments", "cancel"],
+        parameters: &[PIPELINE, parameter("reason", To::Flag("--reason"), "Why; `deployments show` tells it.")],
+        answers: Answers::Object,
+        help: "Take the revision in shadow back.",
     },
     Endpoint {
         path: "/v1/pipelines/{pipeline}/rollback",

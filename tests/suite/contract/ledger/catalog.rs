@@ -241,7 +241,7 @@ pub(super) async fn another_revision_ends_a_shadow(ledger: &dyn Ledger) {
     ledger.shadow(&pipeline(), ids[1], &plan, "deploy:a", at(6)).await.unwrap();
     ledger.shadow(&pipeline(), ids[2], &plan, "deploy:b", at(7)).await.unwrap();
     assert_eq!(in_shadow().await, [3]);
-    assert!(ledger.is_cancelled(&pipeline(), ids[1]).await.unwrap());
+    assert!(!ledger.is_cancelled(&pipeline(), ids[1]).await.unwrap(), "nobody took it back");
     // A refusal of another one ends nothing; that it becomes active does.
     ledger.deploy(&pipeline(), ids[3], DeploymentState::Refused, "config", at(8)).await.unwrap();
     assert_eq!(in_shadow().await, [3]);
@@ -252,6 +252,7 @@ pub(super) async fn another_revision_ends_a_shadow(ledger: &dyn Ledger) {
     for _ in 0..2 {
         ledger.deploy(&pipeline(), ids[2], DeploymentState::Cancelled, "by hand", at(11)).await.unwrap();
     }
+    assert!(ledger.is_cancelled(&pipeline(), ids[2]).await.unwrap());
     let row = |state: &str, reason: &str| (state.to_owned(), reason.to_owned(), false);
     let expected = [
         row("retired", "start"),

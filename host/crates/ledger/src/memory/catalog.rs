@@ -255,7 +255,8 @@ impl State {
 
     pub(super) fn is_cancelled(&self, pipeline: &PipelineName, revision: RevisionId) -> bool {
         let mut of = self.deployments.iter().filter(|known| known.pipeline == *pipeline && known.revision == revision);
-        of.next_back().is_some_and(|last| last.state == DeploymentState::Cancelled)
+        of.next_back()
+            .is_some_and(|last| last.state == DeploymentState::Cancelled && !last.reason.starts_with(check::SUPERSEDED))
     }
 
     pub(super) fn pause(&mut self, pipeline: &PipelineName, reason: &str, at: Timestamp) {

@@ -244,9 +244,10 @@ pub(super) async fn is_cancelled(
     revision: RevisionId,
 ) -> Step<bool> {
     let last = sqlx::query(
-        "SELECT state = 'cancelled' AS cancelled FROM deployments WHERE pipeline = ? AND revision_id = ? \
-         ORDER BY number DESC LIMIT 1",
+        "SELECT state = 'cancelled' AND substr(reason, 1, length(?1)) <> ?1 AS cancelled FROM deployments \
+         WHERE pipeline = ?2 AND revision_id = ?3 ORDER BY number DESC LIMIT 1",
     )
+    .bind(crate::check::SUPERSEDED)
     .bind(pipeline.as_str())
     .bind(revision.to_string())
     .fetch_optional(db)

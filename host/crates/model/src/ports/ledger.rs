@@ -462,7 +462,7 @@ pub trait Ledger: Send + Sync + std::fmt::Debug {
     ) -> Result<bool>;
     /// All revisions in shadow, by pipeline.
     async fn shadows(&self) -> Result<Vec<Shadow>>;
-    /// Whether a revision's last deployment was cancelled.
+    /// Whether a revision's last deployment was cancelled, and not `superseded by revision …`.
     async fn is_cancelled(&self, pipeline: &PipelineName, revision: RevisionId) -> Result<bool>;
 
     /// From now on `work` gives this pipeline nothing; what is under way is finished. One that is paused keeps its reason and time.
