@@ -39,7 +39,7 @@ pub(super) async fn compare(
     let compared = blocking(move || {
         let of = |materials: &Materials| {
             let bound = rehearsals.bind(materials)?;
-            let extent = Extent { records: RECORDS, until: None };
+            let extent = Extent { records: RECORDS, until: None, keep: true };
             let Rehearsed { batches, records, failed: _ } =
                 rehearse(&*rehearsals.zone, &*decoding, &bound, &landed, extent)?;
             Ok::<_, Error>((made(&bound, &batches)?, records))

@@ -212,6 +212,9 @@ fn pipeline_in_words(pipeline: &Object, lines: &mut Vec<String>) {
         None => "no revision yet".to_owned(),
     };
     lines.push(format!("pipeline {} of {}: {revision}", text(pipeline, "pipeline"), text(pipeline, "stream")));
+    if let Some(active) = object("active").filter(|active| text(active, "reason").contains(", by itself: ")) {
+        lines.push(format!("  {}", listing::first_line(text(active, "reason"))));
+    }
     if let Some(paused) = object("paused") {
         let reason = match text(paused, "reason") {
             "" => String::new(),

@@ -31,7 +31,7 @@ use forebay_model::{PipelineName, StreamName, TableName};
 pub(crate) use problem::{Problem, Problems, hint_for, nearest};
 pub(crate) use redact::Settings;
 use units::format_size;
-pub(crate) use units::{Share, format_bytes, format_duration, parse_duration};
+pub(crate) use units::{BackAfter, Share, format_bytes, format_duration, parse_duration};
 
 /// The name of the config file in a folder.
 pub(crate) const FILE_NAME: &str = "forebay.toml";
@@ -133,6 +133,8 @@ pub(crate) struct DeployConfig {
     pub(crate) shadow: u32,
     /// It goes on by itself where no larger share of their rows differs. Default: 1%.
     pub(crate) max_changed: Share,
+    /// The former revision comes back by itself where it fails so many segments. Default: half, of at least 4.
+    pub(crate) back_after: BackAfter,
 }
 
 /// A step.

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
-use super::units::{Share, Size, Span};
+use super::units::{BackAfter, Share, Size, Span};
 
 /// The top level.
 pub(super) const SECTIONS: [&str; 10] =
@@ -74,6 +74,7 @@ pub(super) struct Deploy {
     pub(super) dry_run: Option<u64>,
     pub(super) shadow: Option<u64>,
     pub(super) max_changed: Option<Share>,
+    pub(super) back_after: Option<BackAfter>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -66,7 +66,7 @@ fn path(path: &Path) -> Value {
 
 fn pipeline(pipeline: &PipelineConfig) -> Value {
     let PipelineConfig { from, steps, routes, rejects, limits, deploy } = pipeline;
-    let DeployConfig { dry_run, shadow, max_changed } = deploy;
+    let DeployConfig { dry_run, shadow, max_changed, back_after } = deploy;
     let steps = steps.iter().map(|StepConfig { name, module, pin, config, assets }| {
         let module = match pin {
             Some(pin) => format!("{module}@sha256:{pin}"),
@@ -90,7 +90,9 @@ fn pipeline(pipeline: &PipelineConfig) -> Value {
         "routes": Value::Object(routes.collect()),
         "rejects": rejects,
         "limits": limits,
-        "deploy": { "dry_run": dry_run, "shadow": shadow, "max_changed": max_changed },
+        "deploy": {
+            "dry_run": dry_run, "shadow": shadow, "max_changed": max_changed, "back_after": back_after.to_string(),
+        },
     })
 }
 

@@ -144,6 +144,67 @@ impl<'de> Deserialize<'de> for Share {
     }
 }
 
+/// When a revision that fails makes place for the former one: `50% of 4 segments`, or `never`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BackAfter(Option<(Share, u32)>);
+
+impl BackAfter {
+    /// At such a share of failed segments, once so many are done.
+    pub(crate) const fn share(share: Share, segments: u32) -> Self {
+        Self(Some((share, segments)))
+    }
+
+    /// Whether so many failed, of so many that were done.
+    pub(crate) fn reached(self, failed: u64, done: u64) -> bool {
+        self.0.is_some_and(|(share, segments)| {
+            done >= u64::from(segments)
+                && failed > 0
+                && (Share::of(failed, done) == share || !share.allows(failed, done))
+        })
+    }
+}
+
+impl fmt::Display for BackAfter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some((share, segments)) => write!(f, "{share} of {segments} segments"),
+            None => f.write_str("never"),
+        }
+    }
+}
+
+impl std::str::FromStr for BackAfter {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parsed = || {
+            let (share, segments) = text.strip_suffix("segments")?.split_once(" of ")?;
+            let (share, segments) = (share.parse().ok()?, segments.trim().parse().ok()?);
+            (share != Share::percent(0) && segments > 0).then_some(Self(Some((share, segments))))
+        };
+        if text.trim() == "never" {
+            return Ok(Self(None));
+        }
+        parsed().ok_or_else(|| format!("{text:?} is neither \"50% of 4 segments\" nor \"never\""))
+    }
+}
+
+impl<'de> Deserialize<'de> for BackAfter {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct BackVisitor;
+        impl Visitor<'_> for BackVisitor {
+            type Value = BackAfter;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a share of segments, for example \"50% of 4 segments\", or \"never\"")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<BackAfter, E> {
+                text.parse().map_err(|_| E::invalid_value(de::Unexpected::Str(text), &self))
+            }
+        }
+        deserializer.deserialize_any(BackVisitor)
+    }
+}
+
 impl<'de> Deserialize<'de> for Size {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct SizeVisitor;
@@ -215,6 +276,18 @@ mod tests {
         assert!(one.allows(1, 100) && !one.allows(101, 10_000) && one.allows(0, 0));
         assert_eq!(Share::of(1, 3).to_string(), "33.3334%");
         assert_eq!((Share::of(0, 0), Share::of(u64::MAX, u64::MAX)), (Share::percent(0), Share::percent(100)));
+    }
+
+    #[test]
+    fn shares_of_segments() {
+        let half: BackAfter = "50% of 4 segments".parse().unwrap_or(BackAfter(None));
+        assert_eq!((half, half.to_string()), (BackAfter::share(Share::percent(50), 4), "50% of 4 segments".to_owned()));
+        assert_eq!("never".parse(), Ok(BackAfter(None)));
+        for bad in ["", "50%", "50 of 4 segments", "0% of 4 segments", "50% of 0 segments", "4 segments"] {
+            assert!(bad.parse::<BackAfter>().is_err(), "{bad:?}");
+        }
+        assert!(half.reached(2, 4) && half.reached(3, 5) && !half.reached(3, 3) && !half.reached(1, 4));
+        assert!(!BackAfter(None).reached(9, 9) && !BackAfter::share(Share::percent(1), 1).reached(0, 0));
     }
 
     #[test]

@@ -76,7 +76,7 @@ impl Shelf {
         let mut worst: Option<(LandedSegment, Came)> = None;
         let mut other: Option<Arc<BoundPipeline>> = None;
         for segment in &segments {
-            let extent = Extent { records: RECORDS, until: Some(until) };
+            let extent = Extent { records: RECORDS, until: Some(until), keep: false };
             let (came, records) = came(handle, &bound, segment, extent).await?;
             if matches!(&came, Came::Through(failed) if failed.records == 0) {
                 continue;
@@ -95,7 +95,8 @@ impl Shelf {
                     }
                 },
             };
-            let (by_active, _) = self::came(handle, &active, segment, Extent { records, until: None }).await?;
+            let (by_active, _) =
+                self::came(handle, &active, segment, Extent { records, until: None, keep: false }).await?;
             let (mut one, mut two) = (Failures::default(), Failures::default());
             one.add(&came);
             two.add(&by_active);

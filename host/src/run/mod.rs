@@ -1,6 +1,7 @@
 //! `forebay run`: the host. Streams land, pipelines refine, the folder and the config are watched, and other processes are answered.
 
 mod alerts;
+mod back;
 mod deploy;
 mod difference;
 mod dry_run;
@@ -40,6 +41,7 @@ use crate::assemble::{self, Access};
 use crate::cli::{Exit, FailOn, Global, RunArgs, another_host, lost, named};
 use crate::config::Config;
 use crate::logs::{Files, ModuleLog};
+use back::Outcomes;
 use deploy::Deployer;
 use difference::Difference;
 use modules::Shelf;
@@ -69,6 +71,8 @@ struct Host {
     workers: Workers,
     budget: Budget,
     parts: Parts,
+    /// What became of segments, for `back`.
+    outcomes: Arc<Outcomes>,
     /// When it took its lease: what it lands is younger.
     since: Timestamp,
 }
@@ -116,7 +120,18 @@ pub(crate) async fn run(config: Config, global: Global, args: RunArgs) -> anyhow
     let budget = Budget::new(config.host.memory, workers.threads());
     let (parts, begun) = Parts::new();
     let warehouses = Mutex::new(warehouses);
-    let host = Arc::new(Host { config, args, ledger, zone, warehouses, workers, budget, parts, since });
+    let host = Arc::new(Host {
+        config,
+        args,
+        ledger,
+        zone,
+        warehouses,
+        workers,
+        budget,
+        parts,
+        outcomes: Arc::default(),
+        since,
+    });
     let mut tasks = Tasks { begun, running: JoinSet::new(), ends: Ends::new() };
     let (stopped, refused) = host.run(&global, watch, server, &mut tasks).await?;
     host.exit(tasks.ends, stopped, refused)
@@ -293,12 +308,9 @@ impl Host {
             services.spawn(progress::follow(Arc::clone(self)));
             services.spawn(alerts::watch(Arc::clone(self), config.clone()));
             services.spawn(service::approve(Arc::clone(self)));
-            services.spawn(shadow::compare(
-                Arc::clone(self),
-                self.shelf(Arc::clone(&log))?,
-                config.clone(),
-                submit.clone(),
-            ));
+            let shelf = || self.shelf(Arc::clone(&log));
+            services.spawn(back::watch_over(Arc::clone(self), shelf()?, config.clone(), submit.clone()));
+            services.spawn(shadow::compare(Arc::clone(self), shelf()?, config.clone(), submit.clone()));
             services.spawn(service::answer(Arc::clone(self), config));
             services.spawn(service::push(Arc::clone(self), submit));
             self.until_ended(tasks, &mut signals, Some(restarts)).await

@@ -288,8 +288,11 @@ impl Parts {
             poll: POLL,
             once: host.args.once,
         };
-        let (handle, running) =
-            PipelineHandle::start(context, settings, Arc::new(Tell::of_pipeline(progress, metrics)));
+        let (handle, running) = PipelineHandle::start(
+            context,
+            settings,
+            Arc::new(Tell::of_pipeline(progress, metrics, Arc::clone(&host.outcomes))),
+        );
         let (end, ended) = watch::channel(false);
         let from = pipeline.from.clone();
         self.running().pipelines.insert(name.clone(), PipelinePart { from, handle, ended });

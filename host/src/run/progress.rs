@@ -16,6 +16,7 @@ use forebay_pipeline::refine::protocol::{Event, Report};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::Host;
+use super::back::Outcomes;
 use crate::cli::{Global, thousands};
 use crate::config::format_bytes;
 
@@ -183,16 +184,17 @@ pub(super) struct Tell {
     bars: Option<MultiProgress>,
     host: Option<Arc<Host>>,
     metrics: Option<Arc<PipelineMetrics>>,
+    outcomes: Option<Arc<Outcomes>>,
 }
 
 impl Tell {
     /// Of a pipeline, whose rejects are counted by their codes.
-    pub(super) fn of_pipeline(progress: &Progress, metrics: Arc<PipelineMetrics>) -> Self {
-        Self { bars: progress.bars.clone(), host: None, metrics: Some(metrics) }
+    pub(super) fn of_pipeline(progress: &Progress, metrics: Arc<PipelineMetrics>, outcomes: Arc<Outcomes>) -> Self {
+        Self { bars: progress.bars.clone(), host: None, metrics: Some(metrics), outcomes: Some(outcomes) }
     }
 
     pub(super) fn of_stream(progress: &Progress, host: Arc<Host>) -> Self {
-        Self { bars: progress.bars.clone(), host: Some(host), metrics: None }
+        Self { bars: progress.bars.clone(), host: Some(host), metrics: None, outcomes: None }
     }
 
     fn line(&self, log: impl FnOnce()) {
@@ -223,6 +225,9 @@ impl intake::driver::Listener for Tell {
 
 impl refine::driver::Listener for Tell {
     fn report(&self, pipeline: &PipelineName, report: &Report) {
+        for outcomes in self.outcomes.iter() {
+            outcomes.note(pipeline, report);
+        }
         match report {
             Report::Serving { revision, number, schema_version } => self.line(|| {
                 tracing::info!(

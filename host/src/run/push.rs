@@ -13,12 +13,13 @@ use forebay_model::{Error, PipelineName, Result, RevisionId};
 use forebay_pipeline::refine::bind::{BoundPipeline, BoundStep};
 use tokio::sync::oneshot;
 
+use super::back::Back;
 use super::deploy::{Deployer, Handles, Reloaded};
 use super::modules::{NewModule, Scan};
 use super::shadow::{Asked, Outcome};
 use crate::config::{Config, PipelineConfig};
 use crate::failpoint::failpoint;
-use crate::requests::{Active, Push, Pushed};
+use crate::requests::{Active, Push, Pushed, Refused};
 
 /// The columns that a revision's steps require and its schema lacks; none before the first schema.
 pub(super) fn missing(bound: Option<&BoundPipeline>) -> Vec<String> {
@@ -36,6 +37,8 @@ pub(super) enum Submission {
     Push { push: Push, answer: oneshot::Sender<Result<Pushed>> },
     /// What came of a shadow.
     Shadow(Outcome),
+    /// A revision that fails is to make place for the former one.
+    Back(Back),
 }
 
 impl Deployer {
@@ -50,7 +53,7 @@ impl Deployer {
                 let Reloaded { refused: _, modules_refused: _, again: _, active, why, shadow } = taken;
                 Ok(Pushed { active, refused: why, shadow, cancelled: Vec::new() })
             }
-            Push::RollBack { pipeline, to } => self.roll_back(config, handles, &pipeline, to).await,
+            Push::RollBack { pipeline, to } => self.roll_back(config, handles, (&pipeline, to), None).await,
             Push::Approve { pipeline } => self.approve(config, handles, &pipeline).await,
             Push::Cancel { pipeline, reason } => self.cancel(&pipeline, &reason).await,
         }
@@ -60,8 +63,8 @@ impl Deployer {
         &mut self,
         config: &Config,
         handles: &Handles,
-        name: &PipelineName,
-        to: RevisionId,
+        (name, to): (&PipelineName, RevisionId),
+        by_itself: Option<&str>,
     ) -> Result<Pushed> {
         let (Some(handle), Some(pipeline)) = (handles.get(name), config.pipelines.get(name)) else {
             return Err(
@@ -104,7 +107,10 @@ impl Deployer {
             self.shelf.activate(module).await?;
         }
         failpoint("in_rollback");
-        let reason = format!("rollback to revision {number}");
+        let reason = match by_itself {
+            Some(why) => format!("rollback to revision {number}, by itself: {why}"),
+            None => format!("rollback to revision {number}"),
+        };
         ledger.roll_back(name, id, meant, &reason, now).await?;
         failpoint("after_rollback");
         tracing::info!(pipeline = %name, revision = number, revision_id = id.short(), "rolled back: revision is active");
@@ -127,6 +133,22 @@ impl Deployer {
             }
         }
         Ok(Pushed { active, ..Pushed::default() })
+    }
+
+    /// What a revision that fails leads to, unless another one is active meanwhile.
+    pub(super) async fn go_back(&mut self, config: &Config, handles: &Handles, back: Back) -> Result<()> {
+        let Back { pipeline, from, to, why } = back;
+        if self.shelf.ledger.active(&pipeline).await?.is_none_or(|active| active.revision.id != from) {
+            return Ok(());
+        }
+        tracing::error!(%pipeline, revision_id = from.short(), why, "revision fails segments: the former one comes back by itself");
+        let Pushed { active: _, refused, shadow: _, cancelled: _ } =
+            self.roll_back(config, handles, (&pipeline, to), Some(&why)).await?;
+        for Refused { pipeline, error, hint } in refused {
+            let pipeline = pipeline.map(|pipeline| pipeline.to_string());
+            tracing::error!(pipeline, error, hint, "the former revision cannot come back");
+        }
+        Ok(())
     }
 
     /// The modules that a revision names, where the names mean others now and the config pins none.

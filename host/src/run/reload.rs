@@ -76,6 +76,12 @@ impl Reloader {
         let handles = self.host.parts.handles();
         let (push, answer) = match submission {
             Submission::Push { push, answer } => (push, answer),
+            Submission::Back(back) => {
+                if let Err(error) = caught(self.deployer.go_back(&config, &handles, back)).await {
+                    tracing::error!(error = error.chain(), hint = error.hint(), "the former revision cannot come back");
+                }
+                return;
+            }
             Submission::Shadow(outcome) => {
                 if let Err(error) = caught(self.deployer.finish(&config, &handles, outcome)).await {
                     tracing::error!(

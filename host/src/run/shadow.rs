@@ -45,7 +45,7 @@ pub(super) enum Asked {
 
 impl Asked {
     fn of(self, config: &DeployConfig) -> ShadowWanted {
-        let DeployConfig { dry_run: _, shadow, max_changed } = *config;
+        let DeployConfig { dry_run: _, shadow, max_changed, back_after: _ } = *config;
         match self {
             Self::AsConfigured => ShadowWanted { segments: shadow, max_changed: Some(max_changed) },
             Self::So(wanted) => ShadowWanted { max_changed: wanted.max_changed.or(Some(max_changed)), ..wanted },
@@ -409,7 +409,7 @@ async fn compare_next(
     let of = async |record: &RevisionRecord| {
         let quiet = shelf.quiet(record.revision.clone(), record.number, &pipeline.limits).await?;
         let Some(bound) = handle.check(quiet).await? else { return Ok(None) };
-        let extent = Extent { records: RECORDS, until: None };
+        let extent = Extent { records: RECORDS, until: None, keep: true };
         let Rehearsed { batches, records, failed: _ } =
             handle.rehearse(Arc::clone(&bound), segment.clone(), extent).await?;
         let rows = shelf.workers.aside(move || made(&bound, &batches)).await?;

@@ -3,6 +3,7 @@
 mod alerts;
 mod author;
 mod author_types;
+mod back;
 mod damaged;
 mod dry_run;
 mod evil;

@@ -11,7 +11,7 @@ use serde_json::Value as Json;
 
 use super::super::node::{At, Entry, Value};
 use super::super::problem::hint_for;
-use super::super::{DeployConfig, PipelineConfig, Share, StepConfig, shape};
+use super::super::{BackAfter, DeployConfig, PipelineConfig, Share, StepConfig, shape};
 use super::Check;
 
 /// Words of tables that are written by key, which is not built: refused, so that they can get their meaning later.
@@ -25,6 +25,9 @@ const DRY_RUN: u64 = 3;
 
 /// The share of rows that may differ, where nothing else is said.
 const MAX_CHANGED: Share = Share::percent(1);
+
+/// When a revision makes place for the former one, where nothing else is said.
+const BACK_AFTER: BackAfter = BackAfter::share(Share::percent(50), 4);
 
 /// The name of the route that a pipeline without steps has.
 const OUT: &str = "out";
@@ -75,7 +78,7 @@ impl Check<'_> {
     }
 
     fn deploy(&mut self, pipeline: &str, shape: &shape::Deploy) -> DeployConfig {
-        let shape::Deploy { dry_run, shadow, max_changed } = shape;
+        let shape::Deploy { dry_run, shadow, max_changed, back_after } = shape;
         let mut segments = |key: &str, written: Option<u64>, default: u64| {
             let number = self.number(&["pipelines", pipeline, "deploy", key], written.unwrap_or(default), 0..=1_000);
             number.and_then(|number| u32::try_from(number).ok()).unwrap_or_default()
@@ -84,6 +87,7 @@ impl Check<'_> {
             dry_run: segments("dry_run", *dry_run, DRY_RUN),
             shadow: segments("shadow", *shadow, 0),
             max_changed: max_changed.unwrap_or(MAX_CHANGED),
+            back_after: back_after.unwrap_or(BACK_AFTER),
         }
     }
 

@@ -17,12 +17,14 @@ pub struct Extent {
     pub records: u64,
     /// This moment, where there is one: what was not reached by then is left out.
     pub until: Option<Instant>,
+    /// Whether the rows are wanted: of a whole segment they may be many.
+    pub keep: bool,
 }
 
 /// What all steps made of a segment's first records.
 #[derive(Debug, Default)]
 pub struct Rehearsed {
-    /// Rows and rejects.
+    /// Rows and rejects, where they are wanted.
     pub batches: Vec<TransformedBatch>,
     /// How many records were refined.
     pub records: u64,
@@ -73,7 +75,7 @@ pub fn rehearse(
     segment: &LandedSegment,
     extent: Extent,
 ) -> Result<Rehearsed> {
-    let Extent { records: most, until } = extent;
+    let Extent { records: most, until, keep } = extent;
     let input = open_segment(zone, decoding, segment)?;
     let mut decoder = decoding.format(&segment.format)?.open(input, &bound.schema.schema)?;
     let context = context_of(segment);
@@ -84,7 +86,10 @@ pub fn rehearse(
         && let Some(decoded) = decoder.next_batch()?
     {
         records += u64::from(decoded.records);
-        batches.push(chain.apply(decoded)?);
+        let made = chain.apply(decoded)?;
+        if keep {
+            batches.push(made);
+        }
     }
     Ok(Rehearsed { batches, records, failed: chain.failed() })
 }
