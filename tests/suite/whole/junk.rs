@@ -7,7 +7,7 @@ use std::sync::Arc;
 use forebay_ledger::{OpenMode, SqliteLedger};
 use forebay_model::ids::ModuleName;
 use forebay_model::ports::Ledger;
-use forebay_model::{ErrorClass, Partition, PipelineName, Result, SegmentId, StreamName, Timestamp};
+use forebay_model::{Digest, ErrorClass, Partition, PipelineName, Result, SegmentId, StreamName, Timestamp};
 use serde_json::Value;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Row as _};
@@ -16,10 +16,14 @@ use super::super::contract::support::{CountingRandom, SteeredClock};
 use super::support::{Place, payments, texts};
 
 /// As SQL writes them: for texts, for numbers, and what neither is.
-const JUNK: [&str; 10] = [
+const JUNK: [&str; 13] = [
     "'nonsense'",
     "''",
     "'{\"a\":'",
+    // JSON, but of nothing that is meant.
+    "'{}'",
+    "'[]'",
+    "'\"x\"'",
     "CAST(x'ff' AS TEXT)",
     "x'00ff'",
     "-1",
@@ -45,6 +49,11 @@ fn place_with_a_row_in_each_table() -> Place {
         format!(
             "INSERT INTO heals SELECT 'fraud', {first}, 1, 1, (SELECT revision_id FROM revisions LIMIT 1), 1, 1, 0, 0, 0"
         ),
+        // A deployment in shadow, before anything was compared.
+        "INSERT INTO deployments (pipeline, revision_id, state, reason, deployed_at, shadow_since, shadow_plan) \
+         SELECT pipeline, revision_id, 'shadow', 'a test', 1, 1, json_object('segments', 3, 'max_changed', '1%', 'active', revision_id, \
+         'modules', json('[]'), 'together', json_object(pipeline, revision_id)) FROM deployments WHERE state = 'active'"
+            .to_owned(),
         "INSERT INTO held_changes VALUES ('lake.payments', 'V14', 'Utf8', 'a test', 1, 0)".to_owned(),
         "INSERT INTO partitions VALUES ('payments', 'generator:0', '17', 1)".to_owned(),
         "INSERT INTO paused VALUES ('other', 'a test', 1)".to_owned(),
@@ -153,6 +162,11 @@ async fn read_all(ledger: &SqliteLedger) -> Vec<(String, Result<()>)> {
     tell("work", ledger.work(&pipeline, &stream, now, &[], 100).await.map(drop));
     tell("again", ledger.again(&pipeline, &stream, now, &[], 100).await.map(drop));
     tell("tables_of", ledger.tables_of(&pipeline, &ids).await.map(drop));
+    let objects = ["payments/nothing".to_owned()];
+    tell("objects_listed", ledger.objects_listed(&objects).await.map(drop));
+    tell("host", ledger.host().await.map(drop));
+    tell("seen_in_folder", ledger.seen_in_folder("modules/fraud.wasm", Digest::of(b""), now).await.map(drop));
+    tell("shadows", ledger.shadows().await.map(drop));
     tell("last_number", ledger.last_number(&pipeline).await.map(drop));
     tell("open_groups", ledger.open_groups(&pipeline).await.map(drop));
     tell("unjournalled", ledger.unjournalled(&stream).await.map(drop));
@@ -168,6 +182,7 @@ async fn read_all(ledger: &SqliteLedger) -> Vec<(String, Result<()>)> {
     if let Ok(Some(active)) = &active {
         let id = active.revision.id;
         tell("revision", ledger.revision(&pipeline, id).await.map(drop));
+        tell("refined_by", ledger.refined_by(&pipeline, id, 10).await.map(drop));
         tell("is_cancelled", ledger.is_cancelled(&pipeline, id).await.map(drop));
     }
     tell("active", active.map(drop));
@@ -180,11 +195,12 @@ async fn read_all(ledger: &SqliteLedger) -> Vec<(String, Result<()>)> {
 /// What is wrong with an error as such: whoever reads it must know where, and what to do.
 fn flaw(target: &Target, error: &forebay_model::Error) -> Option<&'static str> {
     let text = error.to_string();
-    let column = text.contains(&target.column);
+    let Target { table, column, is_number: _ } = target;
+    let place = text.contains(&format!("column {column} of table {table}"));
     match () {
         () if error.class() != ErrorClass::Operator => Some("it is no operator's"),
         () if !text.contains("forebay.db") => Some("it does not name the ledger"),
-        () if !column => Some("it does not name the column"),
+        () if !place => Some("it does not name the column and its table"),
         () if error.hint().is_none_or(|hint| !hint.contains("forebay recover --replace")) => Some("it has no way out"),
         () => None,
     }
@@ -227,8 +243,9 @@ fn junk_in_any_column_is_refused_by_its_name_or_read_as_it_is() {
 }
 
 /// What a person asks with; each column's turn begins at another of them.
-const VERBS: [&[&str]; 9] = [
+const VERBS: [&[&str]; 10] = [
     &["status"],
+    &["deployments", "list"],
     &["segments", "list"],
     &["rejects", "list"],
     &["revisions", "list"],

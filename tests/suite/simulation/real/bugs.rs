@@ -72,6 +72,8 @@ found! {
         ["the journal has {"];
     a_staged_file_whose_bytes_are_not_synced_is_found: lie(Lie::Bytes(is_staged)),
         ["cannot be read: table"];
+    a_staged_file_whose_name_is_not_synced_is_found: lie(Lie::Names(is_staged)),
+        ["cannot be read: table"];
     a_commit_whose_bytes_are_not_synced_is_found: lie(Lie::Bytes(is_commit)),
         ["could not read the log of", "is torn, and another stands on it"];
     a_commit_whose_name_is_not_synced_is_found: lie(Lie::Names(is_commit)),
