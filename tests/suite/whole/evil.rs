@@ -89,6 +89,21 @@ fn every_evil_rule_fails_its_own_segment_within_seconds_and_the_honest_pipeline_
 }
 
 #[test]
+fn a_rule_that_panics_on_each_of_a_hundred_thousand_rows_fails_its_segment_within_seconds() {
+    let place = place(&config(&["panic"]), 100_000);
+    let began = Instant::now();
+    assert_eq!(place.run(&["run", "--once"]).status.code(), Some(1));
+    // Trying each row alone would take many minutes.
+    assert!(began.elapsed() < Duration::from_secs(40), "{:?}", began.elapsed());
+    assert_eq!(
+        place.number("SELECT count(*) FROM ledger.refinements WHERE pipeline = 'panic' AND state = 'failed'"),
+        1
+    );
+    assert_eq!(place.rows("lake.events"), 100_000);
+    place.adds_up();
+}
+
+#[test]
 fn what_no_bind_may_do_is_refused_and_raw_data_lands() {
     let mut told = String::new();
     for behaviour in UNBOUND {

@@ -28,11 +28,16 @@ fn records(bytes: usize) -> String {
     text
 }
 
-/// The most memory that `run --once` took for a file, as the system says until its end; and how many segments it was.
+/// The most memory that `run --once` took for a file, and how many segments it was.
 fn peak(bytes: usize) -> (u64, i64) {
+    let (peak, place) = peak_of(&records(bytes));
+    (peak, place.number("SELECT count(*) FROM ledger.segments"))
+}
+
+/// The most memory that `run --once` took for a text, as the system says until its end.
+fn peak_of(text: &str) -> (u64, Place) {
     let place = Place::with(&format!("[host]\nworkers = 2\nmemory = \"64 MiB\"\n{PLAIN}"));
-    let text = records(bytes);
-    place.write("inbox/a.jsonl", &text);
+    place.write("inbox/a.jsonl", text);
     let mut host = place.command(&["run", "--once"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let status = format!("/proc/{}/status", host.id());
     let mut peak = 0;
@@ -45,8 +50,12 @@ fn peak(bytes: usize) -> (u64, i64) {
         std::thread::sleep(Duration::from_millis(2));
     }
     assert!(host.wait().unwrap().success());
-    assert_eq!(usize::try_from(place.rows("lake.events")).unwrap(), text.lines().count());
-    (peak, place.number("SELECT count(*) FROM ledger.segments"))
+    assert_eq!(
+        place.number("SELECT sum(records) FROM ledger.refinements"),
+        i64::try_from(text.lines().count()).unwrap()
+    );
+    place.adds_up();
+    (peak, place)
 }
 
 #[test]
@@ -57,4 +66,24 @@ fn seven_times_the_input_and_a_second_segment_take_no_more_memory() {
     println!("10 MB take {} MiB, 70 MB take {} MiB", small / MIB, large / MIB);
     assert!(small > 16 * MIB, "{small} bytes: that is no process");
     assert!(large < small + SLACK, "10 MB of input took {} MiB, 70 MB took {} MiB", small / MIB, large / MIB);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_line_of_a_hundred_megabytes_takes_no_more_memory() {
+    let (small, _) = peak(10_000_000);
+    let mut text = records(1_000);
+    text.push_str("{\"id\":5,\"text\":\"");
+    text.extend(std::iter::repeat_n('x', 100_000_000));
+    text.push_str("\"}\n");
+    text.push_str(&records(1_000));
+    let (large, place) = peak_of(&text);
+    println!("10 MB of records take {} MiB, a line of 100 MB takes {} MiB", small / MIB, large / MIB);
+    assert_eq!(place.number("SELECT sum(rejected) FROM ledger.refinements"), 1);
+    assert!(
+        small > 16 * MIB && large < small + SLACK,
+        "records took {} MiB, the line {} MiB",
+        small / MIB,
+        large / MIB
+    );
 }
