@@ -296,7 +296,13 @@ impl Refine {
         match result {
             Ok(()) => {
                 self.attempts.remove(&Wake::Note(segment.clone()));
-                self.noting.remove(&segment);
+                let failed_under = self.noting.remove(&segment).map(|failure| failure.revision);
+                // It was in work when another revision came, which has tried what had failed by then.
+                let serving = self.serving.and_then(|id| self.bindings.get(&id)).map(|bound| bound.revision);
+                let nobody = forebay_model::Digest::from_bytes([0; 32]);
+                if serving.is_some() && failed_under.is_some_and(|under| under != nobody && Some(under) != serving) {
+                    self.retry_failed(out);
+                }
                 // A version that waited for this one is work now.
                 self.look_for_work();
             }

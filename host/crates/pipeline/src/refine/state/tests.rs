@@ -174,6 +174,27 @@ fn a_revision_that_is_refused_is_not_bound_again() {
 }
 
 #[test]
+fn a_segment_that_fails_under_a_revision_whose_place_was_taken_meanwhile_is_tried_under_the_new_one() {
+    let mut machine = Machine::serving(false, 1);
+    machine.step(Event::Retried(Ok(())));
+    let (a, b) = (item("a"), item("b"));
+    machine.step(worked(vec![a.clone()]));
+    machine.revision = Digest::of(b"newer");
+    machine.step(Event::Deployed { revision: machine.revision, number: 2 });
+    machine.bound(2);
+    machine.step(Event::Retried(Ok(())));
+    let mut fails = |item: &WorkItem| {
+        machine.step(Event::Refined(item.segment.id.clone(), Err(Error::operator("the rule is broken"))));
+        let effects = machine.step(Event::Noted(item.segment.id.clone(), Ok(())));
+        machine.step(Event::Retried(Ok(())));
+        machine.step(worked(vec![b.clone()]));
+        effects.iter().any(|effect| matches!(effect, Effect::RetryFailed { .. }))
+    };
+    assert!(fails(&a), "the former revision said so");
+    assert!(!fails(&b), "the new one said so, and would say it again");
+}
+
+#[test]
 fn a_run_does_not_end_while_its_revision_is_to_be_bound_again() {
     let mut machine = Machine::new(true, 1);
     machine.step(Event::CaughtUp);
