@@ -72,10 +72,10 @@ impl Comparison {
     /// # Errors
     /// Class bug: the host writes nothing else.
     pub(crate) fn of(shadow: &Shadow) -> Result<Self> {
-        match &shadow.report {
-            Value::Null => Plan::of(shadow).map(|plan| Self::begun(&plan)),
-            report => serde_json::from_value(report.clone()).map_err(unreadable),
+        if shadow.report.is_null() {
+            return Plan::of(shadow).map(|plan| Self::begun(&plan));
         }
+        serde_json::from_value(shadow.report.clone()).map_err(unreadable)
     }
 
     /// Before anything is compared.
@@ -173,15 +173,14 @@ fn unreadable(error: serde_json::Error) -> Error {
 
 /// Cuts long values off.
 fn shorten(value: &mut Value) {
-    match value {
-        Value::Object(columns) => columns.values_mut().for_each(shorten),
-        value => {
-            let text = value.to_string();
-            if text.len() > BYTES {
-                let end = (0..=BYTES).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
-                *value = Value::from(format!("{}…", text.get(..end).unwrap_or_default()));
-            }
-        }
+    if let Value::Object(columns) = value {
+        columns.values_mut().for_each(shorten);
+        return;
+    }
+    let text = value.to_string();
+    if text.len() > BYTES {
+        let end = (0..=BYTES).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
+        *value = Value::from(format!("{}…", text.get(..end).unwrap_or_default()));
     }
 }
 

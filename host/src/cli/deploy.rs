@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::config::Share;
 use crate::requests::{Push, Pushed, ShadowWanted};
 use crate::rules::prove::{TIME, prove};
-use crate::run::modules::{keep_module, loosest, uses};
+use crate::run::modules::{check_size, keep_module, loosest, uses};
 
 /// Deploy a module: the running host checks it, and takes it for the next segments.
 ///
@@ -65,6 +65,8 @@ impl DeployArgs {
 pub(super) async fn deploy(global: &Global, config: &Config, args: &DeployArgs) -> anyhow::Result<Exit> {
     let DeployArgs { file, label, shadow, max_changed, detach, offline } = args;
     need_ledger(config)?;
+    let sandbox = assemble::open_sandbox(config)?;
+    check_size(file, &loosest(sandbox.limits(), config)).map_err(|(error, _)| error)?;
     let wasm = read(file).await?;
     let ledger = assemble::open_ledger(config, Access::Write).await?;
     let lease = if *offline {

@@ -10,6 +10,7 @@
 //! | shadow | more rows differ | it stays, and waits for a person |
 //! | shadow | it fails a segment that the active one refined, or does not fit any more | refused, with the reason |
 //! | shadow | a person cancels, or another revision comes | cancelled, with the reason |
+//! | active | it fails segments that the former one takes (`back`) | the former one is put back, as by a person |
 //! | active, or meant by the config | a person puts another one back (`push`) | retired; what the config means is cancelled |
 //! | cancelled | a person puts it back | active |
 //!

@@ -22,7 +22,7 @@ use forebay_pipeline::workers::Workers;
 use forebay_sandbox::{Limits, Sandbox};
 
 use crate::assemble;
-use crate::config::{Config, PipelineConfig, StepConfig};
+use crate::config::{Config, PipelineConfig, StepConfig, format_bytes};
 
 /// What modules are taken in with.
 pub(super) struct Shelf {
@@ -120,6 +120,26 @@ pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
+/// Refuses a file that is larger than a module may be, before it is read; also what the file is known by.
+///
+/// # Errors
+/// Class operator. What cannot be looked at is told by who reads it.
+pub(crate) fn check_size(file: &Path, limits: &Limits) -> Result<(), (Error, Digest)> {
+    let Ok(found) = std::fs::metadata(file) else { return Ok(()) };
+    let most = limits.module_mib << 20;
+    if found.len() <= most {
+        return Ok(());
+    }
+    let error = Error::operator(format!(
+        "{} has {}, and a module may have {}",
+        file.display(),
+        format_bytes(found.len()),
+        format_bytes(most)
+    ));
+    let seen = Digest::of(format!("{} {:?}", found.len(), found.modified().ok()).as_bytes());
+    Err((error.with_hint("build it optimised and without debug info, or raise limits.module_mib"), seen))
+}
+
 fn modified(file: &Path) -> Option<SystemTime> {
     std::fs::metadata(file).and_then(|found| found.modified()).ok()
 }
@@ -134,6 +154,13 @@ impl Shelf {
         files.sort_by_key(|file| std::cmp::Reverse(modified(file)));
         for file in files {
             let path = file.strip_prefix(&config.root).unwrap_or(&file).to_string_lossy().into_owned();
+            if let Err((error, seen)) = check_size(&file, &limits) {
+                let tried = (seen, limits.clone());
+                if self.no_modules().insert(path, tried.clone()) != Some(tried) {
+                    scan.refused.push((file, error));
+                }
+                continue;
+            }
             let bytes = match tokio::fs::read(&file).await {
                 Ok(bytes) => bytes,
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,

@@ -101,6 +101,76 @@ fn what_is_no_module_or_does_not_fit_is_refused_and_changes_nothing() {
 }
 
 #[test]
+fn what_is_larger_than_a_module_may_be_is_refused_before_it_is_read() {
+    let place = Place::new();
+    let running = place.start();
+    place.write("inbox/a.jsonl", &payments(0..100));
+    place.until("it is loaded", || place.rows("lake.payments") == 100);
+    // A hole: it takes no disk, and would take the memory of who reads it.
+    let huge = |name: &str| std::fs::File::create(place.path(name)).unwrap().set_len(500_000_000).unwrap();
+    huge("huge.wasm");
+    let began = std::time::Instant::now();
+    check("push-huge", &place.sees(&["deploy", "huge.wasm"]));
+    assert!(began.elapsed() < std::time::Duration::from_secs(10), "{:?}", began.elapsed());
+    huge("modules/huge.wasm");
+    let told = place.until_told("module refused", 1);
+    assert!(told["error"].as_str().unwrap().ends_with("huge.wasm has 500 MB, and a module may have 67.1 MB"), "{told}");
+    // Told once, and not held against others.
+    place.write("forebay.toml", &CONFIG.replace("-8.0", "-7.5"));
+    place.until_told("revision is active", 2);
+    assert_eq!(place.told("module refused").len(), 1);
+    assert!(running.stop().success());
+    place.adds_up();
+}
+
+#[test]
+fn of_two_that_deploy_at_once_one_comes_after_the_other_and_both_are_told() {
+    let place = Place::new();
+    let running = place.start();
+    place.write("inbox/a.jsonl", &payments(0..100));
+    place.until("it is loaded", || place.rows("lake.payments") == 100);
+    let deploys: Vec<_> = [b'2', b'3']
+        .into_iter()
+        .map(|note| {
+            let name = format!("{}.wasm", char::from(note));
+            variant(&place, &name, fraud_wasm(), note);
+            let mut command = place.command(&["deploy", &name, "--json"]);
+            std::thread::spawn(move || command.output().unwrap())
+        })
+        .collect();
+    let mut told: Vec<_> = deploys
+        .into_iter()
+        .map(|deploy| {
+            let output = deploy.join().unwrap();
+            let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+            answer["active"][0]["revision"].as_u64().unwrap()
+        })
+        .collect();
+    told.sort_unstable();
+    assert_eq!(told, [2, 3]);
+    assert_eq!(deployments(&place), json!([[1, "retired"], [2, "retired"], [3, "active"]]));
+    assert!(running.stop().success());
+    place.adds_up();
+}
+
+#[test]
+fn a_rollback_to_what_does_not_fit_the_schema_any_more_is_refused() {
+    let place = Place::new();
+    let running = place.start();
+    place.write("inbox/a.jsonl", &payments(0..100));
+    place.until("it is loaded", || place.rows("lake.payments") == 100);
+    place.write("forebay.toml", &CONFIG.replace("-8.0", "-7.5"));
+    place.until_told("revision is active", 2);
+    // A column that the rule reads as a number is text from now on.
+    place.change_ledger(
+        "UPDATE schemas SET schema = replace(schema, '\"name\":\"V14\",\"data_type\":\"Float64\"', '\"name\":\"V14\",\"data_type\":\"Utf8\"')",
+    );
+    check("push-rollback-schema", &place.sees(&["rollback", "fraud", "--to", "1"]));
+    assert_eq!(deployments(&place), json!([[1, "retired"], [2, "active"]]));
+    assert!(running.stop().success());
+}
+
+#[test]
 fn a_revision_that_the_config_brought_is_rolled_back_and_stays_so() {
     let place = Place::new();
     let running = place.start();
