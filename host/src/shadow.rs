@@ -70,12 +70,12 @@ impl Comparison {
     /// As the ledger has it.
     ///
     /// # Errors
-    /// Class bug: the host writes nothing else.
+    /// Class operator: no host writes what it cannot read, so somebody else did.
     pub(crate) fn of(shadow: &Shadow) -> Result<Self> {
         if shadow.report.is_null() {
             return Plan::of(shadow).map(|plan| Self::begun(&plan));
         }
-        serde_json::from_value(shadow.report.clone()).map_err(unreadable)
+        serde_json::from_value(shadow.report.clone()).map_err(|error| damaged(shadow, "shadow_report", &error))
     }
 
     /// Before anything is compared.
@@ -89,7 +89,7 @@ impl Comparison {
     /// # Errors
     /// Class bug.
     pub(crate) fn to_value(&self) -> Result<Value> {
-        serde_json::to_value(self).map_err(unreadable)
+        serde_json::to_value(self).map_err(unwritable)
     }
 
     /// Adds what was found in one more segment, and judges once enough are compared.
@@ -153,9 +153,9 @@ impl Plan {
     /// As the ledger has it.
     ///
     /// # Errors
-    /// Class bug: the host writes nothing else.
+    /// Class operator: no host writes what it cannot read, so somebody else did.
     pub(crate) fn of(shadow: &Shadow) -> Result<Self> {
-        serde_json::from_value(shadow.plan.clone()).map_err(unreadable)
+        serde_json::from_value(shadow.plan.clone()).map_err(|error| damaged(shadow, "shadow_plan", &error))
     }
 
     /// As the ledger keeps it.
@@ -163,12 +163,24 @@ impl Plan {
     /// # Errors
     /// Class bug.
     pub(crate) fn to_value(&self) -> Result<Value> {
-        serde_json::to_value(self).map_err(unreadable)
+        serde_json::to_value(self).map_err(unwritable)
     }
 }
 
-fn unreadable(error: serde_json::Error) -> Error {
-    Error::bug("a shadow in the ledger is none that a host writes").with_source(error)
+fn unwritable(error: serde_json::Error) -> Error {
+    Error::bug("a deployment in shadow cannot be written down").with_source(error)
+}
+
+/// What no host wrote: somebody else was at the ledger.
+fn damaged(shadow: &Shadow, column: &str, error: &serde_json::Error) -> Error {
+    let pipeline = &shadow.pipeline;
+    Error::operator(format!(
+        "the ledger is damaged: column {column} of table deployments, in the row of pipeline {pipeline} in shadow: {error}"
+    ))
+    .with_hint(format!(
+        "`forebay deployments cancel {pipeline}` takes this deployment back; put the ledger back from a copy, or rebuild it with \
+         `forebay recover --replace`, where more of it is damaged"
+    ))
 }
 
 /// Cuts long values off.

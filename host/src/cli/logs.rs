@@ -64,7 +64,10 @@ pub(super) async fn logs(global: &Global, config: &Config, args: LogsArgs) -> an
     for line in &last {
         tell(global, line)?;
     }
-    while follow {
+    if !follow {
+        return Ok(Exit::Ok);
+    }
+    loop {
         tokio::time::sleep(LOOK).await;
         let mut lines = Vec::new();
         follower.read(&mut |line| lines.push(line)).map_err(unreadable)?;
@@ -72,7 +75,6 @@ pub(super) async fn logs(global: &Global, config: &Config, args: LogsArgs) -> an
             tell(global, line)?;
         }
     }
-    Ok(Exit::Ok)
 }
 
 fn unreadable(error: std::io::Error) -> Error {

@@ -53,11 +53,11 @@ impl Follower {
             && let Some(former) = open(&self.files.former())?
         {
             self.open = Some((former, 0));
-            self.to_end(each)?;
+            self.rest(each)?;
             self.open = None;
         }
         loop {
-            self.to_end(each)?;
+            self.rest(each)?;
             let moved = match (&self.open, std::fs::metadata(self.files.current())) {
                 (_, Err(error)) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
                 (_, Err(error)) => return Err(error),
@@ -69,7 +69,7 @@ impl Follower {
                 return Ok(());
             }
             // What came before it moved.
-            self.to_end(each)?;
+            self.rest(each)?;
             self.open = open(&self.files.current())?.map(|file| (file, 0));
             if self.open.is_none() {
                 return Ok(());
@@ -77,7 +77,7 @@ impl Follower {
         }
     }
 
-    fn to_end(&mut self, each: &mut dyn FnMut(Line)) -> io::Result<()> {
+    fn rest(&mut self, each: &mut dyn FnMut(Line)) -> io::Result<()> {
         let Some((reader, read)) = &mut self.open else { return Ok(()) };
         loop {
             let mut bytes = Vec::new();

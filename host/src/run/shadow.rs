@@ -191,7 +191,9 @@ impl Deployer {
             return Err(Error::operator(format!("no revision of pipeline {name} is in shadow"))
                 .with_hint("`forebay deployments list` shows what became of each"));
         };
-        let together = Plan::of(one)?.together;
+        // One that somebody else wrote can still be taken back, alone.
+        let alone = || BTreeMap::from([(one.pipeline.clone(), one.revision.id)]);
+        let together = Plan::of(one).map_or_else(|_| alone(), |plan| plan.together);
         let with = |shadow: &Shadow| together.get(&shadow.pipeline) == Some(&shadow.revision.id);
         Ok(shadows.into_iter().filter(with).collect())
     }
@@ -202,6 +204,7 @@ impl Deployer {
         let mut passed = true;
         let mut together = BTreeMap::new();
         for shadow in &shadows {
+            Plan::of(shadow)?;
             let mut comparison = Comparison::of(shadow)?;
             together.insert(shadow.pipeline.clone(), shadow.revision.id);
             if shadow.pipeline == *name {
@@ -353,8 +356,17 @@ async fn compare_all(
     let mut stages = BTreeMap::new();
     let shadows = shelf.ledger.shadows().await?;
     let config = config.borrow().clone();
+    // One that cannot be read keeps no other from being compared.
+    let mut damaged = Ok(());
     for shadow in &shadows {
-        let (plan, mut comparison) = (Plan::of(shadow)?, Comparison::of(shadow)?);
+        let read = Plan::of(shadow).and_then(|plan| Ok((plan, Comparison::of(shadow)?)));
+        let (plan, mut comparison) = match read {
+            Ok(read) => read,
+            Err(error) => {
+                damaged = Err(error);
+                continue;
+            }
+        };
         let (Some(handle), Some(pipeline)) =
             (host.parts.handles().remove(&shadow.pipeline), config.pipelines.get(&shadow.pipeline))
         else {
@@ -372,7 +384,7 @@ async fn compare_all(
         stages.insert(shadow.pipeline.clone(), comparison.stage);
     }
     for shadow in &shadows {
-        let together = Plan::of(shadow)?.together;
+        let Ok(Plan { together, .. }) = Plan::of(shadow) else { continue };
         let mut passed = true;
         for (name, id) in &together {
             let is_it = |shadow: &Shadow| shadow.pipeline == *name && shadow.revision.id == *id;
@@ -390,7 +402,7 @@ async fn compare_all(
             drop(submit.send(Submission::Shadow(Outcome::Passed(together))));
         }
     }
-    Ok(())
+    damaged
 }
 
 /// Compares the next segment, where there is one, and writes down what was found; what ends the shadow is answered.

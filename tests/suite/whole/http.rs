@@ -291,14 +291,10 @@ fn the_api_does_what_its_document_says() {
             for parameter in operation["parameters"].as_array().unwrap() {
                 assert_eq!(parameter["required"], json!(parameter["in"] == "path"), "{real}");
             }
-            for field in operation["requestBody"]["content"]["application/json"]["schema"]["required"]
-                .as_array()
-                .into_iter()
-                .flatten()
-            {
+            let required = &operation["requestBody"]["content"]["application/json"]["schema"]["required"];
+            if let Some(field) = required.get(0) {
                 let refused = answer(Some(TOKEN), b"").json();
                 assert_eq!(refused["error"], json!(format!("`{}` is missing", field.as_str().unwrap())), "{real}");
-                break;
             }
             if path != "/v1/deploy" {
                 assert_eq!(answer(Some(TOKEN), b"{\"nothing\": \"x\"}").status, 400, "{real}");

@@ -214,3 +214,21 @@ fn pipelines_that_share_a_module_go_on_together_and_a_host_elsewhere_decides_lik
     assert!(running.stop().success());
     place.adds_up();
 }
+
+#[test]
+fn one_in_shadow_that_somebody_else_wrote_is_told_and_can_be_taken_back() {
+    let place = beside("");
+    let running = place.start();
+    place.until("it is loaded", || place.rows("lake.tried") == 1_998);
+    let seen = place.sees(&["deploy", "second.wasm", "--shadow", "1", "--max-changed", "0.1%"]);
+    assert!(seen.starts_with("exit 3"), "{seen}");
+    place.change_ledger("UPDATE deployments SET shadow_plan = '{}' WHERE state = 'shadow'");
+    check("shadow-damaged", &place.sees(&["status"]));
+    place.until_told("what is in shadow could not be compared; it is tried again", 1);
+    let cancelled = place.sees(&["deployments", "cancel", "tried"]);
+    assert!(cancelled.starts_with("exit 0"), "{cancelled}");
+    place.run_well(&["status"]);
+    assert_eq!(deployments(&place), json!([[1, "active"], [2, "cancelled"]]));
+    assert!(running.stop().success());
+    place.adds_up();
+}

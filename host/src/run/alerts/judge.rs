@@ -71,13 +71,18 @@ pub(super) struct Judge {
 
 impl Judge {
     /// What is to be told, of all that holds now.
-    pub(super) fn judge(&mut self, now: Timestamp, repeat: Duration, holding: BTreeMap<Subject, Holds>) -> Vec<Notice> {
+    pub(super) fn judge(
+        &mut self,
+        now: Timestamp,
+        repeat: Duration,
+        holding: &BTreeMap<Subject, Holds>,
+    ) -> Vec<Notice> {
         for known in self.known.iter_mut().filter(|(subject, _)| !holding.contains_key(subject)) {
             if let (_, Known { holds: Some(_), open: false, .. }) = &known {
                 known.1.holds = None;
             }
         }
-        for (subject, holds) in &holding {
+        for (subject, holds) in holding {
             let known = self.known.entry(subject.clone()).or_insert(Known { holds: None, told_at: None, open: false });
             let since = known.holds.as_ref().map_or(now, |(_, since)| *since);
             known.holds = Some((holds.clone(), since));
@@ -129,7 +134,7 @@ mod tests {
         let mut judge = Judge::default();
         let mut told = Vec::new();
         for (second, message) in steps {
-            for notice in judge.judge(at(*second), REPEAT, holding(*message)) {
+            for notice in judge.judge(at(*second), REPEAT, &holding(*message)) {
                 told.push((*second, notice.state, notice.message));
             }
         }
@@ -160,9 +165,9 @@ mod tests {
     #[test]
     fn what_is_over_is_forgotten() {
         let mut judge = Judge::default();
-        judge.judge(at(0), REPEAT, holding(Some("a")));
-        judge.judge(at(50), REPEAT, holding(None));
-        judge.judge(at(200), REPEAT, holding(None));
+        judge.judge(at(0), REPEAT, &holding(Some("a")));
+        judge.judge(at(50), REPEAT, &holding(None));
+        judge.judge(at(200), REPEAT, &holding(None));
         assert!(judge.known.is_empty());
     }
 }

@@ -48,7 +48,7 @@ async fn look(
     let Some(alerts) = &config.alerts else { return Ok(()) };
     let now = assemble::clock().now();
     let holding = observer.observe(host, config, alerts, now).await?;
-    outbox.add(judge.judge(now, alerts.repeat, holding));
+    outbox.add(judge.judge(now, alerts.repeat, &holding));
     outbox.send(alerts, now).await;
     Ok(())
 }
