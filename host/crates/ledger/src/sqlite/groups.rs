@@ -16,11 +16,11 @@ use crate::check::{may_open, signed};
 use crate::error::LedgerError;
 
 pub(super) async fn last_number(db: &mut SqliteConnection, pipeline: &PipelineName) -> Step<u64> {
-    let row = sqlx::query("SELECT coalesce(max(number), 0) AS number FROM _groups WHERE pipeline = ?")
+    let row = sqlx::query("SELECT number FROM _groups WHERE pipeline = ? ORDER BY number DESC LIMIT 1")
         .bind(pipeline.as_str())
-        .fetch_one(db)
+        .fetch_optional(db)
         .await?;
-    row.count("number")
+    Ok(row.map(|row| row.count("number")).transpose()?.unwrap_or(0))
 }
 
 /// Writes down a group that was checked.
