@@ -45,6 +45,7 @@ impl Lost {
             revision: Digest::of(b"revision"),
             table_version: number,
             rows_removed: 0,
+            replaces: Vec::new(),
             at: None,
         };
         let rows = rows.iter().map(|(segment, load)| SegmentRows { segment: (*segment).clone(), load: *load, rows: 5 });
@@ -104,6 +105,23 @@ async fn a_group_that_was_withdrawn_may_be_in_some_tables_and_not_in_others_too(
     lost.table("flagged", 3, &[(&b, 1), (&c, 3)]);
     let expected = BTreeMap::from([(a, "again"), (b, "loaded"), (c, "loaded"), (d, "again")]);
     assert_eq!(standings(&lost.plan().unwrap()), expected);
+}
+
+/// A replay or a heal replaces rows of its own segments: a table may have lost those, while another lacks what takes their place.
+#[tokio::test]
+async fn what_the_last_group_replaces_may_be_gone_from_some_tables_only() {
+    let mut lost = Lost::new();
+    let a = lost.file(1, "a", "v1").await;
+    let b = lost.file(2, "b", "v1").await;
+    let c = lost.file(3, "c", "v1").await;
+    let newer = lost.file(4, "c", "v2").await;
+    // Load 3 removed rows of a, and brought none to this table; the other has not had it. It replaces c by its newer version, too.
+    lost.table("flagged", 3, &[(&b, 1)]);
+    lost.found.tables.get_mut(&table("flagged")).unwrap().loads[0].replaces = vec![a.clone(), c.clone()];
+    lost.table("scored", 1, &[(&a, 1), (&b, 1), (&c, 1)]);
+    let plan = lost.plan().unwrap();
+    assert_eq!(standings(&plan), BTreeMap::from([(a, "again"), (b, "loaded"), (c, "loaded")]));
+    assert_eq!(plan.report.pipelines[0].without_rows, 1, "{newer} is refined, and replaces c");
 }
 
 /// The rebuilt ledger is lost too, after other segments have loaded and before the ones that were to be refined again.

@@ -190,6 +190,7 @@ impl MemoryState {
             revision: load.revision,
             table_version: table.version,
             rows_removed,
+            replaces: load.removes.clone(),
             at: None,
         });
         for file in &load.files {

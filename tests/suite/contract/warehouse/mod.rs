@@ -610,6 +610,8 @@ async fn a_table_remembers_its_loads_and_whose_rows_it_has(world: &World) {
         let loads: Vec<_> = history.loads.iter().map(|load| (load.number, load.id, load.rows_removed)).collect();
         let id = |number| a_load(number, "t", &schema, vec![], &[]).id;
         assert_eq!(loads, [(3, id(3), 0), (5, id(5), 20)]);
+        let replaces: Vec<_> = history.loads.iter().map(|load| load.replaces.clone()).collect();
+        assert_eq!(replaces, [vec![], vec![segment("2")]]);
         assert!(history.loads.iter().all(|load| load.revision == Digest::of(b"revision")));
         // These rows have their own number for the load's, and each tenth has none.
         let mut rows: BTreeMap<String, (usize, u64)> = BTreeMap::new();

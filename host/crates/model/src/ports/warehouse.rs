@@ -77,6 +77,8 @@ pub struct PastLoad {
     pub table_version: u64,
     /// Rows of former generations that it removed.
     pub rows_removed: u64,
+    /// The segments whose rows of former generations it was to remove.
+    pub replaces: Vec<SegmentId>,
     /// When it was committed, where the history says so.
     pub at: Option<Timestamp>,
 }

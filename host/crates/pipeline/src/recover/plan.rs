@@ -304,7 +304,8 @@ impl Parts {
     ) -> (RebuiltPipeline, PipelineReport) {
         let last_number = self.last_number();
         let loads = self.loads(now);
-        let segments = standings(&self.rows(), last_number, &self.withdrawn(), listing, now, &loads);
+        let unsure = Unsure { last_number, replaced: self.replaced(last_number), withdrawn: self.withdrawn() };
+        let segments = standings(&self.rows(), &unsure, listing, now, &loads);
         let revisions = numbered(self.revisions);
         let last_load = loads.iter().filter(|load| !load.id.is_nil()).max_by_key(|load| load.number);
         let active = last_load
@@ -353,10 +354,17 @@ impl Parts {
         found
     }
 
+    /// Segments whose former rows the last group replaces: some tables may have lost theirs, and others lack what is to take their
+    /// place.
+    fn replaced(&self, last_number: u64) -> BTreeSet<SegmentId> {
+        let loads = self.tables.iter().flat_map(|(_, history)| &history.loads);
+        loads.filter(|load| load.number == last_number).flat_map(|load| load.replaces.iter().cloned()).collect()
+    }
+
     fn loads(&self, now: Timestamp) -> Vec<RebuiltLoad> {
         let mut loads: BTreeMap<(u64, &TableName), RebuiltLoad> = BTreeMap::new();
         for (table, history) in &self.tables {
-            for PastLoad { number, id, revision, table_version, rows_removed, at } in &history.loads {
+            for PastLoad { number, id, revision, table_version, rows_removed, replaces: _, at } in &history.loads {
                 let load = RebuiltLoad {
                     number: *number,
                     table: table.clone(),
@@ -387,16 +395,32 @@ impl Parts {
     }
 }
 
+/// What may be in some tables and not in others.
+struct Unsure {
+    /// The last group.
+    last_number: u64,
+    /// Segments whose former rows it replaces.
+    replaced: BTreeSet<SegmentId>,
+    /// For each segment of a group that was withdrawn, the last such group.
+    withdrawn: BTreeMap<SegmentId, u64>,
+}
+
 /// What the segments with rows are, and those that later versions took the place of.
 fn standings(
     rows: &BTreeMap<SegmentId, u64>,
-    last_number: u64,
-    withdrawn: &BTreeMap<SegmentId, u64>,
+    unsure: &Unsure,
     listing: &Listing,
     now: Timestamp,
     loads: &[RebuiltLoad],
 ) -> Vec<RebuiltSegment> {
+    let Unsure { last_number, replaced, withdrawn } = unsure;
     let again = |why: &str| Standing::Again { why: why.to_owned(), at: now };
+    // What a later version replaces is that version's to remove.
+    let has_later = |versions: &[(bool, Vec<SegmentId>)], segment: &SegmentId| {
+        let own = versions.iter().position(|(_, segments)| segments.contains(segment));
+        own.is_some_and(|own| versions.iter().skip(own + 1).any(|(replaces, _)| *replaces))
+    };
+    let outdated = |segment: &SegmentId| listing.histories.iter().any(|versions| has_later(versions, segment));
     let mut standings: BTreeMap<&SegmentId, Standing> = BTreeMap::new();
     for (segment, load) in rows {
         let standing = if !listing.segments.contains_key(segment) {
@@ -405,7 +429,11 @@ fn standings(
             again(&format!(
                 "the ledger was rebuilt, and load {load} may be in some tables and not in others: it was withdrawn"
             ))
-        } else if *load < last_number {
+        } else if replaced.contains(segment) && !outdated(segment) {
+            again(&format!(
+                "the ledger was rebuilt, and whether load {last_number}, which replaces its rows, is in all tables is not known"
+            ))
+        } else if load < last_number {
             Standing::Loaded
         } else {
             again(&format!("the ledger was rebuilt, and whether all of load {load} was committed is not known"))

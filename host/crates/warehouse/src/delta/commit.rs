@@ -176,6 +176,7 @@ impl DeltaWarehouse {
             version,
             rows_added,
             rows_removed,
+            replaces: load.removes.clone(),
             // The transaction comes on top.
             actions: actions.len() + 1,
         };

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use forebay_disk::Disk;
-use forebay_model::Timestamp;
+use forebay_model::{SegmentId, Timestamp};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -41,6 +41,9 @@ pub(super) struct CommitNote {
     pub(super) version: u64,
     pub(super) rows_added: u64,
     pub(super) rows_removed: u64,
+    /// The segments whose former rows it removes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) replaces: Vec<SegmentId>,
     /// Actions of the commit besides its information: so that a file cut at a line's end is known to be torn.
     pub(super) actions: usize,
 }
