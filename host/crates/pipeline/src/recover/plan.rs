@@ -429,14 +429,14 @@ fn standings(
             again(&format!(
                 "the ledger was rebuilt, and load {load} may be in some tables and not in others: it was withdrawn"
             ))
+        } else if load >= last_number {
+            again(&format!("the ledger was rebuilt, and whether all of load {load} was committed is not known"))
         } else if replaced.contains(segment) && !outdated(segment) {
             again(&format!(
                 "the ledger was rebuilt, and whether load {last_number}, which replaces its rows, is in all tables is not known"
             ))
-        } else if load < last_number {
-            Standing::Loaded
         } else {
-            again(&format!("the ledger was rebuilt, and whether all of load {load} was committed is not known"))
+            Standing::Loaded
         };
         standings.insert(segment, standing);
     }
