@@ -114,7 +114,10 @@ fn a_ledger_of_yesterday_is_refused_and_rebuilt() {
     place.put_back(&yesterday);
     steady(|| {
         insta::assert_snapshot!("yesterday-run", told(&place, &["run", "--once"]));
-        insta::assert_snapshot!("yesterday-recover", told(&place, &["recover", "--replace"]));
+        // Whether the run that was refused left SQLite's own files behind is chance.
+        let recovered = told(&place, &["recover", "--replace"]);
+        let lines = recovered.lines().filter(|line| !line.ends_with("-wal") && !line.ends_with("-shm"));
+        insta::assert_snapshot!("yesterday-recover", lines.collect::<Vec<_>>().join("\n"));
     });
     goes_on(&place);
 }
@@ -356,7 +359,9 @@ fn revision_schema_and_modules_come_back() {
     for (sql, before) in asked.iter().zip(before) {
         assert_eq!(place.query(sql), before, "{sql}");
     }
-    steady(|| insta::assert_snapshot!("recovered-status", told(&place, &["status"])));
+    // Which of the two was in the last load is chance.
+    let status = told(&place, &["status"]).replace("(d.jsonl)", "(c.jsonl)");
+    steady(|| insta::assert_snapshot!("recovered-status", status));
     place.run_well(&["run", "--once"]);
     assert_eq!(place.number("SELECT count(*) FROM ledger.revisions"), 2);
     same_as(&place, 100..720, 1);
