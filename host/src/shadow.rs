@@ -75,7 +75,8 @@ impl Comparison {
         if shadow.report.is_null() {
             return Plan::of(shadow).map(|plan| Self::begun(&plan));
         }
-        serde_json::from_value(shadow.report.clone()).map_err(|error| damaged(shadow, "shadow_report", &error))
+        serde_json::from_value(shadow.report.clone())
+            .map_err(|error| damaged(&shadow.pipeline, "shadow_report", &error))
     }
 
     /// Before anything is compared.
@@ -155,7 +156,7 @@ impl Plan {
     /// # Errors
     /// Class operator: no host writes what it cannot read, so somebody else did.
     pub(crate) fn of(shadow: &Shadow) -> Result<Self> {
-        serde_json::from_value(shadow.plan.clone()).map_err(|error| damaged(shadow, "shadow_plan", &error))
+        serde_json::from_value(shadow.plan.clone()).map_err(|error| damaged(&shadow.pipeline, "shadow_plan", &error))
     }
 
     /// As the ledger keeps it.
@@ -172,13 +173,12 @@ fn unwritable(error: serde_json::Error) -> Error {
 }
 
 /// What no host wrote: somebody else was at the ledger.
-fn damaged(shadow: &Shadow, column: &str, error: &serde_json::Error) -> Error {
-    let pipeline = &shadow.pipeline;
+pub(crate) fn damaged(pipeline: &PipelineName, column: &str, error: &serde_json::Error) -> Error {
     Error::operator(format!(
-        "the ledger is damaged: column {column} of table deployments, in the row of pipeline {pipeline} in shadow: {error}"
+        "the ledger is damaged: column {column} of table deployments, in a row of pipeline {pipeline}: {error}"
     ))
     .with_hint(format!(
-        "`forebay deployments cancel {pipeline}` takes this deployment back; put the ledger back from a copy, or rebuild it with \
+        "`forebay deployments cancel {pipeline}` takes back what is in shadow; put the ledger back from a copy, or rebuild it with \
          `forebay recover --replace`, where more of it is damaged"
     ))
 }

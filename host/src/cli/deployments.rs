@@ -17,7 +17,7 @@ use crate::assemble::{self, Access};
 use crate::config::Config;
 use crate::query::Lake;
 use crate::requests::{Active, InShadow, Push, Pushed};
-use crate::shadow::{Comparison, Plan, Stage};
+use crate::shadow::{Comparison, Plan, Stage, damaged};
 
 /// How often it is looked how far a shadow is.
 const POLL: Duration = Duration::from_millis(250);
@@ -270,9 +270,11 @@ async fn look(ledger: &dyn Ledger, pipeline: &PipelineName, revision: Option<u32
     };
     let shadow = match (time("shadow_since")?, text("shadow_plan")?) {
         (Some(since), Some(plan)) => {
-            let plan = serde_json::from_str(&plan)?;
+            let plan = serde_json::from_str(&plan).map_err(|error| damaged(pipeline, "shadow_plan", &error))?;
             let comparison = match text("shadow_report")? {
-                Some(report) => serde_json::from_str(&report)?,
+                Some(report) => {
+                    serde_json::from_str(&report).map_err(|error| damaged(pipeline, "shadow_report", &error))?
+                }
                 None => Comparison::begun(&plan),
             };
             Some(ToldShadow { since, plan, comparison })

@@ -248,15 +248,21 @@ fn slow_broken_and_greedy_clients_are_answered_and_hold_nobody_up() {
     place.adds_up();
 }
 
-#[test]
-fn the_api_does_what_its_document_says() {
+/// A host that has the token in a file, and has loaded a text with a hundred payments.
+fn loaded(text: &str) -> (Place, Running, Client) {
     let place = Place::new();
     place.write("forebay.toml", &(with_http("127.0.0.1:0") + "token_file = \"secret\"\n"));
     place.write("secret", TOKEN);
     let running = place.start();
     let client = Client::of(&place);
-    place.write("inbox/a.jsonl", &(payments(0..100) + "no json\n"));
+    place.write("inbox/a.jsonl", text);
     place.until("it is loaded", || place.rows("lake.payments") == 100);
+    (place, running, client)
+}
+
+#[test]
+fn the_api_does_what_its_document_says() {
+    let (place, running, client) = loaded(&(payments(0..100) + "no json\n"));
     let segment = client.get("/v1/segments").json()["items"][0]["segment"].as_str().unwrap().to_owned();
     let document = client.get("/openapi.json").json();
     check("http-openapi", &serde_json::to_string_pretty(&document["paths"]["/v1/segments"]).unwrap());
@@ -324,13 +330,7 @@ fn the_api_does_what_its_document_says() {
 
 #[test]
 fn a_module_is_deployed_rolled_back_and_paused_over_http() {
-    let place = Place::new();
-    place.write("forebay.toml", &(with_http("127.0.0.1:0") + "token_file = \"secret\"\n"));
-    place.write("secret", TOKEN);
-    let running = place.start();
-    let client = Client::of(&place);
-    place.write("inbox/a.jsonl", &payments(0..100));
-    place.until("it is loaded", || place.rows("lake.payments") == 100);
+    let (place, running, client) = loaded(&payments(0..100));
     let post = |path: &str, body: &[u8]| client.ask(Method::POST, path, Some(TOKEN), body.to_vec());
     let mut wasm = std::fs::read(super::support::fraud_wasm()).unwrap();
     wasm.extend([0, 6, 5, b'n', b'o', b't', b'e', b'2']);
@@ -371,13 +371,7 @@ fn a_module_is_deployed_rolled_back_and_paused_over_http() {
 
 #[test]
 fn history_is_tried_again_replayed_and_repaired_over_http() {
-    let place = Place::new();
-    place.write("forebay.toml", &(with_http("127.0.0.1:0") + "token_file = \"secret\"\n"));
-    place.write("secret", TOKEN);
-    let running = place.start();
-    let client = Client::of(&place);
-    place.write("inbox/a.jsonl", &(payments(0..100) + "no json\n"));
-    place.until("it is loaded", || place.rows("lake.payments") == 100);
+    let (place, running, client) = loaded(&(payments(0..100) + "no json\n"));
     let post = |path: &str, body: &[u8]| client.ask(Method::POST, path, Some(TOKEN), body.to_vec());
     let loads = || place.query("SELECT DISTINCT _forebay_load FROM lake.payments");
     let first = loads();
@@ -414,13 +408,7 @@ fn history_is_tried_again_replayed_and_repaired_over_http() {
 
 #[test]
 fn verbs_go_to_a_host_elsewhere_and_need_no_config() {
-    let place = Place::new();
-    place.write("forebay.toml", &(with_http("127.0.0.1:0") + "token_file = \"secret\"\n"));
-    place.write("secret", TOKEN);
-    let running = place.start();
-    let client = Client::of(&place);
-    place.write("inbox/a.jsonl", &payments(0..100));
-    place.until("it is loaded", || place.rows("lake.payments") == 100);
+    let (place, running, client) = loaded(&payments(0..100));
     let elsewhere = tempfile::tempdir().unwrap();
     let url = format!("http://{}/", client.address);
     let ask = |token: &str, url: &str, verb: &[&str]| {

@@ -223,7 +223,10 @@ fn one_in_shadow_that_somebody_else_wrote_is_told_and_can_be_taken_back() {
     let seen = place.sees(&["deploy", "second.wasm", "--shadow", "1", "--max-changed", "0.1%"]);
     assert!(seen.starts_with("exit 3"), "{seen}");
     place.change_ledger("UPDATE deployments SET shadow_plan = '{}' WHERE state = 'shadow'");
-    check("shadow-damaged", &place.sees(&["status"]));
+    let status = place.sees(&["status"]);
+    check("shadow-damaged", &status);
+    let shown = place.sees(&["deployments", "show", "tried"]);
+    assert_eq!(shown.replace(" at line 1 column 2", ""), status, "read from its text");
     place.until_told("what is in shadow could not be compared; it is tried again", 1);
     let cancelled = place.sees(&["deployments", "cancel", "tried"]);
     assert!(cancelled.starts_with("exit 0"), "{cancelled}");

@@ -75,23 +75,14 @@ pub fn rehearse(
     segment: &LandedSegment,
     extent: Extent,
 ) -> Result<Rehearsed> {
-    let Extent { records: most, until, keep } = extent;
-    let input = open_segment(zone, decoding, segment)?;
-    let mut decoder = decoding.format(&segment.format)?.open(input, &bound.schema.schema)?;
-    let context = context_of(segment);
-    let mut chain = Chain::new(bound, &context, segment.object_key());
-    let (mut batches, mut records) = (Vec::new(), 0);
-    while records < most
-        && until.is_none_or(|until| Instant::now() < until)
-        && let Some(decoded) = decoder.next_batch()?
-    {
-        records += u64::from(decoded.records);
-        let made = chain.apply(decoded)?;
-        if keep {
+    let mut batches = Vec::new();
+    let (records, failed) = walk(zone, decoding, bound, segment, extent, |made| {
+        if extent.keep {
             batches.push(made);
         }
-    }
-    Ok(Rehearsed { batches, records, failed: chain.failed() })
+        Ok(())
+    })?;
+    Ok(Rehearsed { batches, records, failed })
 }
 
 /// Hands over what all steps make of each of a segment's batches, so that no more than one is held. Blocking.
@@ -103,14 +94,33 @@ pub fn rehearse_each(
     decoding: &dyn Decoding,
     bound: &BoundPipeline,
     segment: &LandedSegment,
-    mut each: impl FnMut(TransformedBatch) -> Result<()>,
+    each: impl FnMut(TransformedBatch) -> Result<()>,
 ) -> Result<()> {
+    let whole = Extent { records: u64::MAX, until: None, keep: false };
+    walk(zone, decoding, bound, segment, whole, each).map(drop)
+}
+
+/// How many records were refined, and those on which the rules failed.
+fn walk(
+    zone: &dyn LandingZone,
+    decoding: &dyn Decoding,
+    bound: &BoundPipeline,
+    segment: &LandedSegment,
+    extent: Extent,
+    mut each: impl FnMut(TransformedBatch) -> Result<()>,
+) -> Result<(u64, Failed)> {
+    let Extent { records: most, until, keep: _ } = extent;
     let input = open_segment(zone, decoding, segment)?;
     let mut decoder = decoding.format(&segment.format)?.open(input, &bound.schema.schema)?;
     let context = context_of(segment);
     let mut chain = Chain::new(bound, &context, segment.object_key());
-    while let Some(decoded) = decoder.next_batch()? {
+    let mut records = 0;
+    while records < most
+        && until.is_none_or(|until| Instant::now() < until)
+        && let Some(decoded) = decoder.next_batch()?
+    {
+        records += u64::from(decoded.records);
         each(chain.apply(decoded)?)?;
     }
-    Ok(())
+    Ok((records, chain.failed()))
 }
