@@ -12,6 +12,7 @@ mod requests;
 mod rules;
 mod run;
 mod shadow;
+mod who;
 
 use std::process::ExitCode;
 

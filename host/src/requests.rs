@@ -1,6 +1,9 @@
 //! What other processes ask of a host that runs, and what they are answered, as it stands in the ledger.
 
+use std::collections::BTreeMap;
+
 use forebay_model::ids::ModuleName;
+use forebay_model::ports::Ledger;
 use forebay_model::{Digest, Error, PipelineName, RevisionId, TableName, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -57,8 +60,51 @@ pub(crate) struct ShadowWanted {
 pub(crate) struct PushRequest {
     /// When it was asked for: a host that started later does not do it, since nobody waits for it any more.
     pub(crate) at: Timestamp,
+    /// Who asks: `alice@laptop`.
+    #[serde(default)]
+    pub(crate) by: String,
+    /// What they have seen of the pipelines: what has changed since is not changed again by somebody who does not know of it.
+    #[serde(default)]
+    pub(crate) seen: BTreeMap<PipelineName, Seen>,
     /// What is asked for.
     pub(crate) push: Push,
+}
+
+/// What stands where a pipeline is changed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Seen {
+    /// The active revision.
+    pub(crate) active: Option<RevisionId>,
+    /// The one in shadow.
+    pub(crate) shadow: Option<RevisionId>,
+}
+
+impl Seen {
+    /// What stands there now.
+    ///
+    /// # Errors
+    /// Those of the ledger.
+    pub(crate) async fn of(ledger: &dyn Ledger, pipeline: &PipelineName) -> forebay_model::Result<Self> {
+        let active = ledger.active(pipeline).await?.map(|active| active.revision.id);
+        let shadows = ledger.shadows().await?;
+        let shadow = shadows.iter().find(|shadow| shadow.pipeline == *pipeline).map(|shadow| shadow.revision.id);
+        Ok(Self { active, shadow })
+    }
+
+    /// What stands there now, of each.
+    ///
+    /// # Errors
+    /// Those of the ledger.
+    pub(crate) async fn all<'a>(
+        ledger: &dyn Ledger,
+        pipelines: impl IntoIterator<Item = &'a PipelineName>,
+    ) -> forebay_model::Result<BTreeMap<PipelineName, Self>> {
+        let mut seen = BTreeMap::new();
+        for pipeline in pipelines {
+            seen.insert(pipeline.clone(), Self::of(ledger, pipeline).await?);
+        }
+        Ok(seen)
+    }
 }
 
 impl PushRequest {

@@ -15,9 +15,10 @@ use super::{Exit, Failure, Global, another_host, deployments, listing, need_ledg
 use crate::assemble::{self, Access};
 use crate::config::Config;
 use crate::config::Share;
-use crate::requests::{Push, Pushed, ShadowWanted};
+use crate::requests::{Push, Pushed, Seen, ShadowWanted};
 use crate::rules::prove::{TIME, prove};
 use crate::run::modules::{check_size, keep_module, loosest, uses};
+use crate::who::who;
 
 /// Deploy a module: the running host checks it, and takes it for the next segments.
 ///
@@ -78,8 +79,11 @@ pub(super) async fn deploy(global: &Global, config: &Config, args: &DeployArgs) 
     } else {
         None
     };
-    let origin = format!("deploy:{}", file.file_name().unwrap_or(file.as_os_str()).to_string_lossy());
-    let origin = label.as_ref().map_or(origin.clone(), |label| format!("{origin} ({label})"));
+    // Before what takes its time: who else deploys meanwhile was first.
+    let seen = Seen::all(&*ledger, config.pipelines.keys()).await?;
+    let label = label.as_ref().map(|label| format!(" ({label})")).unwrap_or_default();
+    let file_name = file.file_name().unwrap_or(file.as_os_str()).to_string_lossy();
+    let origin = format!("deploy:{file_name}{label} by {}", who());
     let wasm = bytes::Bytes::from(wasm);
     let module =
         keep(config, &*ledger, wasm.clone(), origin).await.with_context(|| format!("{} is refused", file.display()))?;
@@ -92,7 +96,7 @@ pub(super) async fn deploy(global: &Global, config: &Config, args: &DeployArgs) 
     };
     if lease.is_none() {
         let shadow = shadow.map(|segments| ShadowWanted { segments, max_changed: *max_changed });
-        let pushed = ask(global, &*ledger, Push::Module { name, digest, origin, shadow }).await?;
+        let pushed = ask(global, &*ledger, seen, Push::Module { name, digest, origin, shadow }).await?;
         if *detach || pushed.shadow.is_empty() {
             return tell(global, &pushed, &nothing);
         }

@@ -16,7 +16,7 @@ use super::{Exit, Failure, Global, named, need_ledger, remote, show};
 use crate::assemble::{self, Access};
 use crate::config::Config;
 use crate::query::Lake;
-use crate::requests::{Active, InShadow, Push, Pushed};
+use crate::requests::{Active, InShadow, Push, Pushed, Seen};
 use crate::shadow::{Comparison, Plan, Stage, damaged};
 
 /// How often it is looked how far a shadow is.
@@ -175,22 +175,23 @@ pub(super) async fn deployments(global: &Global, config: Config, args: Deploymen
         }
         DeploymentsCommand::Approve(ApproveArgs { pipeline }) => {
             let pipeline = named::pipeline(&config, pipeline.as_str())?;
-            decide(global, &config, Push::Approve { pipeline }).await
+            decide(global, &config, &pipeline.clone(), Push::Approve { pipeline }).await
         }
         DeploymentsCommand::Cancel(CancelArgs { pipeline, reason }) => {
             let pipeline = named::pipeline(&config, pipeline.as_str())?;
-            decide(global, &config, Push::Cancel { pipeline, reason }).await
+            decide(global, &config, &pipeline.clone(), Push::Cancel { pipeline, reason }).await
         }
     }
 }
 
-async fn decide(global: &Global, config: &Config, push: Push) -> anyhow::Result<Exit> {
+async fn decide(global: &Global, config: &Config, pipeline: &PipelineName, push: Push) -> anyhow::Result<Exit> {
     need_ledger(config)?;
     let ledger = assemble::open_ledger(config, Access::Write).await?;
     if ledger.host().await?.is_none() {
         return Err(no_host().with_hint("start it with `forebay run`; what is in shadow goes on then").into());
     }
-    tell(global, &ask(global, &*ledger, push).await?, "nothing changed")
+    let seen = Seen::all(&*ledger, [pipeline]).await?;
+    tell(global, &ask(global, &*ledger, seen, push).await?, "nothing changed")
 }
 
 /// Asks a host elsewhere.

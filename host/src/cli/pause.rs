@@ -6,6 +6,7 @@ use forebay_model::PipelineName;
 use super::{Exit, Global, listing, named, need_ledger, remote, show};
 use crate::assemble::{self, Access};
 use crate::config::Config;
+use crate::who::who;
 
 /// Stop a pipeline from taking segments. Its stream goes on landing; what is under way is finished.
 ///
@@ -37,7 +38,11 @@ pub(super) async fn pause(global: &Global, config: &Config, args: &PauseArgs) ->
     need_ledger(config)?;
     let ledger = assemble::open_ledger(config, Access::Write).await?;
     let before = ledger.paused(&pipeline).await?;
-    ledger.pause(&pipeline, reason, listing::now()).await?;
+    let reason = match reason.as_str() {
+        "" => format!("by {}", who()),
+        reason => format!("{reason} (by {})", who()),
+    };
+    ledger.pause(&pipeline, &reason, listing::now()).await?;
     if global.json() {
         let paused = ledger.paused(&pipeline).await?;
         let paused =

@@ -1,31 +1,40 @@
 //! What `deploy` and `rollback` have in common: the host is asked through the ledger, and what it made of it is told.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use forebay_model::PipelineName;
 use forebay_model::ports::Ledger;
 
 use super::{Exit, Failure, Global, listing, show};
-use crate::requests::{Active, InShadow, Push, PushRequest, Pushed, Refused};
+use crate::requests::{Active, InShadow, Push, PushRequest, Pushed, Refused, Seen};
+use crate::who::who;
 
 /// How often the answer is looked for.
 const POLL: Duration = Duration::from_millis(50);
 
-/// Asks the host that runs, and waits for its answer.
+/// Asks the host that runs, and waits for its answer. `seen` is what stood there when the person began.
 ///
 /// # Errors
 /// Where the host stops meanwhile.
-pub(super) async fn ask(global: &Global, ledger: &dyn Ledger, push: Push) -> anyhow::Result<Pushed> {
+pub(super) async fn ask(
+    global: &Global,
+    ledger: &dyn Ledger,
+    seen: BTreeMap<PipelineName, Seen>,
+    push: Push,
+) -> anyhow::Result<Pushed> {
     let bar = show::spinner(global).map(|bar| bar.with_message("waiting for the host"));
-    let answer = answer(ledger, push).await;
+    let answer = answer(ledger, seen, push).await;
     if let Some(bar) = bar {
         bar.finish_and_clear();
     }
     answer
 }
 
-async fn answer(ledger: &dyn Ledger, push: Push) -> anyhow::Result<Pushed> {
+async fn answer(ledger: &dyn Ledger, seen: BTreeMap<PipelineName, Seen>, push: Push) -> anyhow::Result<Pushed> {
     let at = listing::now();
-    let number = ledger.ask(PushRequest::WHAT, &serde_json::to_value(PushRequest { at, push })?, at).await?;
+    let request = PushRequest { at, by: who(), seen, push };
+    let number = ledger.ask(PushRequest::WHAT, &serde_json::to_value(request)?, at).await?;
     loop {
         if let Some(answer) = ledger.answered(number).await? {
             return Ok(serde_json::from_value(answer)?);

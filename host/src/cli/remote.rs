@@ -6,6 +6,7 @@ use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::Value;
 
 use super::{Exit, Failure};
+use crate::who::who;
 
 /// The variable that names the host.
 const URL: &str = "FOREBAY_URL";
@@ -57,6 +58,9 @@ impl Host {
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let request = self.client.request(method, format!("{}{path}", self.url));
+        // A header is plain letters: what is not is left out.
+        let by: String = who().chars().filter(|c| c.is_ascii_graphic() || *c == ' ').collect();
+        let request = request.header(crate::run::BY, by);
         match &self.token {
             Some(token) => request.bearer_auth(token),
             None => request,

@@ -12,7 +12,7 @@ use super::{Exit, Failure, Global, again, named, need_ledger, remote, show};
 use crate::assemble::{self, Access};
 use crate::config::Config;
 use crate::query::Lake;
-use crate::requests::Push;
+use crate::requests::{Push, Seen};
 
 /// Put a former revision back: the running host takes it for the next segments.
 ///
@@ -49,13 +49,14 @@ pub(super) async fn rollback(global: &Global, config: Config, args: &RollbackArg
     if ledger.host().await?.is_none() {
         return Err(no_host().with_hint("start it with `forebay run`; it goes on with what was active").into());
     }
+    let seen = Seen::all(&*ledger, [&pipeline]).await?;
     let lake = Lake::open(config).await?;
     let to = match to {
         Some(wanted) => find(&lake, &pipeline, wanted).await?,
         None => former(&lake, &pipeline).await?,
     };
     let bad = ledger.active(&pipeline).await?.map(|active| active.revision.id).filter(|bad| *bad != to);
-    let pushed = ask(global, &*ledger, Push::RollBack { pipeline: pipeline.clone(), to }).await?;
+    let pushed = ask(global, &*ledger, seen, Push::RollBack { pipeline: pipeline.clone(), to }).await?;
     let exit = tell(global, &pushed, "nothing changed")?;
     let Some(bad) = bad.filter(|_| *repair) else { return Ok(exit) };
     let mut chosen = made_by(&lake, &pipeline, &[&bad.to_string()]).await?;

@@ -51,7 +51,7 @@ use reload::Reloader;
 use restart::Restarts;
 use watch::Watch;
 
-pub(crate) use http::VARIABLE as TOKEN;
+pub(crate) use http::{BY, VARIABLE as TOKEN};
 pub(crate) use service::Signals;
 
 /// A table above this is not rewritten to widen a column from `Int64` to `Float64`: the change is held and shown.

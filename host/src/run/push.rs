@@ -15,11 +15,11 @@ use tokio::sync::oneshot;
 
 use super::back::Back;
 use super::deploy::{Deployer, Handles, Reloaded};
-use super::modules::{NewModule, Scan};
+use super::modules::{NewModule, Scan, uses};
 use super::shadow::{Asked, Outcome};
 use crate::config::{Config, PipelineConfig};
 use crate::failpoint::failpoint;
-use crate::requests::{Active, Push, Pushed, Refused};
+use crate::requests::{Active, Push, PushRequest, Pushed, Refused, Seen};
 
 /// The columns that a revision's steps require and its schema lacks; none before the first schema.
 pub(super) fn missing(bound: Option<&BoundPipeline>) -> Vec<String> {
@@ -34,7 +34,7 @@ pub(super) fn missing(bound: Option<&BoundPipeline>) -> Vec<String> {
 /// What is on its way to the task that reloads.
 pub(super) enum Submission {
     /// A push, with where its answer is waited for.
-    Push { push: Push, answer: oneshot::Sender<Result<Pushed>> },
+    Push { request: PushRequest, answer: oneshot::Sender<Result<Pushed>> },
     /// What came of a shadow.
     Shadow(Outcome),
     /// A revision that fails is to make place for the former one.
@@ -43,7 +43,12 @@ pub(super) enum Submission {
 
 impl Deployer {
     /// Does what is asked for, or nothing.
-    pub(super) async fn push(&mut self, config: &Config, handles: &Handles, push: Push) -> Result<Pushed> {
+    pub(super) async fn push(&mut self, config: &Config, handles: &Handles, request: PushRequest) -> Result<Pushed> {
+        let refused = self.overtaken(config, &request).await?;
+        if !refused.is_empty() {
+            return Ok(Pushed { refused, ..Pushed::default() });
+        }
+        let PushRequest { at: _, by, seen: _, push } = request;
         match push {
             Push::Module { name, digest, origin, shadow } => {
                 let scan = Scan { new: vec![NewModule { name, digest, origin, path: None }], refused: Vec::new() };
@@ -53,10 +58,56 @@ impl Deployer {
                 let Reloaded { refused: _, modules_refused: _, again: _, active, why, shadow } = taken;
                 Ok(Pushed { active, refused: why, shadow, cancelled: Vec::new() })
             }
-            Push::RollBack { pipeline, to } => self.roll_back(config, handles, (&pipeline, to), None).await,
-            Push::Approve { pipeline } => self.approve(config, handles, &pipeline).await,
-            Push::Cancel { pipeline, reason } => self.cancel(&pipeline, &reason).await,
+            Push::RollBack { pipeline, to } => {
+                self.roll_back(config, handles, (&pipeline, to), &format!(" by {by}")).await
+            }
+            Push::Approve { pipeline } => self.approve(config, handles, &pipeline, &by).await,
+            Push::Cancel { pipeline, reason } => self.cancel(&pipeline, &reason, &by).await,
         }
+    }
+
+    /// Of two people who change a pipeline at the same time one is first; the other has not seen what came of it, and is told.
+    async fn overtaken(&self, config: &Config, request: &PushRequest) -> Result<Vec<Refused>> {
+        let PushRequest { at: _, by: _, seen, push } = request;
+        let ledger = &self.shelf.ledger;
+        let concerned = |pipeline: &PipelineName| match push {
+            Push::Module { name, .. } => uses(config, pipeline, name),
+            Push::RollBack { pipeline: of, .. } | Push::Approve { pipeline: of } | Push::Cancel { pipeline: of, .. } => {
+                of == pipeline
+            }
+        };
+        let mut refused = Vec::new();
+        for (pipeline, seen) in seen.iter().filter(|(pipeline, _)| concerned(pipeline)) {
+            let now = Seen::of(ledger.as_ref(), pipeline).await?;
+            let wanted = match push {
+                // Who wants what is there already loses nothing.
+                Push::Module { name, digest, .. } => ledger.active_module(name).await? == Some(*digest),
+                Push::RollBack { to, .. } => now.active == Some(*to),
+                Push::Approve { .. } | Push::Cancel { .. } => false,
+            };
+            if now == *seen || wanted {
+                continue;
+            }
+            let happened = self.happened(pipeline, *seen, now).await?;
+            let error = Error::operator(format!("somebody else was first: {happened}")).with_hint(format!(
+                "look at it with `forebay deployments show {pipeline}`, and ask again where you still want it"
+            ));
+            refused.push(Refused::new(Some(pipeline), &error));
+        }
+        Ok(refused)
+    }
+
+    /// What came meanwhile.
+    async fn happened(&self, pipeline: &PipelineName, seen: Seen, now: Seen) -> Result<String> {
+        let ledger = &self.shelf.ledger;
+        if let Some(active) = ledger.active(pipeline).await?.filter(|_| seen.active != now.active) {
+            return Ok(format!("revision {} became active meanwhile ({})", active.revision.number, active.reason));
+        }
+        let shadows = ledger.shadows().await?;
+        Ok(match shadows.iter().find(|shadow| shadow.pipeline == *pipeline) {
+            Some(shadow) => format!("revision {} went into shadow meanwhile ({})", shadow.revision.number, shadow.reason),
+            None => "what was in shadow is not any more".to_owned(),
+        })
     }
 
     async fn roll_back(
@@ -64,7 +115,7 @@ impl Deployer {
         config: &Config,
         handles: &Handles,
         (name, to): (&PipelineName, RevisionId),
-        by_itself: Option<&str>,
+        by: &str,
     ) -> Result<Pushed> {
         let (Some(handle), Some(pipeline)) = (handles.get(name), config.pipelines.get(name)) else {
             return Err(
@@ -107,10 +158,7 @@ impl Deployer {
             self.shelf.activate(module).await?;
         }
         failpoint("in_rollback");
-        let reason = match by_itself {
-            Some(why) => format!("rollback to revision {number}, by itself: {why}"),
-            None => format!("rollback to revision {number}"),
-        };
+        let reason = format!("rollback to revision {number}{by}");
         ledger.roll_back(name, id, meant, &reason, now).await?;
         failpoint("after_rollback");
         tracing::info!(pipeline = %name, revision = number, revision_id = id.short(), "rolled back: revision is active");
@@ -143,7 +191,7 @@ impl Deployer {
         }
         tracing::error!(%pipeline, revision_id = from.short(), why, "revision fails segments: the former one comes back by itself");
         let Pushed { active: _, refused, shadow: _, cancelled: _ } =
-            self.roll_back(config, handles, (&pipeline, to), Some(&why)).await?;
+            self.roll_back(config, handles, (&pipeline, to), &format!(", by itself: {why}")).await?;
         for Refused { pipeline, error, hint } in refused {
             let pipeline = pipeline.map(|pipeline| pipeline.to_string());
             tracing::error!(pipeline, error, hint, "the former revision cannot come back");

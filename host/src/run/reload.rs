@@ -74,8 +74,8 @@ impl Reloader {
     async fn push(&mut self, submission: Submission) {
         let config = self.runs.borrow().clone();
         let handles = self.host.parts.handles();
-        let (push, answer) = match submission {
-            Submission::Push { push, answer } => (push, answer),
+        let (request, answer) = match submission {
+            Submission::Push { request, answer } => (request, answer),
             Submission::Back(back) => {
                 if let Err(error) = caught(self.deployer.go_back(&config, &handles, back)).await {
                     tracing::error!(error = error.chain(), hint = error.hint(), "the former revision cannot come back");
@@ -93,7 +93,7 @@ impl Reloader {
                 return;
             }
         };
-        let pushed = caught(self.deployer.push(&config, &handles, push)).await;
+        let pushed = caught(self.deployer.push(&config, &handles, request)).await;
         if let Err(error) = &pushed {
             tracing::error!(error = error.chain(), hint = error.hint(), "push refused; what was active goes on");
         }

@@ -113,9 +113,9 @@ async fn push_all(host: &Host, submit: &mpsc::UnboundedSender<Submission>) -> Re
                 &Error::operator(format!("the host has not come to it within {} s", STALE.as_secs()))
                     .with_hint("ask again"),
             ),
-            Ok(PushRequest { at: _, push }) => {
+            Ok(request) => {
                 let (answer, answered) = oneshot::channel();
-                let sent = submit.send(Submission::Push { push, answer }).map_err(|_| gone());
+                let sent = submit.send(Submission::Push { request, answer }).map_err(|_| gone());
                 match sent.and(answered.await.map_err(|_| gone())) {
                     Ok(Ok(pushed)) => pushed,
                     Ok(Err(error)) => refused(&error),

@@ -199,7 +199,13 @@ impl Deployer {
     }
 
     /// A person decides that it goes on.
-    pub(super) async fn approve(&mut self, config: &Config, handles: &Handles, name: &PipelineName) -> Result<Pushed> {
+    pub(super) async fn approve(
+        &mut self,
+        config: &Config,
+        handles: &Handles,
+        name: &PipelineName,
+        by: &str,
+    ) -> Result<Pushed> {
         let shadows = self.in_shadow(name).await?;
         let mut passed = true;
         let mut together = BTreeMap::new();
@@ -209,7 +215,7 @@ impl Deployer {
             together.insert(shadow.pipeline.clone(), shadow.revision.id);
             if shadow.pipeline == *name {
                 comparison.stage = Stage::Passed;
-                comparison.why = Some("approved by a person".to_owned());
+                comparison.why = Some(format!("approved by {by}"));
                 let report = comparison.to_value()?;
                 self.shelf.ledger.report_shadow(name, shadow.revision.id, &report).await?;
             }
@@ -222,11 +228,11 @@ impl Deployer {
     }
 
     /// A person decides that it does not.
-    pub(super) async fn cancel(&mut self, name: &PipelineName, reason: &str) -> Result<Pushed> {
+    pub(super) async fn cancel(&mut self, name: &PipelineName, reason: &str, by: &str) -> Result<Pushed> {
         let shadows = self.in_shadow(name).await?;
-        let reason = if reason.is_empty() { "cancelled by a person" } else { reason };
+        let reason = if reason.is_empty() { format!("cancelled by {by}") } else { format!("{reason} (cancelled by {by})") };
         for shadow in &shadows {
-            self.end(shadow, DeploymentState::Cancelled, reason).await?;
+            self.end(shadow, DeploymentState::Cancelled, &reason).await?;
         }
         Ok(Pushed { cancelled: shadows.iter().map(InShadow::from).collect(), ..Pushed::default() })
     }

@@ -180,6 +180,8 @@ impl Place {
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(forebay());
         command.args(arguments).current_dir(self.folder.path()).env("RUST_BACKTRACE", "0").stdin(Stdio::null());
+        // Whoever runs the tests.
+        command.env("FOREBAY_BY", "tester");
         command
     }
 

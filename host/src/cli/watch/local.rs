@@ -19,8 +19,9 @@ use super::super::{Failure, Global, build, deploy, pushing};
 use crate::assemble::{self, Access};
 use crate::config::{Config, PipelineConfig};
 use crate::query::Lake;
-use crate::requests::{Active, Push, Pushed, ShadowWanted};
+use crate::requests::{Active, Push, Pushed, Seen, ShadowWanted};
 use crate::run::modules::uses;
+use crate::who::who;
 
 /// Where the module is now.
 pub(super) enum Pushing {
@@ -106,11 +107,12 @@ impl Local<'_> {
                 return Ok(Pushing::Same);
             }
             if ledger.host().await?.is_some() {
-                let origin = format!("watch:{}", file.to_string_lossy());
+                let seen = Seen::all(&*ledger, self.config.pipelines.keys()).await?;
+                let origin = format!("watch:{} by {}", file.to_string_lossy(), who());
                 // Who watches sees what changes, and wants it at once.
                 let shadow = Some(ShadowWanted { segments: 0, max_changed: None });
                 deploy::keep(&self.config, &*ledger, wasm.clone(), origin.clone()).await?;
-                let pushed = pushing::ask(self.global, &*ledger, Push::Module { name, digest, origin, shadow }).await?;
+                let pushed = pushing::ask(self.global, &*ledger, seen, Push::Module { name, digest, origin, shadow }).await?;
                 return taken(pushed);
             }
         }

@@ -11,7 +11,7 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
-use axum::http::{StatusCode, Uri};
+use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use serde_json::{Map, Value, json};
@@ -28,6 +28,9 @@ const TURN: Duration = Duration::from_secs(30);
 const READING: Duration = Duration::from_secs(60);
 const CHANGING: Duration = Duration::from_secs(600);
 
+/// The header in which a caller says who it is; the ledger tells it with what it changed.
+pub(crate) const BY: &str = "forebay-by";
+
 /// What stands in a query, if it is one.
 type Asks = Result<Query<Vec<(String, String)>>, QueryRejection>;
 
@@ -35,9 +38,13 @@ type Asks = Result<Query<Vec<(String, String)>>, QueryRejection>;
 pub(super) fn routes(router: Router<Arc<Seen>>) -> Router<Arc<Seen>> {
     let router = router.route("/openapi.json", get(|| async { axum::Json(openapi::document()) }));
     ENDPOINTS.iter().fold(router, |router, endpoint| {
-        let handler = move |State(seen): State<Arc<Seen>>, uri: Uri, query: Asks, body: Bytes| async move {
+        let handler = move |State(seen): State<Arc<Seen>>,
+                            headers: HeaderMap,
+                            uri: Uri,
+                            query: Asks,
+                            body: Bytes| async move {
             match query {
-                Ok(Query(query)) => answer(endpoint, &seen, &uri, query, body).await,
+                Ok(Query(query)) => answer(endpoint, &seen, (&uri, &caller(&headers)), query, body).await,
                 Err(error) => refusal(StatusCode::BAD_REQUEST, error.body_text(), None).into_response(),
             }
         };
@@ -48,15 +55,21 @@ pub(super) fn routes(router: Router<Arc<Seen>>) -> Router<Arc<Seen>> {
     })
 }
 
+/// Who a caller says that it is.
+fn caller(headers: &HeaderMap) -> String {
+    let said = headers.get(BY).and_then(|by| by.to_str().ok()).map(crate::who::plain);
+    said.filter(|said| !said.is_empty()).unwrap_or_else(|| "somebody over HTTP".to_owned())
+}
+
 async fn answer(
     endpoint: &'static Endpoint,
     seen: &Seen,
-    uri: &Uri,
+    (uri, by): (&Uri, &str),
     query: Vec<(String, String)>,
     body: Bytes,
 ) -> Response {
     let answered = match arguments(endpoint, uri, query, &body) {
-        Ok(asked) => run(endpoint, seen, asked, body).await,
+        Ok(asked) => run(endpoint, seen, (asked, by), body).await,
         Err(refused) => Err(refused),
     };
     answered.map_or_else(|refused| refused.into_response(), |value| axum::Json(value).into_response())
@@ -161,7 +174,12 @@ fn take(asked: &mut Asked, parameter: &Parameter, value: &str) -> Result<(), Ref
     Ok(())
 }
 
-async fn run(endpoint: &Endpoint, seen: &Seen, asked: Asked, body: Bytes) -> Result<Value, Refusal> {
+async fn run(
+    endpoint: &Endpoint,
+    seen: &Seen,
+    (asked, by): (Asked, &str),
+    body: Bytes,
+) -> Result<Value, Refusal> {
     let broken = |what: &str, error: std::io::Error| {
         refusal(StatusCode::INTERNAL_SERVER_ERROR, format!("{what}: {error}"), None)
     };
@@ -182,6 +200,7 @@ async fn run(endpoint: &Endpoint, seen: &Seen, asked: Asked, body: Bytes) -> Res
     let config = seen.config.borrow().path.clone();
     let config = std::path::absolute(config).map_err(|error| broken("the config is not found", error))?;
     let mut command = command(endpoint, &config, &flags, &positional).map_err(|error| broken("no program", error))?;
+    command.env(crate::who::VARIABLE, by);
     let patience = if endpoint.does == Does::Read { READING } else { CHANGING };
     let output = tokio::time::timeout(patience, command.current_dir(folder.path()).output()).await;
     let Ok(output) = output else {

@@ -34,6 +34,7 @@ use crate::assemble;
 use crate::cli::{Exit, Failure};
 use crate::config::{Config, HttpConfig};
 use token::Token;
+pub(crate) use api::BY;
 pub(crate) use token::VARIABLE;
 
 /// Bytes of a body that is no module.

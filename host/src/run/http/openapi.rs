@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::api::BY;
 use super::endpoints::{Answers, Does, ENDPOINTS, Endpoint, Kind, MOST, Parameter};
 
 /// The document.
@@ -85,6 +86,13 @@ fn operation(endpoint: &Endpoint) -> Value {
         }
     }
     if endpoint.does != Does::Read {
+        let by = json!({
+            "name": BY, "in": "header", "required": false, "schema": { "type": "string" },
+            "description": "Who asks, as the ledger tells it with what changed: alice@laptop.",
+        });
+        if let Some(parameters) = fields.get_mut("parameters").and_then(Value::as_array_mut) {
+            parameters.push(by);
+        }
         fields.insert("security".to_owned(), json!([{ "token": [] }]));
     }
     operation
