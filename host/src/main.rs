@@ -3,6 +3,7 @@
 //! What the program promises is in `ARCHITECTURE.md`; what a person can do with it, in `cli`.
 
 mod assemble;
+mod bundle;
 mod cli;
 mod config;
 mod failpoint;

@@ -25,6 +25,16 @@ pub(crate) enum Push {
         #[serde(default)]
         shadow: Option<ShadowWanted>,
     },
+    /// A config with its assets, which was kept in the landing zone, takes the place of the host's.
+    Apply {
+        /// Its content, as it is kept.
+        bundle: Digest,
+        /// Who brought it: `apply:forebay.toml by alice@laptop`.
+        origin: String,
+        /// How revisions are compared before; `None` where the config says so.
+        #[serde(default)]
+        shadow: Option<ShadowWanted>,
+    },
     /// A former revision takes the place of the active one.
     RollBack {
         /// The pipeline.
@@ -125,6 +135,24 @@ pub(crate) struct Pushed {
     /// Revisions that were in shadow and were taken back.
     #[serde(default)]
     pub(crate) cancelled: Vec<InShadow>,
+    /// What a config that was applied changed of the host itself; `None` where none was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) applied: Option<Applied>,
+}
+
+/// What a config changed of the host.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Applied {
+    /// Whether files were replaced.
+    pub(crate) changed: bool,
+    /// What the landing zone keeps the former config as, where it was replaced: `configs/<digest>.json`.
+    pub(crate) former: Option<String>,
+    /// Streams and pipelines that were started: `stream payments`.
+    pub(crate) started: Vec<String>,
+    /// Those that were stopped, and not started again.
+    pub(crate) stopped: Vec<String>,
+    /// Keys that changed and take effect at a restart.
+    pub(crate) waiting: Vec<String>,
 }
 
 /// A revision that is in shadow, or was.

@@ -3,16 +3,18 @@
 //! Input: 500,000 payments of about 220 bytes as JSON lines, made here, the same each time; or the folder of `*.jsonl` that
 //! `FOREBAY_BENCH_INPUT` names (then only the whole way reads it whole). Files lie in `FOREBAY_BENCH_DIR`, or where temporary files do.
 //! The machine drifts: compare ratios, not megabytes. `cargo bench --workspace --bench path -- rules` prints one part only; the parts
-//! are `stages`, `rules`, `swap` and `whole`.
+//! are `stages`, `rules`, `swap`, `beside` and `whole`.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::print_stdout,
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
     reason = "a bench"
 )]
 
+mod beside;
 mod cargo;
 mod input;
 mod rules;
@@ -45,6 +47,9 @@ fn main() -> std::process::ExitCode {
     }
     if wants("swap") {
         swap::figures(&made, folder.path());
+    }
+    if wants("beside") {
+        beside::figures(&made, folder.path());
     }
     if wants("whole") {
         whole::figures(given.as_deref().unwrap_or(&made), folder.path());

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::cargo::cargo;
 
 /// What a process used.
-struct Used {
+pub(crate) struct Used {
     wall: f64,
     cpu: f64,
     /// MB at most.
@@ -82,7 +82,7 @@ fn right(binary: &Path, place: &Path, input: &Path) -> &'static str {
     "rows, flags and the sum of the scores are as expected.json says"
 }
 
-fn prepare(place: &Path, files: &[PathBuf], workers: usize) {
+pub(crate) fn prepare(place: &Path, files: &[PathBuf], workers: usize) {
     assert!(!files.is_empty(), "no *.jsonl in the input");
     for folder in ["inbox", "modules"] {
         std::fs::create_dir_all(place.join(folder)).unwrap();
@@ -98,7 +98,7 @@ fn prepare(place: &Path, files: &[PathBuf], workers: usize) {
 }
 
 /// Built with the profile of benches, as this is.
-fn binary() -> PathBuf {
+pub(crate) fn binary() -> PathBuf {
     let exe = std::env::current_exe().unwrap();
     let profile = exe.parent().and_then(Path::parent).unwrap();
     let target = profile.parent().unwrap();
@@ -114,7 +114,7 @@ fn binary() -> PathBuf {
 }
 
 /// Runs it to its end, looking at what it uses.
-fn run(binary: &Path, place: &Path, arguments: &[&str]) -> Used {
+pub(crate) fn run(binary: &Path, place: &Path, arguments: &[&str]) -> Used {
     let out = std::fs::File::create(place.join("out")).unwrap();
     let log = std::fs::File::create(place.join("log")).unwrap();
     let began = Instant::now();

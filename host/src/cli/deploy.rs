@@ -139,17 +139,14 @@ pub(super) async fn deploy(global: &Global, config: &Config, args: &DeployArgs) 
 pub(super) async fn ask_host(global: &Global, host: &remote::Host, args: &DeployArgs) -> anyhow::Result<Exit> {
     let DeployArgs { file, label, shadow, max_changed, detach, offline: _ } = args;
     let wasm = read(file).await?;
-    let name = file.file_name().unwrap_or(file.as_os_str()).to_string_lossy();
-    // What a path would not be made of stands as it is in no origin.
-    let name: String =
-        name.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' }).collect();
-    let mut query = vec![("file", name.trim_start_matches(['.', '-']))];
+    let name = remote::plain_name(file);
+    let mut query = vec![("file", name.as_str())];
     query.extend(label.as_deref().map(|label| ("label", label)));
     let (shadow, max_changed) = (shadow.map(|shadow| shadow.to_string()), max_changed.map(|share| share.to_string()));
     query.extend(shadow.as_deref().map(|shadow| ("shadow", shadow)));
     query.extend(max_changed.as_deref().map(|share| ("max_changed", share)));
     let bar = show::spinner(global).map(|bar| bar.with_message("waiting for the host"));
-    let answer = host.upload("/v1/deploy", &query, wasm).await;
+    let answer = host.upload("/v1/deploy", "application/wasm", &query, wasm).await;
     if let Some(bar) = bar {
         bar.finish_and_clear();
     }

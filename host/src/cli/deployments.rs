@@ -1,14 +1,15 @@
 //! `forebay deployments`: what became of each revision that was deployed, and what is to become of one in shadow.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use datafusion::arrow::array::AsArray as _;
-use datafusion::arrow::datatypes::{Int64Type, TimestampMicrosecondType};
+use datafusion::arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType};
 use forebay_model::ports::Ledger;
 use forebay_model::{Error, PipelineName, RevisionId, Timestamp};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::listing::{self, text_value};
 use super::pushing::{ask, no_host, tell};
@@ -199,24 +200,10 @@ pub(super) async fn ask_host(global: &Global, host: &remote::Host, args: Deploym
     let (pipeline, verb, fields) = match args.command {
         DeploymentsCommand::List(ListArgs { pipeline, limit }) => {
             let of = pipeline.map(|pipeline| format!("&pipeline={pipeline}")).unwrap_or_default();
-            let answer = host.get(&format!("/v1/deployments?limit={limit}{of}")).await?;
-            for item in answer.get("items").and_then(Value::as_array).into_iter().flatten() {
-                if global.json() {
-                    show::object(item)?;
-                } else {
-                    let text = |key: &str| item.get(key).and_then(Value::as_str).unwrap_or_default();
-                    let revision = item.get("revision").and_then(Value::as_u64).unwrap_or_default();
-                    show::line(&format!(
-                        "{}: revision {revision} ({}) {} since {}: {}",
-                        text("pipeline"),
-                        text("id"),
-                        text("state"),
-                        text("deployed_at"),
-                        text("reason")
-                    ))?;
-                }
-            }
-            return Ok(Exit::Ok);
+            // One more tells whether there are more; a host gives a thousand at most.
+            let asked = limit.saturating_add(1).min(1000);
+            let answer = host.get(&format!("/v1/deployments?limit={asked}{of}")).await?;
+            return listing::list_first(global, listing::of_items(&answer, listed())?, limit);
         }
         DeploymentsCommand::Show(ShowArgs { pipeline, revision }) => {
             return show_one(global, &At::Host(host).look(&pipeline, revision).await?);
@@ -228,6 +215,22 @@ pub(super) async fn ask_host(global: &Global, host: &remote::Host, args: Deploym
     };
     let pushed = host.post(&format!("/v1/pipelines/{pipeline}/{verb}"), &fields).await?;
     tell(global, &serde_json::from_value(pushed)?, "nothing changed")
+}
+
+/// The columns of the list.
+fn listed() -> SchemaRef {
+    let text = |name: &str| Field::new(name, DataType::Utf8, true);
+    let time = |name: &str| Field::new(name, DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), true);
+    Arc::new(Schema::new(vec![
+        text("pipeline"),
+        Field::new("revision", DataType::Int64, true),
+        text("id"),
+        text("state"),
+        time("deployed_at"),
+        time("retired_at"),
+        time("shadow_since"),
+        text("reason"),
+    ]))
 }
 
 /// The deployment of a revision, or else the one in shadow, or the last.

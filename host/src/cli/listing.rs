@@ -1,9 +1,14 @@
 //! What the verbs that list have in common: their rows come from SQL over the ledger's documented tables.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
+use anyhow::Context as _;
+use arrow::datatypes::SchemaRef;
+use arrow::json::ReaderBuilder;
 use datafusion::common::ScalarValue;
 use forebay_model::Timestamp;
+use serde_json::Value;
 
 use super::{Exit, Global};
 use crate::config::{Config, parse_duration};
@@ -53,10 +58,21 @@ pub(super) fn list_first(global: &Global, mut rows: Rows, limit: u32) -> anyhow:
     Ok(exit)
 }
 
+/// The items of a host's answer as rows of these columns, shown as they are beside the ledger.
+///
+/// # Errors
+/// Where the answer has other columns: the host is another forebay.
+pub(super) fn of_items(answer: &Value, schema: SchemaRef) -> anyhow::Result<Rows> {
+    let items = answer.get("items").and_then(Value::as_array).cloned().unwrap_or_default();
+    let mut decoder = ReaderBuilder::new(Arc::clone(&schema)).build_decoder()?;
+    decoder.serialize(&items).context("the host's answer is not that of this forebay's host")?;
+    Ok(Rows { schema, batches: decoder.flush()?.into_iter().collect() })
+}
+
 /// Writes rows as a table, or with `--json` as JSON lines.
 pub(super) fn list(global: &Global, rows: &Rows) -> anyhow::Result<Exit> {
     let format = if global.json() { Format::Jsonl } else { Format::Table };
-    let mut writer = Writer::new(format, std::sync::Arc::clone(&rows.schema), std::io::stdout().lock());
+    let mut writer = Writer::new(format, Arc::clone(&rows.schema), std::io::stdout().lock());
     for batch in &rows.batches {
         writer.write(batch.clone())?;
     }
@@ -103,7 +119,7 @@ pub(super) fn first_line(message: &str) -> &str {
 
 /// A count of a row; 0 where it is null.
 pub(super) fn number(row: &Object, key: &str) -> u64 {
-    row.get(key).and_then(serde_json::Value::as_u64).unwrap_or_default()
+    row.get(key).and_then(Value::as_u64).unwrap_or_default()
 }
 
 /// A time of a row for people: of today the time alone, else date and time. UTC.

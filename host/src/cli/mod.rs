@@ -1,6 +1,7 @@
 //! The command line: one file a verb. stdout is data, stderr is talk.
 
 mod again;
+mod apply;
 mod bench;
 mod build;
 mod compare;
@@ -139,6 +140,7 @@ enum Work {
     Modules(modules::ModulesArgs),
     Revisions(revisions::RevisionsArgs),
     Deploy(deploy::DeployArgs),
+    Apply(apply::ApplyArgs),
     Deployments(deployments::DeploymentsArgs),
     Rollback(rollback::RollbackArgs),
     Pause(pause::PauseArgs),
@@ -153,7 +155,12 @@ impl Work {
     /// Whether `FOREBAY_URL` counts for it.
     fn goes_to_a_host(&self) -> bool {
         match self {
-            Self::Status(_) | Self::Deployments(_) | Self::Rollback(_) | Self::Pause(_) | Self::Resume(_) => true,
+            Self::Status(_)
+            | Self::Apply(_)
+            | Self::Deployments(_)
+            | Self::Rollback(_)
+            | Self::Pause(_)
+            | Self::Resume(_) => true,
             Self::Deploy(args) => !args.is_offline(),
             Self::Validate(_)
             | Self::Plan(_)
@@ -268,14 +275,27 @@ fn start(cli: Cli) -> anyhow::Result<Exit> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         return runtime.block_on(caught(Box::pin(ask_host(&global, &host, work))));
     }
+    // What is applied may mend a config that is wrong: it alone is read.
+    if let Work::Apply(args) = work {
+        let meant = apply::Meant::read(&global, &args)?;
+        logging::start(&global, None)?;
+        return on_runtime(async move { apply::apply(&global, meant, &args).await });
+    }
+    let running = matches!(work, Work::Run(_));
+    if running && crate::bundle::finish(&global.config)? {
+        eprintln!("the config that was applied last is in place now: the host had stopped before it was");
+    }
     // The config first: how loud a run logs stands in it.
     let config = global.config()?;
-    let running = matches!(work, Work::Run(_));
     logging::start(&global, running.then_some(config.host.log.as_str()))?;
+    on_runtime(dispatch(global, work, config))
+}
+
+fn on_runtime(work: impl Future<Output = anyhow::Result<Exit>>) -> anyhow::Result<Exit> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("forebay").build()?;
     // What is read at the start (logs of tables, checkpoints, modules) may be damaged, and its readers are not all ours: a
     // panic is told as an error like any other.
-    let exit = runtime.block_on(caught(Box::pin(dispatch(global, work, config))));
+    let exit = runtime.block_on(caught(Box::pin(work)));
     // Reads that were cut short by a limit may still sit in a blocking thread.
     logging::ending();
     runtime.shutdown_background();
@@ -287,6 +307,7 @@ async fn ask_host(global: &Global, host: &remote::Host, work: Work) -> anyhow::R
     match work {
         Work::Status(_) => status::ask_host(global, host).await,
         Work::Deploy(args) => deploy::ask_host(global, host, &args).await,
+        Work::Apply(args) => apply::ask_host(global, host, &args).await,
         Work::Deployments(args) => deployments::ask_host(global, host, args).await,
         Work::Rollback(args) => rollback::ask_host(global, host, &args).await,
         Work::Pause(args) => pause::ask_host_to_pause(global, host, &args).await,
@@ -324,6 +345,7 @@ async fn dispatch(global: Global, work: Work, config: Config) -> anyhow::Result<
         Work::Modules(args) => modules::modules(&global, config, args).await,
         Work::Revisions(args) => revisions::revisions(&global, config, args).await,
         Work::Deploy(args) => deploy::deploy(&global, &config, &args).await,
+        Work::Apply(_) => Err(forebay_model::Error::bug("a config was applied to a config that runs").into()),
         Work::Deployments(args) => deployments::deployments(&global, config, args).await,
         Work::Rollback(args) => rollback::rollback(&global, config, &args).await,
         Work::Pause(args) => pause::pause(&global, &config, &args).await,

@@ -40,7 +40,7 @@ pub(super) async fn pause(global: &Global, config: &Config, args: &PauseArgs) ->
     let before = ledger.paused(&pipeline).await?;
     let reason = match reason.as_str() {
         "" => format!("by {}", who()),
-        reason => format!("{reason} (by {})", who()),
+        reason => format!("{reason}, by {}", who()),
     };
     ledger.pause(&pipeline, &reason, listing::now()).await?;
     if global.json() {

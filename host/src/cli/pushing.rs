@@ -7,7 +7,7 @@ use forebay_model::PipelineName;
 use forebay_model::ports::Ledger;
 
 use super::{Exit, Failure, Global, listing, show};
-use crate::requests::{Active, InShadow, Push, PushRequest, Pushed, Refused, Seen};
+use crate::requests::{Active, Applied, InShadow, Push, PushRequest, Pushed, Refused, Seen};
 use crate::who::who;
 
 /// How often the answer is looked for.
@@ -60,7 +60,7 @@ pub(super) fn no_host() -> Failure {
 /// # Errors
 /// What a pipeline refused.
 pub(super) fn tell(global: &Global, pushed: &Pushed, nothing: &str) -> anyhow::Result<Exit> {
-    let Pushed { active, refused, shadow, cancelled } = pushed;
+    let Pushed { active, refused, shadow, cancelled, applied } = pushed;
     if let Some(failure) = refusal(refused) {
         return Err(failure.into());
     }
@@ -82,6 +82,24 @@ pub(super) fn tell(global: &Global, pushed: &Pushed, nothing: &str) -> anyhow::R
     }
     for InShadow { pipeline, revision, revision_id } in cancelled {
         show::line(&format!("{pipeline}: revision {revision} ({}) is cancelled", revision_id.short()))?;
+    }
+    if let Some(Applied { changed, former, started, stopped, waiting }) = applied {
+        for what in stopped {
+            show::line(&format!("{what} is stopped"))?;
+        }
+        for what in started {
+            show::line(&format!("{what} is started"))?;
+        }
+        if *changed {
+            let former = former.as_ref().map(|former| format!("; the former one is kept as {former}"));
+            show::line(&format!("the config is in place{}", former.unwrap_or_default()))?;
+        }
+        if !waiting.is_empty() {
+            eprintln!("warning: restart the host for {}: the rest takes effect now", waiting.join(", "));
+        }
+        if *changed {
+            return Ok(Exit::Ok);
+        }
     }
     if active.is_empty() && shadow.is_empty() && cancelled.is_empty() {
         show::line(nothing)?;

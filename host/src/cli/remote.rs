@@ -1,5 +1,6 @@
 //! Verbs that go to a host elsewhere: `FOREBAY_URL` names it, `FOREBAY_TOKEN` opens it. They answer as they do beside the ledger.
 
+use std::path::Path;
 use std::time::Duration;
 
 use reqwest::{Method, RequestBuilder, StatusCode};
@@ -51,8 +52,14 @@ impl Host {
     }
 
     /// Sends a file.
-    pub(super) async fn upload(&self, path: &str, query: &[(&str, &str)], file: Vec<u8>) -> anyhow::Result<Value> {
-        let request = self.request(Method::POST, path).header("content-type", "application/wasm");
+    pub(super) async fn upload(
+        &self,
+        path: &str,
+        media: &str,
+        query: &[(&str, &str)],
+        file: Vec<u8>,
+    ) -> anyhow::Result<Value> {
+        let request = self.request(Method::POST, path).header("content-type", media);
         self.answer(request.query(query).body(file)).await
     }
 
@@ -88,6 +95,14 @@ impl Host {
             }
         }
     }
+}
+
+/// A file's name as a host takes it: what a path would not be made of stands as it is in no origin.
+pub(super) fn plain_name(file: &Path) -> String {
+    let name = file.file_name().unwrap_or(file.as_os_str()).to_string_lossy();
+    let name: String =
+        name.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' }).take(100).collect();
+    name.trim_start_matches(['.', '-']).to_owned()
 }
 
 /// A refusal of the host, with the exit code that it has beside the ledger.

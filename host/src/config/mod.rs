@@ -10,8 +10,10 @@
 mod check;
 mod de;
 mod node;
+mod overlay;
 mod problem;
 mod redact;
+mod schedule;
 mod shape;
 mod show;
 #[cfg(test)]
@@ -28,8 +30,10 @@ use forebay_model::ids::{ModuleName, WarehouseName};
 use forebay_model::revision::RouteTarget;
 use forebay_model::{PipelineName, StreamName, TableName};
 
+pub(crate) use overlay::Overlay;
 pub(crate) use problem::{Problem, Problems, hint_for, nearest};
 pub(crate) use redact::Settings;
+pub(crate) use schedule::Schedule;
 use units::format_size;
 pub(crate) use units::{BackAfter, Share, format_bytes, format_duration, parse_duration};
 
@@ -122,6 +126,8 @@ pub(crate) struct PipelineConfig {
     pub(crate) limits: serde_json::Value,
     /// `[pipelines.<name>.deploy]`.
     pub(crate) deploy: DeployConfig,
+    /// `[pipelines.<name>.retry]`: when what failed is tried again besides. Default: never.
+    pub(crate) retry: Option<Schedule>,
 }
 
 /// `[pipelines.<name>.deploy]`: what a new revision has to show before it is taken. It is no part of a revision.
@@ -252,8 +258,42 @@ pub(crate) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 /// # Errors
 /// All that is wrong, as far as it can be told at once.
 pub(crate) fn load(path: &std::path::Path, environment: Environment<'_>) -> Result<Config, Problems> {
-    let tree = node::read(path, environment)?;
-    check::config(tree)
+    load_over(path, &Overlay::default(), environment)
+}
+
+/// Reads and checks what the config will be once the files of `overlay` are in place. Assets among them have the paths of what stands
+/// in for them.
+///
+/// # Errors
+/// As [`load`]; places name the files as they will be named.
+pub(crate) fn load_over(
+    path: &std::path::Path,
+    overlay: &Overlay,
+    environment: Environment<'_>,
+) -> Result<Config, Problems> {
+    check::config(node::read(path, overlay, environment)?)
+}
+
+/// The folder that a config's relative paths are relative to, absolute.
+///
+/// # Errors
+/// Class operator, where the process's own folder is gone.
+pub(crate) fn root_of(file: &std::path::Path) -> forebay_model::Result<PathBuf> {
+    let root = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(std::path::Path::new("."));
+    std::path::absolute(root).map_err(|error| {
+        let error = forebay_model::Error::operator(format!("the folder of {} is not known: {error}", file.display()));
+        error.with_hint("give -c an absolute path")
+    })
+}
+
+/// The files that a folder's config is read from, `forebay.toml` first.
+///
+/// # Errors
+/// Class operator, where the folder cannot be read.
+pub(crate) fn files_of(folder: &std::path::Path) -> forebay_model::Result<Vec<PathBuf>> {
+    let others = node::fragments(folder, &Overlay::default())
+        .map_err(|problems| forebay_model::Error::operator(problems.to_string()))?;
+    Ok([folder.join(FILE_NAME)].into_iter().chain(others).collect())
 }
 
 /// [`load`] with the process's environment.

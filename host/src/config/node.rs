@@ -9,7 +9,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::problem::{Place, Problem, Problems};
-use super::{Environment, FILE_NAME};
+use super::{Environment, FILE_NAME, Overlay};
 
 /// Where something stands: a range of bytes of a file of the tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +56,8 @@ pub(super) struct Tree {
     /// The main file's folder, absolute.
     pub(super) root: PathBuf,
     files: Vec<(PathBuf, String)>,
+    /// What stands in for files that are not in place yet.
+    pub(super) overlay: Overlay,
     pub(super) node: Node,
 }
 
@@ -141,29 +143,27 @@ fn place(files: &[(PathBuf, String)], at: At) -> Option<Place> {
 }
 
 /// Reads a file, or a folder's `forebay.toml` and the other `*.toml` beside it.
-pub(super) fn read(path: &Path, environment: Environment<'_>) -> Result<Tree, Problems> {
+pub(super) fn read(path: &Path, overlay: &Overlay, environment: Environment<'_>) -> Result<Tree, Problems> {
     let (file, fragments) =
-        if path.is_dir() { (path.join(FILE_NAME), fragments(path)?) } else { (path.into(), vec![]) };
-    let root = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let root = std::path::absolute(root).map_err(|error| {
-        Problems::one(format!("the folder of {} is not known: {error}", file.display()), "give -c an absolute path")
-    })?;
+        if path.is_dir() { (path.join(FILE_NAME), fragments(path, overlay)?) } else { (path.into(), vec![]) };
+    let root =
+        super::root_of(&file).map_err(|error| Problems::one(error.to_string(), error.hint().unwrap_or_default()))?;
 
-    let mut reader = Reader { files: Vec::new(), problems: Vec::new(), environment };
+    let mut reader = Reader { files: Vec::new(), problems: Vec::new(), overlay, environment };
     let mut node = reader.file(&file)?;
     for fragment in &fragments {
         let other = reader.file(fragment)?;
         reader.merge(&mut node, other, "");
     }
-    let Reader { files, problems, environment: _ } = reader;
+    let Reader { files, problems, overlay: _, environment: _ } = reader;
     match Problems::collect(problems) {
         Some(problems) => Err(problems),
-        None => Ok(Tree { path: path.to_owned(), file, root, files, node }),
+        None => Ok(Tree { path: path.to_owned(), file, root, files, overlay: overlay.clone(), node }),
     }
 }
 
 /// The `*.toml` of a folder but `forebay.toml` and hidden ones, sorted.
-fn fragments(folder: &Path) -> Result<Vec<PathBuf>, Problems> {
+pub(super) fn fragments(folder: &Path, overlay: &Overlay) -> Result<Vec<PathBuf>, Problems> {
     let unreadable = |error: std::io::Error| {
         Problems::one(
             format!("the config folder {} cannot be read: {error}", folder.display()),
@@ -173,24 +173,30 @@ fn fragments(folder: &Path) -> Result<Vec<PathBuf>, Problems> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(unreadable)? {
         let path = entry.map_err(unreadable)?.path();
-        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        if path.is_file() && name.ends_with(".toml") && name != FILE_NAME && !name.starts_with('.') {
+        if path.is_file() {
             found.push(path);
         }
     }
+    found.extend(overlay.files_in(folder));
+    found.retain(|path| {
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        name.ends_with(".toml") && name != FILE_NAME && !name.starts_with('.')
+    });
     found.sort();
+    found.dedup();
     Ok(found)
 }
 
 struct Reader<'a> {
     files: Vec<(PathBuf, String)>,
     problems: Vec<Problem>,
+    overlay: &'a Overlay,
     environment: Environment<'a>,
 }
 
 impl Reader<'_> {
     fn file(&mut self, path: &Path) -> Result<Node, Problems> {
-        let text = std::fs::read_to_string(path).map_err(|error| {
+        let text = std::fs::read_to_string(self.overlay.stands_in(path)).map_err(|error| {
             if error.kind() == std::io::ErrorKind::NotFound {
                 return Problems::one(
                     format!("there is no config at {}", path.display()),

@@ -1,7 +1,7 @@
 //! What is wrong with a config, and where.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A place in a file: lines and columns count from 1, columns in characters.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
@@ -47,6 +47,14 @@ impl Problems {
         problems.sort_by(|a, b| a.place.cmp(&b.place));
         problems.dedup();
         (!problems.is_empty()).then_some(Self(problems))
+    }
+
+    /// With other names for the files that they stand in.
+    pub(crate) fn renamed(mut self, name: impl Fn(&Path) -> PathBuf) -> Self {
+        for place in self.0.iter_mut().filter_map(|problem| problem.place.as_mut()) {
+            place.file = name(&place.file);
+        }
+        self
     }
 
     /// Each of them.

@@ -66,6 +66,14 @@ pub(super) struct Pipeline {
     pub(super) limits: Map<String, Value>,
     #[serde(default)]
     pub(super) deploy: Deploy,
+    pub(super) retry: Option<Retry>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Retry {
+    pub(super) schedule: String,
+    pub(super) zone: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -65,7 +65,7 @@ fn path(path: &Path) -> Value {
 }
 
 fn pipeline(pipeline: &PipelineConfig) -> Value {
-    let PipelineConfig { from, steps, routes, rejects, limits, deploy } = pipeline;
+    let PipelineConfig { from, steps, routes, rejects, limits, deploy, retry } = pipeline;
     let DeployConfig { dry_run, shadow, max_changed, back_after } = deploy;
     let steps = steps.iter().map(|StepConfig { name, module, pin, config, assets }| {
         let module = match pin {
@@ -93,6 +93,7 @@ fn pipeline(pipeline: &PipelineConfig) -> Value {
         "deploy": {
             "dry_run": dry_run, "shadow": shadow, "max_changed": max_changed, "back_after": back_after.to_string(),
         },
+        "retry": retry.as_ref().map(ToString::to_string),
     })
 }
 

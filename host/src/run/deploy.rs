@@ -373,6 +373,17 @@ impl Deployer {
         self.take_up_former(config, name, handle).await
     }
 
+    /// Why pipelines would not take what the config means.
+    pub(super) async fn refusals_of(&self, config: &Config, handles: &Handles) -> Vec<Refused> {
+        let mut refused = Vec::new();
+        for (name, handle) in handles {
+            if let Err(Refusal { error, revision: _ }) = self.prepare(config, name, handle, &BTreeMap::new()).await {
+                refused.push(Refused::new(Some(name), &error));
+            }
+        }
+        refused
+    }
+
     /// Why pipelines other than `but` would not take the modules.
     pub(super) async fn refusals(
         &self,

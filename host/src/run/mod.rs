@@ -1,6 +1,7 @@
 //! `forebay run`: the host. Streams land, pipelines refine, the folder and the config are watched, and other processes are answered.
 
 mod alerts;
+mod apply;
 mod back;
 mod deploy;
 mod difference;
@@ -14,6 +15,7 @@ mod proof;
 pub(crate) mod push;
 mod reload;
 mod restart;
+mod schedule;
 mod service;
 mod shadow;
 mod summary;
@@ -311,6 +313,7 @@ impl Host {
             let shelf = || self.shelf(Arc::clone(&log));
             services.spawn(back::watch_over(Arc::clone(self), shelf()?, config.clone(), submit.clone()));
             services.spawn(shadow::compare(Arc::clone(self), shelf()?, config.clone(), submit.clone()));
+            services.spawn(schedule::keep(Arc::clone(self), config.clone()));
             services.spawn(service::answer(Arc::clone(self), config));
             services.spawn(service::push(Arc::clone(self), submit));
             self.until_ended(tasks, &mut signals, Some(restarts)).await

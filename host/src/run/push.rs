@@ -56,8 +56,9 @@ impl Deployer {
                 let taken = self.take(config, handles, scan, ("deploy", asked)).await?;
                 // What else the config means, and is refused, has nothing to do with what was pushed.
                 let Reloaded { refused: _, modules_refused: _, again: _, active, why, shadow } = taken;
-                Ok(Pushed { active, refused: why, shadow, cancelled: Vec::new() })
+                Ok(Pushed { active, refused: why, shadow, ..Pushed::default() })
             }
+            Push::Apply { .. } => Err(Error::bug("a config was taken for a module")),
             Push::RollBack { pipeline, to } => {
                 self.roll_back(config, handles, (&pipeline, to), &format!(" by {by}")).await
             }
@@ -67,14 +68,15 @@ impl Deployer {
     }
 
     /// Of two people who change a pipeline at the same time one is first; the other has not seen what came of it, and is told.
-    async fn overtaken(&self, config: &Config, request: &PushRequest) -> Result<Vec<Refused>> {
+    pub(super) async fn overtaken(&self, config: &Config, request: &PushRequest) -> Result<Vec<Refused>> {
         let PushRequest { at: _, by: _, seen, push } = request;
         let ledger = &self.shelf.ledger;
         let concerned = |pipeline: &PipelineName| match push {
             Push::Module { name, .. } => uses(config, pipeline, name),
-            Push::RollBack { pipeline: of, .. } | Push::Approve { pipeline: of } | Push::Cancel { pipeline: of, .. } => {
-                of == pipeline
-            }
+            Push::Apply { .. } => true,
+            Push::RollBack { pipeline: of, .. }
+            | Push::Approve { pipeline: of }
+            | Push::Cancel { pipeline: of, .. } => of == pipeline,
         };
         let mut refused = Vec::new();
         for (pipeline, seen) in seen.iter().filter(|(pipeline, _)| concerned(pipeline)) {
@@ -83,7 +85,7 @@ impl Deployer {
                 // Who wants what is there already loses nothing.
                 Push::Module { name, digest, .. } => ledger.active_module(name).await? == Some(*digest),
                 Push::RollBack { to, .. } => now.active == Some(*to),
-                Push::Approve { .. } | Push::Cancel { .. } => false,
+                Push::Apply { .. } | Push::Approve { .. } | Push::Cancel { .. } => false,
             };
             if now == *seen || wanted {
                 continue;
@@ -105,7 +107,9 @@ impl Deployer {
         }
         let shadows = ledger.shadows().await?;
         Ok(match shadows.iter().find(|shadow| shadow.pipeline == *pipeline) {
-            Some(shadow) => format!("revision {} went into shadow meanwhile ({})", shadow.revision.number, shadow.reason),
+            Some(shadow) => {
+                format!("revision {} went into shadow meanwhile ({})", shadow.revision.number, shadow.reason)
+            }
             None => "what was in shadow is not any more".to_owned(),
         })
     }
@@ -190,7 +194,7 @@ impl Deployer {
             return Ok(());
         }
         tracing::error!(%pipeline, revision_id = from.short(), why, "revision fails segments: the former one comes back by itself");
-        let Pushed { active: _, refused, shadow: _, cancelled: _ } =
+        let Pushed { active: _, refused, shadow: _, cancelled: _, applied: _ } =
             self.roll_back(config, handles, (&pipeline, to), &format!(", by itself: {why}")).await?;
         for Refused { pipeline, error, hint } in refused {
             let pipeline = pipeline.map(|pipeline| pipeline.to_string());

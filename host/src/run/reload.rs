@@ -72,8 +72,7 @@ impl Reloader {
 
     /// Does what a person pushed, and answers; or what came of a shadow.
     async fn push(&mut self, submission: Submission) {
-        let config = self.runs.borrow().clone();
-        let handles = self.host.parts.handles();
+        let (config, handles) = (self.runs.borrow().clone(), self.host.parts.handles());
         let (request, answer) = match submission {
             Submission::Push { request, answer } => (request, answer),
             Submission::Back(back) => {
@@ -93,7 +92,7 @@ impl Reloader {
                 return;
             }
         };
-        let pushed = caught(self.deployer.push(&config, &handles, request)).await;
+        let pushed = caught(self.pushed(request)).await;
         if let Err(error) = &pushed {
             tracing::error!(error = error.chain(), hint = error.hint(), "push refused; what was active goes on");
         }
@@ -133,7 +132,7 @@ impl Reloader {
     }
 
     /// Makes what is meant what runs, as far as a running host can; true where some of it is to be tried again.
-    async fn adopt(&mut self, meant: Config) -> bool {
+    pub(super) async fn adopt(&mut self, meant: Config) -> bool {
         let host = Arc::clone(&self.host);
         let difference = Difference::between(&self.runs.borrow(), &meant, &host.args.pipelines);
         if !difference.restart.is_empty() && difference.restart != self.told {
@@ -198,7 +197,7 @@ impl Reloader {
     }
 
     /// Opens the warehouses that are new, and checks that the tables of new pipelines are this ledger's.
-    async fn open(&self, meant: &Config, difference: &Difference) -> Result<()> {
+    pub(super) async fn open(&self, meant: &Config, difference: &Difference) -> Result<()> {
         for name in &difference.open_warehouses {
             let warehouse = assemble::open_warehouse(meant, name, Access::Run).await?;
             self.host.add_warehouse(name.clone(), warehouse);

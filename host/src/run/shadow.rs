@@ -230,7 +230,8 @@ impl Deployer {
     /// A person decides that it does not.
     pub(super) async fn cancel(&mut self, name: &PipelineName, reason: &str, by: &str) -> Result<Pushed> {
         let shadows = self.in_shadow(name).await?;
-        let reason = if reason.is_empty() { format!("cancelled by {by}") } else { format!("{reason} (cancelled by {by})") };
+        let reason =
+            if reason.is_empty() { format!("cancelled by {by}") } else { format!("{reason}, cancelled by {by}") };
         for shadow in &shadows {
             self.end(shadow, DeploymentState::Cancelled, &reason).await?;
         }
@@ -241,7 +242,7 @@ impl Deployer {
     pub(super) async fn finish(&mut self, config: &Config, handles: &Handles, outcome: Outcome) -> Result<()> {
         match outcome {
             Outcome::Passed(together) => {
-                let Pushed { active: _, refused, shadow: _, cancelled: _ } =
+                let Pushed { active: _, refused, shadow: _, cancelled: _, applied: _ } =
                     self.promote(config, handles, &together).await?;
                 for Refused { pipeline, error, hint } in refused {
                     tracing::error!(

@@ -163,6 +163,34 @@ fn a_run_says_what_has_healed_and_a_person_may_ask_for_it() {
 }
 
 #[test]
+fn what_was_rejected_is_tried_again_when_the_config_says() {
+    let place = place();
+    // Each second of one minute, ten years from now, and each second.
+    let with = |schedule: &str| {
+        format!("{CONFIG}\n[pipelines.fraud.retry]\nschedule = \"{schedule}\"\nzone = \"Asia/Tokyo\"\n")
+    };
+    place.write("forebay.toml", &with("0 0 1 1 *"));
+    let running = place.start();
+    place.write("inbox/a.jsonl", &payments(0..100));
+    place.until("it is loaded", || place.rows("lake.payments") == 90);
+    let attempts = || place.number("SELECT max(attempts) AS n FROM rejects.fraud");
+    let told = || place.told("what failed is tried again: it is time").len();
+    assert_eq!((attempts(), told()), (1, 0));
+    // The change of the schedule takes effect at once, and is no revision.
+    place.write("forebay.toml", &with("* * * * * *"));
+    place.until("it is tried again, and again", || attempts() >= 3);
+    assert_eq!(place.number("SELECT count(*) AS n FROM ledger.revisions"), 1);
+    assert_eq!(place.told("what failed is tried again: it is time")[0]["schedule"], "* * * * * * Asia/Tokyo");
+    assert!(running.stop().success());
+    place.adds_up();
+    place.write("forebay.toml", &with("0 3 31 2 *"));
+    let mut seen = place.sees(&["validate"]);
+    place.write("forebay.toml", &with("0 3 * * *").replace("Tokyo", "Tokio"));
+    seen += &place.sees(&["validate"]);
+    check("heal-schedule", &seen);
+}
+
+#[test]
 fn rows_of_a_wrong_revision_are_found_shown_and_replaced() {
     let place = place();
     place.write("inbox/a.jsonl", &payments(0..40));

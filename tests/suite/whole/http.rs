@@ -307,7 +307,7 @@ fn the_api_does_what_its_document_says() {
             }
         }
     }
-    assert_eq!(asked, 25);
+    assert_eq!(asked, 26);
     // What is asked for is checked, and told as JSON.
     for (path, status, error) in [
         ("/v1/segments?limit=0", 400, "`limit` must be a number from 1 to 1000"),
@@ -354,7 +354,11 @@ fn a_module_is_deployed_rolled_back_and_paused_over_http() {
     assert_eq!(post("/v1/pipelines/fraud/rollback", b"{\"to\": \"9\"}").status, 404);
     assert_eq!(post("/v1/pipelines/frau/pause", b"").status, 404);
     let paused = post("/v1/pipelines/fraud/pause", b"{\"reason\": \"moved\"}");
-    assert_eq!((paused.status, &paused.json()["paused"]["reason"]), (200, &json!("moved")), "{paused:?}");
+    assert_eq!(
+        (paused.status, &paused.json()["paused"]["reason"]),
+        (200, &json!("moved, by somebody over HTTP")),
+        "{paused:?}"
+    );
     place.write("inbox/b.jsonl", &payments(100..200));
     place.until("it has landed", || {
         client.get("/v1/segments?state=pending").json()["items"].as_array().unwrap().len() == 1

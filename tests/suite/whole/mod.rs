@@ -1,6 +1,7 @@
 //! The real binary, with real files, SQLite, Delta Lake and the fraud rule in Wasm: what a person starts, kills and asks.
 
 mod alerts;
+mod apply;
 mod author;
 mod author_types;
 mod back;

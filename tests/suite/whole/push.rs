@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use super::seen::check;
-use super::support::{CONFIG, Place, fraud_wasm, keep_wasm, payments};
+use super::support::{CONFIG, Place, Running, fraud_wasm, keep_wasm, payments};
 
 /// Another content of a module that does the same: a custom section more.
 fn variant(place: &Place, name: &str, module: &std::path::Path, note: u8) -> PathBuf {
@@ -48,7 +48,7 @@ fn a_module_is_deployed_and_rolled_back_while_data_flows() {
     place.write("inbox/b.jsonl", &payments(100..200));
     place.until("the second file is loaded", || place.rows("lake.payments") == 200);
     let origin = place.query("SELECT origin FROM ledger.modules WHERE active");
-    assert_eq!(origin[0]["origin"], "deploy:second.wasm (9f2c1e)");
+    assert_eq!(origin[0]["origin"], "deploy:second.wasm (9f2c1e) by tester");
     check("push-deploy-again", &place.sees(&["deploy", "second.wasm"]).replace(digest_of(&place).as_str(), "[digest]"));
     let back = asked(&place, "rollback");
     assert_eq!(back["active"][0]["revision"], 1, "{back}");
@@ -63,7 +63,10 @@ fn a_module_is_deployed_and_rolled_back_while_data_flows() {
          ON strpos(r.body, m.sha256) > 0 ORDER BY 1",
     );
     let origins: Vec<_> = modules.iter().map(|row| row["origin"].as_str().unwrap()).collect();
-    assert_eq!(origins, ["folder:modules/fraud.wasm", "deploy:second.wasm (9f2c1e)", "folder:modules/fraud.wasm"]);
+    assert_eq!(
+        origins,
+        ["folder:modules/fraud.wasm", "deploy:second.wasm (9f2c1e) by tester", "folder:modules/fraud.wasm"]
+    );
     assert_eq!(deployments(&place), json!([[1, "retired"], [2, "retired"], [1, "retired"], [3, "active"]]));
     assert!(running.stop().success());
     place.adds_up();
@@ -123,32 +126,49 @@ fn what_is_larger_than_a_module_may_be_is_refused_before_it_is_read() {
     place.adds_up();
 }
 
+/// What two people ask for before the host has come to either.
+fn at_once(
+    place: &Place,
+    running: &Running,
+    verb: impl Fn(&str) -> Vec<String>,
+) -> [(&'static str, std::process::Output); 2] {
+    let asked = || place.number("SELECT count(*) AS n FROM ledger.requests WHERE answered_at IS NULL");
+    running.signal("STOP");
+    let asking = ["alice", "bob"].map(|who| {
+        let verb = verb(who);
+        let mut command = place.command(&verb.iter().map(String::as_str).collect::<Vec<_>>());
+        command.env("FOREBAY_BY", who);
+        (who, std::thread::spawn(move || command.output().unwrap()))
+    });
+    place.until("both have asked", || asked() == 2);
+    running.signal("CONT");
+    asking.map(|(who, asking)| (who, asking.join().unwrap()))
+}
+
 #[test]
-fn of_two_that_deploy_at_once_one_comes_after_the_other_and_both_are_told() {
+fn of_two_that_deploy_at_once_one_is_first_and_the_other_is_told() {
     let place = Place::new();
     let running = place.start();
     place.write("inbox/a.jsonl", &payments(0..100));
     place.until("it is loaded", || place.rows("lake.payments") == 100);
-    let deploys: Vec<_> = [b'2', b'3']
-        .into_iter()
-        .map(|note| {
-            let name = format!("{}.wasm", char::from(note));
-            variant(&place, &name, fraud_wasm(), note);
-            let mut command = place.command(&["deploy", &name, "--json"]);
-            std::thread::spawn(move || command.output().unwrap())
-        })
-        .collect();
-    let mut told: Vec<_> = deploys
-        .into_iter()
-        .map(|deploy| {
-            let output = deploy.join().unwrap();
-            let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
-            answer["active"][0]["revision"].as_u64().unwrap()
-        })
-        .collect();
-    told.sort_unstable();
-    assert_eq!(told, [2, 3]);
-    assert_eq!(deployments(&place), json!([[1, "retired"], [2, "retired"], [3, "active"]]));
+    for who in ["alice", "bob"] {
+        variant(&place, &format!("{who}.wasm"), fraud_wasm(), who.as_bytes()[0]);
+    }
+    let outputs = at_once(&place, &running, |who| vec!["deploy".to_owned(), format!("{who}.wasm")]);
+    let first = outputs.iter().find(|(_, output)| output.status.success()).unwrap().0;
+    let (second, output) = outputs.iter().find(|(_, output)| !output.status.success()).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let told = String::from_utf8_lossy(&output.stderr).replace(first, "[first]");
+    check("push-second", &told);
+    assert_eq!(deployments(&place), json!([[1, "retired"], [2, "active"]]));
+    // Who has seen it may.
+    let again = place.sees(&["deploy", &format!("{second}.wasm")]);
+    assert!(again.starts_with("exit 0\nfraud: revision 3"), "{again}");
+    // Two that go back at once do not go back and forth.
+    let codes =
+        at_once(&place, &running, |_| vec!["rollback".to_owned(), "fraud".to_owned()]).map(|(_, it)| it.status.code());
+    let active = place.query("SELECT revision FROM ledger.deployments WHERE state = 'active'");
+    assert_eq!(active[0]["revision"], 2, "both wanted the one before: {codes:?}");
     assert!(running.stop().success());
     place.adds_up();
 }
@@ -243,7 +263,10 @@ fn a_module_is_deployed_for_the_next_start() {
     variant(&place, "third.wasm", fraud_wasm(), b'3');
     let refused = place.sees(&["deploy", "third.wasm", "--offline"]);
     assert!(refused.starts_with("exit 1") && refused.contains("pipeline fraud refuses it"), "{refused}");
-    assert_eq!(place.number("SELECT count(*) FROM ledger.modules WHERE active AND origin = 'deploy:second.wasm'"), 1);
+    assert_eq!(
+        place.number("SELECT count(*) FROM ledger.modules WHERE active AND origin = 'deploy:second.wasm by tester'"),
+        1
+    );
     place.adds_up();
 }
 
@@ -285,7 +308,7 @@ fn a_paused_pipeline_waits_while_its_stream_lands() {
     assert_eq!(place.rows("lake.payments"), 100);
     let status = place.run_well(&["status"]);
     let paused = status.lines().find(|line| line.contains("paused")).unwrap();
-    assert!(paused.contains("(lake.payments is being moved): `forebay resume fraud`"), "{status}");
+    assert!(paused.contains("(lake.payments is being moved, by tester): `forebay resume fraud`"), "{status}");
     let running = place.start();
     place.until_told("pipeline is paused", 1);
     let resumes = [place.sees(&["resume", "fraud"]), place.sees(&["resume", "fraud"])];

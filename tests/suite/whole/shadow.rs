@@ -62,7 +62,7 @@ fn what_differs_in_few_rows_becomes_active_after_segments_that_were_there_and_th
     let line = status.lines().find(|line| line.contains("in shadow")).unwrap();
     assert!(
         line.ends_with(
-            "deploy:second.wasm: 1 of 2 segments compared, 4 of 2,002 rows differ (0.1999%; at most 1% may)"
+            "deploy:second.wasm by tester: 1 of 2 segments compared, 4 of 2,002 rows differ (0.1999%; at most 1% may)"
         ),
         "{line}"
     );
@@ -74,7 +74,7 @@ fn what_differs_in_few_rows_becomes_active_after_segments_that_were_there_and_th
     check("shadow-passes", &timeless(&format!("{out}{}", outcome(&err))));
     assert_eq!(deployments(&place), json!([[1, "retired"], [2, "active"]]));
     let active = place.query("SELECT origin FROM ledger.modules WHERE active");
-    assert_eq!(active[0]["origin"], "deploy:second.wasm");
+    assert_eq!(active[0]["origin"], "deploy:second.wasm by tester");
     // What the former one refused for good stays so; the other records heal.
     place.write("inbox/last.jsonl", &records(3_000..3_010));
     place.until("it is loaded by the new one", || {
@@ -162,7 +162,10 @@ fn a_host_that_dies_anywhere_in_a_shadow_goes_on_with_it() {
         place.until("it is active", || deployments(&place) == json!([[1, "retired"], [2, "active"]]));
         place.write("inbox/more.jsonl", &records(2_000..2_100));
         place.until("it loads", || place.number("SELECT count(*) FROM lake.tried WHERE id >= 2000") == 100);
-        assert_eq!(place.query("SELECT origin FROM ledger.modules WHERE active")[0]["origin"], "deploy:second.wasm");
+        assert_eq!(
+            place.query("SELECT origin FROM ledger.modules WHERE active")[0]["origin"],
+            "deploy:second.wasm by tester"
+        );
         assert!(running.stop().success());
         place.adds_up();
     }
@@ -202,7 +205,10 @@ fn pipelines_that_share_a_module_go_on_together_and_a_host_elsewhere_decides_lik
     assert!(cancelled.contains("other: revision 2") && cancelled.contains("tried: revision 2"), "{cancelled}");
     assert_eq!(states(), ["other cancelled", "tried cancelled"]);
     let list = elsewhere(&["deployments", "list", "--pipeline", "tried", "--limit", "1"]);
-    assert!(list.contains("cancelled since") && list.contains("deploy:second.wasm: too many"), "{list}");
+    assert!(
+        list.contains(" cancelled ") && list.contains("by somebody over HTTP: too many, cancelled by tester"),
+        "{list}"
+    );
     // Once more, and approved.
     wasm.extend([0, 6, 5, b'n', b'o', b't', b'e', b'2']);
     std::fs::write(place.path("third.wasm"), wasm).unwrap();

@@ -112,7 +112,8 @@ impl Local<'_> {
                 // Who watches sees what changes, and wants it at once.
                 let shadow = Some(ShadowWanted { segments: 0, max_changed: None });
                 deploy::keep(&self.config, &*ledger, wasm.clone(), origin.clone()).await?;
-                let pushed = pushing::ask(self.global, &*ledger, seen, Push::Module { name, digest, origin, shadow }).await?;
+                let pushed =
+                    pushing::ask(self.global, &*ledger, seen, Push::Module { name, digest, origin, shadow }).await?;
                 return taken(pushed);
             }
         }
@@ -129,7 +130,7 @@ fn taken(pushed: Pushed) -> anyhow::Result<Pushing> {
     if let Some(failure) = pushing::refusal(&pushed.refused) {
         return Err(failure.into());
     }
-    let Pushed { active, refused: _, shadow: _, cancelled: _ } = pushed;
+    let Pushed { active, refused: _, shadow: _, cancelled: _, applied: _ } = pushed;
     Ok(if active.is_empty() { Pushing::Unused } else { Pushing::Taken(active) })
 }
 

@@ -11,7 +11,7 @@ use serde_json::Value as Json;
 
 use super::super::node::{At, Entry, Value};
 use super::super::problem::hint_for;
-use super::super::{BackAfter, DeployConfig, PipelineConfig, Share, StepConfig, shape};
+use super::super::{BackAfter, DeployConfig, PipelineConfig, Schedule, Share, StepConfig, shape};
 use super::Check;
 
 /// Words of tables that are written by key, which is not built: refused, so that they can get their meaning later.
@@ -39,11 +39,11 @@ impl Check<'_> {
         for (name, key, node) in self.named("pipelines") {
             let pipeline: Option<shape::Pipeline> = self.section(node);
             let written = pipeline.as_ref().map(|pipeline| pipeline.steps.len());
-            let (from, steps, rejects, limits, deploy) = match pipeline {
-                Some(shape::Pipeline { from, steps, rejects, limits, deploy, .. }) => {
-                    (Some(from), self.steps(&key, steps), rejects, limits, deploy)
+            let (from, steps, rejects, limits, deploy, retry) = match pipeline {
+                Some(shape::Pipeline { from, steps, rejects, limits, deploy, retry, .. }) => {
+                    (Some(from), self.steps(&key, steps), rejects, limits, deploy, retry)
                 }
-                None => (None, Vec::new(), None, serde_json::Map::new(), shape::Deploy::default()),
+                None => (None, Vec::new(), None, serde_json::Map::new(), shape::Deploy::default(), None),
             };
             // Routes are looked at even where the rest does not fit, so that one look shows all; but only where every
             // step is known, they can be told to name none.
@@ -54,11 +54,12 @@ impl Check<'_> {
             self.limits(node.get("limits"));
             let limits = Json::Object(limits);
             let deploy = self.deploy(&key, &deploy);
+            let retry = retry.and_then(|retry| self.retry(&key, &retry));
             let from = from.and_then(|from| self.stream(&key, &from));
             let rejects = self.rejects(&name, &key, rejects, &routes);
             let (Some(from), Some(rejects)) = (from, rejects) else { continue };
             let routes = routes.into_iter().map(|(route, (target, _))| (route, target)).collect();
-            let pipeline = PipelineConfig { from, steps, routes, rejects, limits, deploy };
+            let pipeline = PipelineConfig { from, steps, routes, rejects, limits, deploy, retry };
             self.one_loader(&name, &key, &pipeline, &mut loaders);
             pipelines.insert(name, pipeline);
         }
@@ -89,6 +90,27 @@ impl Check<'_> {
             max_changed: max_changed.unwrap_or(MAX_CHANGED),
             back_after: back_after.unwrap_or(BACK_AFTER),
         }
+    }
+
+    fn retry(&mut self, pipeline: &str, shape: &shape::Retry) -> Option<Schedule> {
+        let shape::Retry { schedule, zone } = shape;
+        let named = zone.as_deref().unwrap_or("UTC");
+        let Ok(zone) = named.parse::<chrono_tz::Tz>() else {
+            let at = ["pipelines", pipeline, "retry", "zone"];
+            let known = hint_for(named, chrono_tz::TZ_VARIANTS.iter().map(|zone| zone.name()));
+            let hint = known
+                .filter(|hint| hint.len() < 200)
+                .unwrap_or_else(|| "write it as the IANA does: Europe/Berlin, America/New_York, UTC".to_owned());
+            self.problem_at(&at, format!("there is no time zone `{named}`"), Some(hint));
+            return None;
+        };
+        let read = Schedule::parse(schedule, zone);
+        read.inspect_err(|error| {
+            let at = ["pipelines", pipeline, "retry", "schedule"];
+            let hint = "write minute, hour, day of month, month, day of week: \"0 3 * * *\" is each night at three";
+            self.problem_at(&at, format!("`{schedule}` is no cron expression: {error}"), Some(hint.to_owned()));
+        })
+        .ok()
     }
 
     /// Keys and types, each with its place; then the sandbox's word on the numbers.
@@ -133,12 +155,13 @@ impl Check<'_> {
             let mut assets = BTreeMap::new();
             for (asset, file) in shape.assets {
                 let full = self.tree.root.join(&file);
-                if !full.is_file() {
+                let stands_in = self.tree.overlay.stands_in(&full);
+                if !stands_in.is_file() {
                     let hint = "paths are relative to the config's folder".to_owned();
                     let at = [&path[..], &["assets", &asset]].concat();
                     self.problem_at(&at, format!("asset `{asset}`: there is no file {}", full.display()), Some(hint));
                 }
-                assets.insert(asset, full);
+                assets.insert(asset, stands_in);
             }
             steps.push(StepConfig { name, module, pin, config: Json::Object(shape.config), assets });
         }

@@ -17,8 +17,9 @@ use axum::routing::{get, post};
 use serde_json::{Map, Value, json};
 use tokio::process::Command;
 
-use super::endpoints::{Answers, Does, ENDPOINTS, Endpoint, Kind, MOST, Parameter, To};
+use super::endpoints::{Answers, Does, ENDPOINTS, Endpoint, Kind, MOST, Parameter, To, Upload};
 use super::{Refusal, Seen, openapi, refusal};
+use crate::config::FILE_NAME;
 
 /// Verbs that run at the same time, and how long one waits for its turn.
 pub(super) const VERBS: usize = 2;
@@ -50,7 +51,7 @@ pub(super) fn routes(router: Router<Arc<Seen>>) -> Router<Arc<Seen>> {
         };
         match endpoint.does {
             Does::Read => router.route(endpoint.path, get(handler)),
-            Does::Change | Does::Upload => router.route(endpoint.path, post(handler)),
+            Does::Change | Does::Upload(_) => router.route(endpoint.path, post(handler)),
         }
     })
 }
@@ -80,11 +81,11 @@ async fn answer(
 struct Asked {
     flags: Vec<String>,
     positional: Vec<String>,
-    file: String,
+    file: Option<String>,
 }
 
 fn arguments(endpoint: &Endpoint, uri: &Uri, query: Vec<(String, String)>, body: &[u8]) -> Result<Asked, Refusal> {
-    let mut asked = Asked { file: "module.wasm".to_owned(), ..Asked::default() };
+    let mut asked = Asked::default();
     let of_path = endpoint.path.split('/').zip(uri.path().split('/'));
     let of_path = of_path.filter(|(template, _)| template.starts_with('{')).map(|(_, value)| value);
     for (parameter, value) in endpoint.in_path().zip(of_path) {
@@ -100,14 +101,18 @@ fn arguments(endpoint: &Endpoint, uri: &Uri, query: Vec<(String, String)>, body:
         let parameter = endpoint.in_query().find(|parameter| parameter.name == name);
         take(&mut asked, parameter.ok_or_else(|| unknown(&name, endpoint.in_query()))?, &value)?;
     }
-    if endpoint.does != Does::Change {
-        return Ok(asked);
+    match endpoint.does {
+        Does::Read | Does::Upload(Upload::Module) => return Ok(asked),
+        Does::Upload(Upload::Bundle) => {
+            if !fields(body)?.contains_key("config") {
+                let hint = Some("the config's files by name: {\"forebay.toml\": \"text\"}");
+                return Err(refusal(StatusCode::BAD_REQUEST, "`config` is missing", hint));
+            }
+            return Ok(asked);
+        }
+        Does::Change => {}
     }
-    let fields: Map<String, Value> = match body {
-        [] => Map::new(),
-        body => serde_json::from_slice(body)
-            .map_err(|error| refusal(StatusCode::BAD_REQUEST, format!("the body is no JSON object: {error}"), None))?,
-    };
+    let fields = fields(body)?;
     if let Some(name) = fields.keys().find(|name| endpoint.in_body().all(|parameter| parameter.name != *name)) {
         return Err(unknown(name, endpoint.in_body()));
     }
@@ -127,6 +132,14 @@ fn arguments(endpoint: &Endpoint, uri: &Uri, query: Vec<(String, String)>, body:
         }
     }
     Ok(asked)
+}
+
+fn fields(body: &[u8]) -> Result<Map<String, Value>, Refusal> {
+    if body.is_empty() {
+        return Ok(Map::new());
+    }
+    serde_json::from_slice(body)
+        .map_err(|error| refusal(StatusCode::BAD_REQUEST, format!("the body is no JSON object: {error}"), None))
 }
 
 fn lacks(parameter: &Parameter) -> Refusal {
@@ -168,18 +181,13 @@ fn take(asked: &mut Asked, parameter: &Parameter, value: &str) -> Result<(), Ref
             if !plain || value.starts_with(['.', '-']) || !(1..=100).contains(&value.len()) {
                 return no("a file's name of letters, digits, `.`, `_` and `-`".to_owned());
             }
-            value.clone_into(&mut asked.file);
+            asked.file = Some(value.to_owned());
         }
     }
     Ok(())
 }
 
-async fn run(
-    endpoint: &Endpoint,
-    seen: &Seen,
-    (asked, by): (Asked, &str),
-    body: Bytes,
-) -> Result<Value, Refusal> {
+async fn run(endpoint: &Endpoint, seen: &Seen, (asked, by): (Asked, &str), body: Bytes) -> Result<Value, Refusal> {
     let broken = |what: &str, error: std::io::Error| {
         refusal(StatusCode::INTERNAL_SERVER_ERROR, format!("{what}: {error}"), None)
     };
@@ -191,9 +199,13 @@ async fn run(
     // It is removed with what is in it, whatever becomes of the request.
     let folder = tempfile::Builder::new().prefix("forebay-").tempdir();
     let folder = folder.map_err(|error| broken("no temporary folder can be made", error))?;
-    if endpoint.does == Does::Upload {
+    if let Does::Upload(upload) = endpoint.does {
+        let file = match upload {
+            Upload::Module => file.unwrap_or_else(|| "module.wasm".to_owned()),
+            Upload::Bundle => format!("{}.json", file.as_deref().unwrap_or(FILE_NAME)),
+        };
         let written = tokio::fs::write(folder.path().join(&file), &body).await;
-        written.map_err(|error| broken("the module cannot be written down", error))?;
+        written.map_err(|error| broken("what was sent cannot be written down", error))?;
         positional.push(file);
     }
     drop(body);

@@ -63,7 +63,16 @@ pub(super) enum Does {
     /// It changes something: `POST` with the token.
     Change,
     /// The same, with a file as its body.
-    Upload,
+    Upload(Upload),
+}
+
+/// A file that is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Upload {
+    /// A module.
+    Module,
+    /// A config with its assets, as JSON.
+    Bundle,
 }
 
 /// An endpoint.
@@ -218,7 +227,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
     },
     Endpoint {
         path: "/v1/deploy",
-        does: Does::Upload,
+        does: Does::Upload(Upload::Module),
         verb: &["deploy", "--detach"],
         parameters: &[
             parameter("file", To::FileName, "The file's name; it stands in the module's origin. Default: module.wasm."),
@@ -236,6 +245,31 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         ],
         answers: Answers::Object,
         help: "Deploy a module: it is checked, and takes the next segments of all pipelines that use its name, or of none.",
+    },
+    Endpoint {
+        path: "/v1/apply",
+        does: Does::Upload(Upload::Bundle),
+        verb: &["apply", "--detach"],
+        parameters: &[
+            parameter(
+                "file",
+                To::FileName,
+                "What the config is called; it stands with what it leads to. Default: forebay.toml.",
+            ),
+            parameter("label", To::Flag("--label"), "Where it came from, as you call it: a commit, a release."),
+            parameter(
+                "shadow",
+                To::Flag("--shadow"),
+                "So many segments are compared first. Default: as the config says.",
+            ),
+            parameter(
+                "max_changed",
+                To::Flag("--max-changed"),
+                "The share of rows that may differ: 1%. With `shadow`.",
+            ),
+        ],
+        answers: Answers::Object,
+        help: "Apply a config with its assets: all of it is checked, and takes the place of the host's, or nothing changes.",
     },
     Endpoint {
         path: "/v1/pipelines/{pipeline}/approve",
@@ -359,7 +393,7 @@ impl Parameter {
 
 /// Whether a path takes a file.
 pub(super) fn is_upload(path: &str) -> bool {
-    ENDPOINTS.iter().any(|endpoint| endpoint.does == Does::Upload && endpoint.path == path)
+    ENDPOINTS.iter().any(|endpoint| matches!(endpoint.does, Does::Upload(_)) && endpoint.path == path)
 }
 
 impl Endpoint {

@@ -33,8 +33,8 @@ use super::Host;
 use crate::assemble;
 use crate::cli::{Exit, Failure};
 use crate::config::{Config, HttpConfig};
-use token::Token;
 pub(crate) use api::BY;
+use token::Token;
 pub(crate) use token::VARIABLE;
 
 /// Bytes of a body that is no module.

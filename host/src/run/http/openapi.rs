@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::api::BY;
-use super::endpoints::{Answers, Does, ENDPOINTS, Endpoint, Kind, MOST, Parameter};
+use super::endpoints::{Answers, Does, ENDPOINTS, Endpoint, Kind, MOST, Parameter, Upload};
 
 /// The document.
 pub(super) fn document() -> Value {
@@ -80,9 +80,8 @@ fn operation(endpoint: &Endpoint) -> Value {
     match endpoint.does {
         Does::Read => {}
         Does::Change => drop(fields.insert("requestBody".to_owned(), body(endpoint))),
-        Does::Upload => {
-            let module = json!({ "application/wasm": { "schema": { "type": "string", "format": "binary" } } });
-            drop(fields.insert("requestBody".to_owned(), json!({ "required": true, "content": module })));
+        Does::Upload(upload) => {
+            drop(fields.insert("requestBody".to_owned(), json!({ "required": true, "content": content(upload) })));
         }
     }
     if endpoint.does != Does::Read {
@@ -96,6 +95,24 @@ fn operation(endpoint: &Endpoint) -> Value {
         fields.insert("security".to_owned(), json!([{ "token": [] }]));
     }
     operation
+}
+
+fn content(upload: Upload) -> Value {
+    match upload {
+        Upload::Module => json!({ "application/wasm": { "schema": { "type": "string", "format": "binary" } } }),
+        Upload::Bundle => {
+            let texts = |help: &str| json!({ "type": "object", "additionalProperties": { "type": "string" }, "description": help });
+            json!({ "application/json": { "schema": {
+                "type": "object",
+                "required": ["config"],
+                "properties": {
+                    "config": texts("The config's files by name; one alone is the host's main file, whatever its name."),
+                    "assets": texts("Assets by their paths beside the config, in base64."),
+                },
+                "additionalProperties": false,
+            } } })
+        }
+    }
 }
 
 /// Statuses of refusals, what they mean, and whether only changes (true) or only reads (false) have them.
