@@ -69,6 +69,7 @@ pub(crate) async fn check(world: &World, before: u64) -> Vec<String> {
             wrong.push(format!("load {} of {} is not done", number(&load, "number"), text(&load, "table_name")));
         }
     }
+    deployments(world, &mut wrong).await;
     let refinements = ledger_rows(world, "refinements").await;
     let heals = ledger_rows(world, "heals").await;
     let shapes = world.scenario().pipelines.clone();
@@ -115,6 +116,25 @@ pub(crate) async fn check(world: &World, before: u64) -> Vec<String> {
     }
     wrong.truncate(12);
     wrong
+}
+
+/// Each pipeline has one active revision, and none made a load that was never active: one in shadow does not.
+async fn deployments(world: &World, wrong: &mut Vec<String>) {
+    let (deployments, loads) = (ledger_rows(world, "deployments").await, ledger_rows(world, "loads").await);
+    let shapes = world.scenario().pipelines.clone();
+    for shape in &shapes {
+        let of = |row: &&Row| text(row, "pipeline") == shape.name;
+        let active = deployments.iter().filter(of).filter(|row| text(row, "state") == "active").count();
+        if active != 1 {
+            wrong.push(format!("{}: {active} revisions are active", shape.name));
+        }
+        let once_active = world.once_active(&PipelineName::new(&shape.name).unwrap());
+        let once_active: BTreeSet<_> = once_active.iter().map(ToString::to_string).collect();
+        for load in loads.iter().filter(of).filter(|load| !once_active.contains(&text(load, "revision_id"))) {
+            let (number, by) = (number(load, "number"), text(load, "revision_id"));
+            wrong.push(format!("{}: load {number} is by {by}, which was never active", shape.name));
+        }
+    }
 }
 
 /// The segments whose rows should be in the tables, each with its records; all of upstream is to be in one of them, once.

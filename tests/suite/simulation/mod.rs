@@ -1,6 +1,6 @@
 //! The promises under everything that goes wrong, by simulation.
 //!
-//! A seed decides a whole story: objects that appear, change and break, revisions that are good, broken or refused, calls that
+//! A seed decides a whole story: objects that appear, change and break, revisions that are good, broken or refused, that run in shadow or go back, calls that
 //! fail, stall or lose their answer, loads that are refused for good, ledgers that are lost and rebuilt, and processes that die at
 //! any call, in the middle of what they write. The state machines, their drivers, the decoder and
 //! the Arrow code are the real ones; source, zone, ledger and warehouse are the models of the contract suites. At the end the
@@ -11,6 +11,7 @@
 mod bugs;
 mod check;
 mod clock;
+mod deployments;
 mod faults;
 mod process;
 mod real;

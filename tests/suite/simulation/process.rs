@@ -124,13 +124,13 @@ impl Executor for SimWorkers {
 }
 
 /// What a process has.
-struct Process {
-    world: Arc<World>,
-    stores: Stores,
-    clock: Arc<dyn Clock>,
+pub(super) struct Process {
+    pub(super) world: Arc<World>,
+    pub(super) stores: Stores,
+    pub(super) clock: Arc<dyn Clock>,
     /// When it started.
     since: Timestamp,
-    pipelines: Vec<(Shape, PipelineHandle)>,
+    pub(super) pipelines: Vec<(Shape, PipelineHandle)>,
 }
 
 async fn host(world: Arc<World>, life: Life) -> Result<()> {
@@ -181,6 +181,13 @@ async fn act(process: Arc<Process>, life: Life, stop: watch::Sender<bool>) {
             chaos.note(|| format!("   it failed: {error}"));
         }
     };
+    // What was in shadow when the last process died; in the end nobody decides any more.
+    let shadows = if process.world.is_healed() { 0 } else { process.pipelines.len() };
+    for index in 0..shadows {
+        if let Err(error) = process.compare(index).await {
+            chaos.note(|| format!("   a shadow stays: {error}"));
+        }
+    }
     if life.actions > 0 {
         let first = process.world.scenario().first();
         for action in first {
@@ -317,12 +324,17 @@ impl Process {
         }
         let now = self.clock.now();
         let record = ledger.record_revision(&revision, now).await?;
+        // What was rolled back does not come back by itself; in the end somebody brings it.
+        if !active && !self.world.is_healed() && ledger.is_cancelled(&name, id).await? {
+            return self.take_up_former(index).await;
+        }
         let materials = materials(revision, record.number);
         let checked = handle.check(Arc::clone(&materials)).await;
         match checked {
             Ok(_) => {
                 self.keep_revision(&record).await?;
                 if !active {
+                    self.world.may_be_active(&name, id);
                     ledger.deploy(&name, id, DeploymentState::Active, "config", now).await?;
                 }
                 handle.deploy(materials);
@@ -338,7 +350,7 @@ impl Process {
     }
 
     /// Before it is active: a ledger that is rebuilt goes on with it.
-    async fn keep_revision(&self, record: &RevisionRecord) -> Result<()> {
+    pub(super) async fn keep_revision(&self, record: &RevisionRecord) -> Result<()> {
         let RevisionRecord { number, id: _, revision, created_at } = record;
         let module = |step: &Step| KeptModule {
             digest: step.digest,
@@ -363,6 +375,9 @@ impl Process {
     async fn perform(&self, action: Action) -> Result<()> {
         match action {
             Action::Submit { pipeline } => self.submit(pipeline).await,
+            Action::RollBack { pipeline } => self.roll_back(pipeline).await,
+            Action::Pause { pipeline } => self.pause(pipeline).await,
+            Action::Shadow { pipeline, config } => self.shadow(pipeline, config).await,
             Action::Maintain { table } => {
                 let report = maintain(&self.stores, &self.world, &table).await?;
                 let MaintainReport { compacted_files, vacuumed_files, .. } = report;
@@ -479,7 +494,7 @@ pub(crate) fn revision(shape: &Shape, config: Config) -> Revision {
     }
 }
 
-fn materials(revision: Revision, number: u32) -> Arc<Materials> {
+pub(super) fn materials(revision: Revision, number: u32) -> Arc<Materials> {
     let modules: Vec<Arc<dyn Module>> =
         revision.steps.iter().map(|_| Arc::new(SimModule::new()) as Arc<dyn Module>).collect();
     let assets = modules.iter().map(|_| Assets::default()).collect();

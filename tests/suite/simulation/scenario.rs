@@ -75,6 +75,12 @@ pub(crate) enum Action {
     Spoil { key: String, open: bool, times: u32 },
     /// Somebody wants another config.
     Submit { pipeline: usize },
+    /// Somebody puts a former revision back.
+    RollBack { pipeline: usize },
+    /// Somebody pauses a pipeline, or lets it go on.
+    Pause { pipeline: usize },
+    /// Somebody has a revision compared before it is taken.
+    Shadow { pipeline: usize, config: Config },
     /// A table is maintained.
     Maintain { table: String },
     /// The zone is swept.
@@ -127,9 +133,16 @@ impl Scenario {
 
     /// Anything.
     pub(crate) fn next(&mut self) -> Action {
-        let action = match self.rng.u32(0..22) {
+        let action = match self.rng.u32(0..27) {
             0..=9 => return self.upstream(),
             10..=14 => self.submit(),
+            22 | 23 => Action::RollBack { pipeline: self.rng.usize(0..self.pipelines.len()) },
+            24 => Action::Pause { pipeline: self.rng.usize(0..self.pipelines.len()) },
+            25 | 26 => {
+                let config = healthy(&mut self.rng);
+                let config = Config { broken: self.rng.u32(0..4) == 0, ..config };
+                Action::Shadow { pipeline: self.rng.usize(0..self.pipelines.len()), config }
+            }
             20 | 21 => Action::Again {
                 pipeline: self.rng.usize(0..self.pipelines.len()),
                 what: if self.rng.bool() { Again::Heal } else { Again::Replay },
@@ -181,6 +194,9 @@ impl Scenario {
                 Config { refused: true, .. } => &mut tally.submitted_refused,
                 Config { broken: false, refused: false, threshold: _, harsh: _ } => &mut tally.submitted,
             },
+            Action::RollBack { .. } => &mut tally.rollback_asked,
+            Action::Pause { .. } => &mut tally.pause_asked,
+            Action::Shadow { .. } => &mut tally.shadow_asked,
             Action::Maintain { .. } => &mut tally.maintained,
             Action::Sweep => &mut tally.swept,
             Action::Approve => &mut tally.approved,

@@ -75,6 +75,28 @@ tally! {
     submitted_broken,
     /// Configs that do not bind.
     submitted_refused,
+    /// Former revisions that are to come back.
+    rollback_asked,
+    /// Of these, such as came back.
+    rolled_back,
+    /// Pipelines that are to pause, or to go on.
+    pause_asked,
+    /// That paused.
+    paused,
+    /// That went on.
+    resumed,
+    /// Revisions that are to be compared.
+    shadow_asked,
+    /// Of these, such as went into shadow.
+    shadowed,
+    /// Of these, such as failed a segment.
+    shadow_refused,
+    /// Of these, such as were taken.
+    shadow_approved,
+    /// Of these, such as were not.
+    shadow_cancelled,
+    /// Of these, such as nobody decided on.
+    shadow_left,
     /// Tables that are maintained.
     maintained,
     /// Maintenance that made few files of many while a host ran.

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use forebay_format::Formats;
 use forebay_model::ports::Clock;
 use forebay_model::position::Position;
-use forebay_model::{Revision, SegmentId};
+use forebay_model::{PipelineName, Revision, RevisionId, SegmentId};
 use forebay_sources::MemoryUpstream;
 use forebay_sources::memory::Fault;
 
@@ -37,6 +37,10 @@ pub(crate) struct World {
     scenario: Mutex<Scenario>,
     /// By id, the configs of all revisions that were submitted.
     revisions: Mutex<BTreeMap<String, Config>>,
+    /// Revisions that may have been active, by pipeline, in their order.
+    once_active: Mutex<BTreeMap<PipelineName, Vec<RevisionId>>>,
+    /// Whether people want what works.
+    healed: AtomicBool,
     /// Whether upstream removes what was acknowledged.
     forgetful: bool,
     acknowledgements: AtomicU64,
@@ -97,6 +101,8 @@ impl World {
             forgetful: scenario.chance(50),
             scenario: Mutex::new(scenario),
             revisions: Mutex::default(),
+            once_active: Mutex::default(),
+            healed: AtomicBool::new(false),
             acknowledgements: AtomicU64::new(0),
             rebuilt: AtomicBool::new(false),
             random,
@@ -139,6 +145,24 @@ impl World {
         self.revisions.lock().unwrap().insert(revision.id().to_string(), config);
     }
 
+    /// Notes a revision that is about to be active.
+    pub(crate) fn may_be_active(&self, pipeline: &PipelineName, revision: RevisionId) {
+        let mut once_active = self.once_active.lock().unwrap();
+        let known = once_active.entry(pipeline.clone()).or_default();
+        known.retain(|known| *known != revision);
+        known.push(revision);
+    }
+
+    /// Revisions that may have been active.
+    pub(crate) fn once_active(&self, pipeline: &PipelineName) -> Vec<RevisionId> {
+        self.once_active.lock().unwrap().get(pipeline).cloned().unwrap_or_default()
+    }
+
+    /// Whether the story is at its end: people want what works, and bring it.
+    pub(crate) fn is_healed(&self) -> bool {
+        self.healed.load(Ordering::SeqCst)
+    }
+
     /// The config of a revision.
     pub(crate) fn config(&self, revision: &str) -> Option<Config> {
         self.revisions.lock().unwrap().get(revision).copied()
@@ -166,6 +190,9 @@ impl World {
                 self.upstream.fail(&key, if open { Fault::Open } else { Fault::Read }, times);
             }
             Action::Submit { .. }
+            | Action::RollBack { .. }
+            | Action::Pause { .. }
+            | Action::Shadow { .. }
             | Action::Maintain { .. }
             | Action::Sweep
             | Action::Approve
@@ -183,6 +210,7 @@ impl World {
         match runtime.block_on(rebuild(self, all)) {
             Ok(true) => {
                 self.rebuilt.store(true, Ordering::SeqCst);
+                runtime.block_on(self.note_active());
                 self.chaos.count(|tally| {
                     tally.rebuilt += 1;
                     tally.rebuilt_refining_all += u64::from(all);
@@ -228,6 +256,7 @@ impl World {
     fn recover(self: &Arc<Self>) {
         self.lose_ledger();
         self.scenario().heal();
+        self.healed.store(true, Ordering::SeqCst);
         for key in self.upstream.snapshot().objects.keys() {
             self.upstream.fail(key, Fault::Read, 0);
         }
@@ -235,6 +264,7 @@ impl World {
         self.chaos.note(|| format!("→  {action:?}"));
         self.upstream(action);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(self.resume_all());
         let before = runtime.block_on(check::segments(self));
         self.storage.ended(false);
         for _ in 0..2 {
@@ -252,6 +282,28 @@ impl World {
             runtime.block_on(self.tidy(before));
         }
         self.storage.ended(false);
+    }
+
+    /// A rebuilt ledger goes on with who made the last load, or where there is none with what the zone has kept last: that may be one
+    /// which was about to be active.
+    async fn note_active(&self) {
+        let stores = self.storage.open().await.unwrap();
+        let names: Vec<_> = self.scenario().pipelines.iter().map(|shape| shape.name.clone()).collect();
+        for name in names {
+            let name = PipelineName::new(&name).unwrap();
+            if let Some(active) = stores.ledger.active(&name).await.unwrap() {
+                self.may_be_active(&name, active.revision.id);
+            }
+        }
+    }
+
+    /// Nobody has forgotten a pause.
+    async fn resume_all(&self) {
+        let stores = self.storage.open().await.unwrap();
+        let names: Vec<_> = self.scenario().pipelines.iter().map(|shape| shape.name.clone()).collect();
+        for name in names {
+            stores.ledger.resume(&PipelineName::new(&name).unwrap()).await.unwrap();
+        }
     }
 
     /// Maintenance changes no row, and leaves nothing that no ledger and no table knows.

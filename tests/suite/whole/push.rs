@@ -317,3 +317,137 @@ fn a_paused_pipeline_waits_while_its_stream_lands() {
     assert!(running.stop().success());
     place.adds_up();
 }
+
+/// Holds the ledger's write lock, as a process that hangs in a transaction does, until it is dropped.
+struct Held(Option<std::sync::mpsc::Sender<()>>, Option<std::thread::JoinHandle<()>>);
+
+impl Held {
+    fn of(place: &Place) -> Self {
+        let path = place.path("forebay.db");
+        let (release, released) = std::sync::mpsc::channel::<()>();
+        let (begin, begun) = std::sync::mpsc::channel();
+        let holding = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path);
+                let mut ledger = sqlx::ConnectOptions::connect(&options).await.unwrap();
+                sqlx::query("BEGIN IMMEDIATE").execute(&mut ledger).await.unwrap();
+                begin.send(()).unwrap();
+                // The sender is gone.
+                drop(released.recv());
+                sqlx::query("ROLLBACK").execute(&mut ledger).await.unwrap();
+            });
+        });
+        begun.recv().unwrap();
+        Self(Some(release), Some(holding))
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        drop(self.0.take());
+        self.1.take().unwrap().join().unwrap();
+    }
+}
+
+#[test]
+fn a_deployment_waits_while_somebody_holds_the_ledger_and_not_for_ever() {
+    let place = Place::new();
+    let running = place.start();
+    place.write("inbox/a.jsonl", &payments(0..100));
+    place.until("it is loaded", || place.rows("lake.payments") == 100);
+    variant(&place, "second.wasm", fraud_wasm(), b'2');
+    let held = Held::of(&place);
+    let mut command = place.command(&["deploy", "second.wasm"]);
+    let deploying = std::thread::spawn(move || command.output().unwrap());
+    std::thread::sleep(std::time::Duration::from_secs(5));
+    assert!(!deploying.is_finished());
+    assert_eq!(deployments(&place), json!([[1, "active"]]), "readers wait for nobody");
+    drop(held);
+    let deployed = deploying.join().unwrap();
+    assert!(deployed.status.success(), "{}", String::from_utf8_lossy(&deployed.stderr));
+    assert_eq!(deployments(&place), json!([[1, "retired"], [2, "active"]]));
+    // One that hangs is told, and what was active goes on when it is gone.
+    variant(&place, "third.wasm", fraud_wasm(), b'3');
+    let held = Held::of(&place);
+    check("push-ledger-held", &place.sees(&["deploy", "third.wasm"]));
+    drop(held);
+    assert_eq!(deployments(&place), json!([[1, "retired"], [2, "active"]]));
+    place.write("inbox/b.jsonl", &payments(100..200));
+    place.until("the second file is loaded", || place.rows("lake.payments") == 200);
+    assert!(running.stop().success());
+    place.adds_up();
+}
+
+/// The rule, and beside it so much code that nobody calls: compiling it takes long.
+fn slow_to_compile(functions: u32) -> Vec<u8> {
+    fn leb(mut number: usize, into: &mut Vec<u8>) {
+        loop {
+            let low = u8::try_from(number & 0x7f).unwrap();
+            number >>= 7;
+            into.push(if number == 0 { low } else { low | 0x80 });
+            if number == 0 {
+                return;
+            }
+        }
+    }
+    fn section(id: u8, content: &[u8], into: &mut Vec<u8>) {
+        into.push(id);
+        leb(content.len(), into);
+        into.extend(content);
+    }
+    // () -> i64; a body is a sum of products, each with a constant of its own.
+    let mut module = b"\0asm\x01\0\0\0".to_vec();
+    section(1, &[1, 0x60, 0, 1, 0x7e], &mut module);
+    let mut declared = Vec::new();
+    leb(functions as usize, &mut declared);
+    declared.resize(declared.len() + functions as usize, 0);
+    section(3, &declared, &mut module);
+    let mut body = vec![1, 1, 0x7e, 0x42, 1];
+    for number in 0..4_000_u32 {
+        // local.get 0; i64.const n; i64.mul; i64.add; local.tee 0
+        body.extend([0x20, 0, 0x42]);
+        leb((number % 60) as usize, &mut body);
+        body.extend([0x7e, 0x7c, 0x22, 0]);
+    }
+    body.push(0x0b);
+    let mut code = Vec::new();
+    leb(functions as usize, &mut code);
+    for _ in 0..functions {
+        leb(body.len(), &mut code);
+        code.extend(&body);
+    }
+    section(10, &code, &mut module);
+    let mut component = std::fs::read(fraud_wasm()).unwrap();
+    section(1, &module, &mut component);
+    component
+}
+
+#[test]
+fn a_module_that_takes_long_to_compile_is_given_up_and_disturbs_nobody() {
+    let place = Place::new();
+    place.write(
+        "forebay.toml",
+        &CONFIG.replace("from = \"payments\"", "from = \"payments\"\nlimits = { compile_seconds = 8 }"),
+    );
+    let running = place.start();
+    place.write("inbox/a.jsonl", &payments(0..100));
+    place.until("it is loaded", || place.rows("lake.payments") == 100);
+    std::fs::write(place.path("modules/slow.part"), slow_to_compile(1_500)).unwrap();
+    std::fs::rename(place.path("modules/slow.part"), place.path("modules/slow.wasm")).unwrap();
+    let mut files = 0;
+    while place.told("module refused").is_empty() {
+        files += 1;
+        assert!(files < 200, "{}", place.log());
+        place.write(&format!("inbox/{files}.jsonl"), &payments(files * 100..files * 100 + 100));
+        place.until("it is loaded meanwhile", || place.rows("lake.payments") == i64::from(files * 100 + 100));
+    }
+    // Of 50 MB of code nobody has compiled all in the time, and files went on being loaded.
+    assert!(files >= 3, "{files}: {}", place.log());
+    let told = place.until_told("module refused", 1);
+    let error = told["error"].as_str().unwrap();
+    assert!(error.contains("it took longer than 8 s"), "{told}");
+    assert_eq!(deployments(&place), json!([[1, "active"]]));
+    assert!(running.stop().success());
+    place.adds_up();
+}

@@ -2,6 +2,8 @@
 //!
 //! Each endpoint is a verb of the command line with `--json`, so that both answer the same, and ask the host in the same way.
 
+use super::answers::{self, Fields};
+
 /// Where a parameter stands in a request, and in the verb's arguments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum To {
@@ -83,6 +85,8 @@ pub(super) struct Endpoint {
     pub(super) verb: &'static [&'static str],
     pub(super) parameters: &'static [Parameter],
     pub(super) answers: Answers,
+    /// Of the object, or of each item.
+    pub(super) fields: Fields,
     pub(super) help: &'static str,
 }
 
@@ -107,6 +111,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         verb: &["status"],
         parameters: &[],
         answers: Answers::Object,
+        fields: answers::STATUS,
         help: "How far each stream and pipeline is, and what needs a person.",
     },
     Endpoint {
@@ -115,6 +120,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         verb: &["status"],
         parameters: &[],
         answers: Answers::Items("pipelines"),
+        fields: answers::PIPELINE,
         help: "The pipelines: counts, the active revision, pause, failures, held changes.",
     },
     Endpoint {
@@ -133,6 +139,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
             limit(),
         ],
         answers: Answers::Lines,
+        fields: answers::SEGMENT_LINE,
         help: "Segments with their state in each pipeline, the newest first.",
     },
     Endpoint {
@@ -144,6 +151,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
             parameter("segment", To::Joined, "The segment's id, or its beginning."),
         ],
         answers: Answers::Object,
+        fields: answers::SEGMENT_SHOWN,
         help: "Where a segment came from, where it lies, and what each pipeline made of it.",
     },
     Endpoint {
@@ -157,6 +165,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
             limit(),
         ],
         answers: Answers::Lines,
+        fields: answers::REJECT,
         help: "Refused records without their text, the newest first.",
     },
     Endpoint {
@@ -171,7 +180,8 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
                 "What landed since then: so long ago (2d), or a date or time in UTC.",
             ),
         ],
-        answers: Answers::Object,
+        answers: Answers::Lines,
+        fields: answers::WHY,
         help: "What became of an object or a segment, from its source to its rows.",
     },
     Endpoint {
@@ -180,6 +190,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         verb: &["revisions", "list"],
         parameters: &[OF_PIPELINE, limit()],
         answers: Answers::Lines,
+        fields: answers::REVISION,
         help: "Revisions, the newest first, with their modules and what became of each.",
     },
     Endpoint {
@@ -188,6 +199,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         verb: &["deployments", "list"],
         parameters: &[OF_PIPELINE, limit()],
         answers: Answers::Lines,
+        fields: answers::DEPLOYMENT_LINE,
         help: "Deployments, the newest first.",
     },
     Endpoint {
@@ -199,6 +211,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
             parameter("revision", To::Flag("--revision"), "Its number. Default: the one in shadow, or else the last."),
         ],
         answers: Answers::Object,
+        fields: answers::DEPLOYMENT,
         help: "A deployment, and what differs from the active revision where it was compared.",
     },
     Endpoint {
@@ -207,6 +220,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         verb: &["modules", "list"],
         parameters: &[parameter("name", To::Flag("--name"), "Of this name only."), limit()],
         answers: Answers::Lines,
+        fields: answers::MODULE,
         help: "Modules, each name's newest content first.",
     },
     Endpoint {
@@ -215,6 +229,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         verb: &["schema", "list"],
         parameters: &[],
         answers: Answers::Lines,
+        fields: answers::HELD_CHANGE,
         help: "Changes of tables' schemas that wait for approval, or for the next load.",
     },
     Endpoint {
@@ -223,6 +238,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         verb: &["schema", "approve"],
         parameters: &[parameter("table", To::Field, "The table."), parameter("column", To::Field, "The column.")],
         answers: Answers::Object,
+        fields: answers::APPROVED,
         help: "Approve a change: the next load applies it.",
     },
     Endpoint {
@@ -244,6 +260,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
             ),
         ],
         answers: Answers::Object,
+        fields: answers::PUSHED,
         help: "Deploy a module: it is checked, and takes the next segments of all pipelines that use its name, or of none.",
     },
     Endpoint {
@@ -269,6 +286,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
             ),
         ],
         answers: Answers::Object,
+        fields: answers::PUSHED,
         help: "Apply a config with its assets: all of it is checked, and takes the place of the host's, or nothing changes.",
     },
     Endpoint {
@@ -277,6 +295,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         verb: &["deployments", "approve"],
         parameters: &[PIPELINE],
         answers: Answers::Object,
+        fields: answers::PUSHED,
         help: "Let the revision in shadow become active, whatever was compared.",
     },
     Endpoint {
@@ -285,6 +304,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         verb: &["deployments", "cancel"],
         parameters: &[PIPELINE, parameter("reason", To::Flag("--reason"), "Why; `deployments show` tells it.")],
         answers: Answers::Object,
+        fields: answers::PUSHED,
         help: "Take the revision in shadow back.",
     },
     Endpoint {
@@ -300,6 +320,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
             ),
         ],
         answers: Answers::Object,
+        fields: answers::PUSHED,
         help: "Put a former revision back.",
     },
     Endpoint {
@@ -308,6 +329,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         verb: &["pause"],
         parameters: &[PIPELINE, parameter("reason", To::Flag("--reason"), "Why; the status shows it.")],
         answers: Answers::Object,
+        fields: answers::PAUSED,
         help: "Give a pipeline no further segments, until it is resumed.",
     },
     Endpoint {
@@ -316,6 +338,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         verb: &["resume"],
         parameters: &[PIPELINE],
         answers: Answers::Object,
+        fields: answers::RESUMED,
         help: "Let a paused pipeline take segments again.",
     },
     Endpoint {
@@ -332,6 +355,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
             ),
         ],
         answers: Answers::Object,
+        fields: answers::RETRIED,
         help: "Try rejected records again, under the active revision; /v1/status tells how far it is.",
     },
     Endpoint {
@@ -354,6 +378,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
             },
         ],
         answers: Answers::Object,
+        fields: answers::REPLAYED,
         help: "Refine history again, under the active revision; /v1/status tells how far it is.",
     },
     Endpoint {
@@ -362,6 +387,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         verb: &["replay", "--stop"],
         parameters: &[THIS_PIPELINE],
         answers: Answers::Object,
+        fields: answers::STOPPED,
         help: "Take back what is asked for and not begun with.",
     },
     Endpoint {
@@ -377,6 +403,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
             ),
         ],
         answers: Answers::Object,
+        fields: answers::REPAIRED,
         help: "Replace the rows that a wrong revision or module made.",
     },
 ];

@@ -3,6 +3,7 @@
 //! A connection is taken by `connection`, let in or refused by [`Door::admit`] before its body is read, and answered by a route.
 //! Nothing here is waited for by the host: it goes on whatever becomes of a request, and takes the server down when it ends.
 
+mod answers;
 mod api;
 mod connection;
 mod endpoints;

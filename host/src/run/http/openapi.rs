@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::answers;
 use super::api::BY;
 use super::endpoints::{Answers, Does, ENDPOINTS, Endpoint, Kind, MOST, Parameter, Upload};
 
@@ -41,11 +42,6 @@ pub(super) fn document() -> Value {
                     "required": ["error", "hint"],
                     "properties": { "error": { "type": "string" }, "hint": { "type": ["string", "null"] } },
                 },
-                "List": {
-                    "type": "object",
-                    "required": ["items"],
-                    "properties": { "items": { "type": "array", "items": { "type": "object" } } },
-                },
             },
         },
     })
@@ -59,11 +55,16 @@ fn operation(endpoint: &Endpoint) -> Value {
         json!({ "name": name, "in": place, "required": parameter.is_required(), "description": help, "schema": schema(*kind) })
     });
     let ok = match endpoint.answers {
-        Answers::Object => object("Done, or found."),
-        Answers::Lines | Answers::Items(_) => json!({
-            "description": "Found.",
-            "content": { "application/json": { "schema": { "$ref": "#/components/schemas/List" } } },
-        }),
+        Answers::Object => content_of("Done, or found.", &answers::schema(endpoint.fields)),
+        Answers::Lines | Answers::Items(_) => content_of(
+            "Found.",
+            &json!({
+                "type": "object",
+                "required": ["items"],
+                "properties": { "items": { "type": "array", "items": answers::schema(endpoint.fields) } },
+                "additionalProperties": false,
+            }),
+        ),
     };
     let mut responses = Map::from_iter([("200".to_owned(), ok)]);
     for (status, description, of) in REFUSALS {
@@ -158,7 +159,11 @@ fn schema(kind: Kind) -> Value {
 }
 
 fn object(description: &str) -> Value {
-    json!({ "description": description, "content": { "application/json": { "schema": { "type": "object" } } } })
+    content_of(description, &json!({ "type": "object" }))
+}
+
+fn content_of(description: &str, schema: &Value) -> Value {
+    json!({ "description": description, "content": { "application/json": { "schema": schema } } })
 }
 
 fn error(description: &str) -> Value {
