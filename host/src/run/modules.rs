@@ -57,12 +57,12 @@ pub(super) struct Scan {
     pub(super) refused: Vec<(PathBuf, Error)>,
 }
 
-/// A file does not say which pipelines will use it, so it is loaded under the most that any of them allows; each pipeline then
-/// loads it under its own limits.
-pub(crate) fn loosest(of_host: &Limits, config: &Config) -> Limits {
-    let mut loosest = of_host.clone();
+/// A file does not say which pipelines will use it, so it is loaded under the most that any of them allows, or `without` any; each
+/// pipeline then loads it under its own limits.
+pub(crate) fn loosest(without: &Limits, config: &Config) -> Limits {
     // The config was checked: its limits can be read.
-    let limits = config.pipelines.values().filter_map(|pipeline| assemble::limits(&pipeline.limits).ok());
+    let mut limits = config.pipelines.values().filter_map(|pipeline| assemble::limits(&pipeline.limits).ok());
+    let mut loosest = limits.next().unwrap_or_else(|| without.clone());
     for limits in limits {
         loosest.module_mib = loosest.module_mib.max(limits.module_mib);
         loosest.compile_seconds = loosest.compile_seconds.max(limits.compile_seconds);

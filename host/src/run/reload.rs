@@ -48,7 +48,7 @@ impl Reloader {
             let (due, reason) = tokio::select! {
                 Some(part) = self.due.recv() => (Some(part), "restart"),
                 Some(submission) = self.submitted.recv() => {
-                    self.push(submission).await;
+                    Box::pin(self.push(submission)).await;
                     continue;
                 }
                 () = change(&mut self.watch, again) => (None, "config"),
@@ -92,7 +92,7 @@ impl Reloader {
                 return;
             }
         };
-        let pushed = caught(self.pushed(request)).await;
+        let pushed = caught(Box::pin(self.pushed(request))).await;
         if let Err(error) = &pushed {
             tracing::error!(error = error.chain(), hint = error.hint(), "push refused; what was active goes on");
         }

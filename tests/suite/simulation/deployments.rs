@@ -26,8 +26,8 @@ impl Process {
     pub(super) async fn roll_back(&self, index: usize) -> Result<()> {
         let ((shape, name), ledger) = (self.named(index), &self.stores.ledger);
         let active = ledger.active(&name).await?.map(|active| active.revision.id);
-        let others = self.world.once_active(&name).into_iter().filter(|id| Some(*id) != active);
-        let Some(to) = others.last() else { return Ok(()) };
+        let mut others = self.world.once_active(&name).into_iter().filter(|id| Some(*id) != active);
+        let Some(to) = others.next_back() else { return Ok(()) };
         // A ledger that was rebuilt knows those alone that the zone has kept.
         let Some(record) = ledger.revision(&name, to).await? else { return Ok(()) };
         let RevisionRecord { number, id, revision: of, created_at: _ } = record.clone();

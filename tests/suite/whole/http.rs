@@ -95,12 +95,13 @@ impl Client {
         Self { runtime, client, address, document: std::cell::OnceCell::new() }
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "who asks names a constant")]
     pub(crate) fn ask(&self, method: Method, path: &str, token: Option<&str>, body: Vec<u8>) -> Answer {
-        let answer = self.answer(method.clone(), path, token, body);
+        let answer = self.answer(&method, path, token, body);
         // Where a token is needed to read, a test of that shows it.
         if path.starts_with("/v1/") && answer.status == 200 {
             let document =
-                self.document.get_or_init(|| self.answer(Method::GET, "/openapi.json", token, Vec::new()).json());
+                self.document.get_or_init(|| self.answer(&Method::GET, "/openapi.json", token, Vec::new()).json());
             let (template, operations) = operations(document, path);
             let operation = &operations[method.as_str().to_lowercase()];
             let schema = &operation["responses"]["200"]["content"]["application/json"]["schema"];
@@ -109,8 +110,8 @@ impl Client {
         answer
     }
 
-    fn answer(&self, method: Method, path: &str, token: Option<&str>, body: Vec<u8>) -> Answer {
-        let mut request = self.client.request(method, format!("http://{}{path}", self.address)).body(body);
+    fn answer(&self, method: &Method, path: &str, token: Option<&str>, body: Vec<u8>) -> Answer {
+        let mut request = self.client.request(method.clone(), format!("http://{}{path}", self.address)).body(body);
         if let Some(token) = token {
             request = request.bearer_auth(token);
         }

@@ -81,10 +81,8 @@ pub(super) fn schema(fields: Fields) -> Value {
 
 fn of(field: &Field) -> Value {
     let mut schema = value(field.of);
-    if let (true, Some(schema)) = (field.null, schema.as_object_mut()) {
-        if let Some(name) = schema.get("type").cloned() {
-            schema.insert("type".to_owned(), json!([name, "null"]));
-        }
+    if let (true, Some(kind)) = (field.null, schema.get_mut("type")) {
+        *kind = json!([kind.take(), "null"]);
     }
     schema
 }
