@@ -10,6 +10,7 @@ use forebay_model::{PipelineName, SegmentId, Timestamp};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
+use super::clock::{self, Span};
 use super::listing::{self, number, text, time_value};
 use super::{Exit, Global, show};
 use crate::query::{Lake, Object};
@@ -24,6 +25,8 @@ pub(super) struct Chosen {
     pub(super) segments: Vec<SegmentId>,
     pub(super) bytes: u64,
     pub(super) counts: Counts,
+    /// Of a choice by the records' time: segments with records whose time is not known.
+    pub(super) time_unknown: u64,
 }
 
 /// Where the records of segments went.
@@ -36,7 +39,7 @@ pub(super) struct Counts {
 }
 
 /// What the columns of a choice are, with which `$pipeline`, `$since` and `$until` are to be filled.
-const COLUMNS: &str = "s.segment, s.bytes, r.records, r.loaded, r.filtered, r.rejected";
+const COLUMNS: &str = "s.segment, s.bytes, r.state, r.records, r.loaded, r.filtered, r.rejected";
 
 impl Chosen {
     /// The loaded segments of a pipeline that landed in a span of time, of which `condition` (on `s`, a segment, and `r`, its
@@ -44,10 +47,32 @@ impl Chosen {
     pub(super) async fn of(
         lake: &Lake,
         pipeline: &PipelineName,
-        (since, until): (Option<Timestamp>, Option<Timestamp>),
+        span: Span,
         condition: &str,
         more: Vec<(&str, ScalarValue)>,
     ) -> anyhow::Result<Self> {
+        Ok(Self::of_rows(pipeline, &Self::rows(lake, pipeline, span, condition, more).await?))
+    }
+
+    /// The same of which a record may have happened in the span.
+    pub(super) async fn by_record(
+        lake: &Lake,
+        pipeline: &PipelineName,
+        span: Span,
+        time_column: Option<&str>,
+    ) -> anyhow::Result<Self> {
+        let mut rows = Self::rows(lake, pipeline, (None, None), "true", Vec::new()).await?;
+        let unknown = clock::within(lake, pipeline, &mut rows, span, time_column).await?;
+        Ok(Self { time_unknown: unknown, ..Self::of_rows(pipeline, &rows) })
+    }
+
+    async fn rows(
+        lake: &Lake,
+        pipeline: &PipelineName,
+        (since, until): Span,
+        condition: &str,
+        more: Vec<(&str, ScalarValue)>,
+    ) -> anyhow::Result<Vec<Object>> {
         let sql = format!(
             "SELECT {COLUMNS} FROM ledger.refinements r JOIN ledger.segments s ON s.segment = r.segment
              WHERE r.pipeline = $pipeline AND r.state IN ('loaded', 'loading') AND (s.landed_at >= $since OR $since IS NULL)
@@ -59,13 +84,17 @@ impl Chosen {
         let mut values =
             vec![("pipeline", ScalarValue::from(pipeline.as_str())), ("since", time(since)), ("until", time(until))];
         values.extend(more);
-        let rows = listing::objects(lake, &sql, values).await?;
-        Ok(Self {
+        listing::objects(lake, &sql, values).await
+    }
+
+    fn of_rows(pipeline: &PipelineName, rows: &[Object]) -> Self {
+        Self {
             pipeline: pipeline.clone(),
             segments: rows.iter().map(|row| SegmentId::from_text(text(row, "segment"))).collect(),
             bytes: rows.iter().map(|row| number(row, "bytes")).sum(),
-            counts: Counts::of(&rows),
-        })
+            counts: Counts::of(rows),
+            time_unknown: 0,
+        }
     }
 
     /// `3 segments (1.2 GiB, 20,000 records)`.
@@ -79,8 +108,13 @@ impl Chosen {
     }
 
     pub(super) fn json(&self) -> Value {
-        let Self { pipeline, segments, bytes, counts } = self;
-        json!({ "pipeline": pipeline, "segments": segments.len(), "bytes": bytes, "counts": counts.json() })
+        let Self { pipeline, segments, bytes, counts, time_unknown } = self;
+        let mut value =
+            json!({ "pipeline": pipeline, "segments": segments.len(), "bytes": bytes, "counts": counts.json() });
+        if let (Some(value), true) = (value.as_object_mut(), *time_unknown > 0) {
+            value.insert("time_unknown".to_owned(), json!(time_unknown));
+        }
+        value
     }
 
     /// The counts that the same segments have now.

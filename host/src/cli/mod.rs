@@ -3,6 +3,7 @@
 mod again;
 mod bench;
 mod build;
+mod clock;
 mod compare;
 mod deploy;
 mod deployments;

@@ -4,11 +4,13 @@ use clap::Args;
 use datafusion::common::ScalarValue;
 use forebay_model::load::Again;
 use forebay_model::{PipelineName, Timestamp};
+use serde_json::json;
 
 use super::again::{Chosen, follow, tell};
+use super::clock::Clock;
 use super::listing::{self, parse_since};
 use super::verify::verify;
-use super::{Exit, Global, named, need_ledger, segments, show};
+use super::{Exit, Failure, Global, named, need_ledger, segments, show};
 use crate::assemble::{self, Access};
 use crate::config::Config;
 use crate::query::Lake;
@@ -18,11 +20,16 @@ use crate::query::Lake;
 /// It happens beside production, the newest segments first: while production has work, one group of loads in four is of what is
 /// replayed. Each segment's rows are replaced in one commit of each table. It may be stopped, and goes on when a host runs again;
 /// a segment that fails keeps the rows that it has. Without --since or --segment, everything is replayed.
+///
+/// With --clock record the span is of the records' own time, and segments are chosen that hold a record within it. That is read from the
+/// tables and from what envelopes say of themselves, not from raw data; a segment of which it is not known, because it has filtered or
+/// rejected records, say, is replayed too, and counted.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   forebay replay --pipeline fraud --since 2026-01-02 --until 2026-01-03
   forebay replay --pipeline fraud --since 2h --dry-run
+  forebay replay --pipeline fraud --since 2026-01-02 --clock record --time-column booked_at
   forebay replay --pipeline fraud --since 1d --verify
   forebay replay --pipeline fraud --segment payments/3f9c0a1b2c3d4e5f60718293
   forebay replay --pipeline fraud --stop")]
@@ -36,6 +43,13 @@ pub(super) struct ReplayArgs {
     /// Segments that landed before then.
     #[arg(long, value_parser = parse_since, value_name = "WHEN")]
     until: Option<Timestamp>,
+    /// What --since and --until are of: when the segments landed, or when their records happened.
+    #[arg(long, value_enum, default_value_t, value_name = "CLOCK", conflicts_with = "segments")]
+    clock: Clock,
+    /// With --clock record: the column of the pipeline's tables that tells when a record happened. Without it a record stream's own
+    /// times count.
+    #[arg(long, value_name = "COLUMN")]
+    time_column: Option<String>,
     /// This segment, or the beginning of its id; may be given many times.
     #[arg(long = "segment", value_name = "SEGMENT", conflicts_with_all = ["since", "until"])]
     segments: Vec<String>,
@@ -49,45 +63,38 @@ pub(super) struct ReplayArgs {
     #[arg(long)]
     detach: bool,
     /// Take back what is asked for, but for the few segments that the host has begun with; what is done stays.
-    #[arg(long, conflicts_with_all = ["since", "until", "segments", "dry_run", "detach"])]
+    #[arg(long, conflicts_with_all = ["since", "until", "clock", "segments", "dry_run", "detach"])]
     stop: bool,
 }
 
 pub(super) async fn replay(global: &Global, config: Config, args: &ReplayArgs) -> anyhow::Result<Exit> {
-    let ReplayArgs { pipeline, since, until, segments: wanted, dry_run, verify: twice, detach, stop } = args;
+    let ReplayArgs { pipeline, dry_run, verify: twice, detach, stop, .. } = args;
     let pipeline = named::pipeline(&config, pipeline.as_str())?;
     need_ledger(&config)?;
     let ledger = assemble::open_ledger(&config, Access::Write).await?;
     if *stop {
         let left = ledger.forget_again(&pipeline, Again::Replay).await?;
-        return tell(global, &serde_json::json!({ "pipeline": pipeline, "taken_back": left }), || {
+        return tell(global, &json!({ "pipeline": pipeline, "taken_back": left }), || {
             format!("{pipeline}: {} as before, but for what the host has begun with", keeps(left))
         });
     }
     let lake = Lake::open(config).await?;
-    let chosen = match wanted.as_slice() {
-        [] => Chosen::of(&lake, &pipeline, (*since, *until), "true", Vec::new()).await?,
-        wanted => {
-            let mut found = Vec::new();
-            for wanted in wanted {
-                found.push(ScalarValue::from(segments::find(&lake, wanted).await?.as_str()));
-            }
-            let names: Vec<_> = (0..found.len()).map(|place| format!("segment{place}")).collect();
-            let condition = names.iter().map(|name| format!("s.segment = ${name}")).collect::<Vec<_>>().join(" OR ");
-            let values = names.iter().map(String::as_str).zip(found).collect();
-            Chosen::of(&lake, &pipeline, (None, None), &condition, values).await?
-        }
-    };
+    let chosen = choose(&lake, &pipeline, args).await?;
     if chosen.segments.is_empty() {
-        return tell(global, &serde_json::json!({ "asked": chosen.json() }), || {
-            format!("{pipeline} has loaded no such segment")
-        });
+        return tell(global, &json!({ "asked": chosen.json() }), || format!("{pipeline} has loaded no such segment"));
+    }
+    if chosen.time_unknown > 0 && !global.quiet() {
+        eprintln!(
+            "{} of these, since it is not known when all records of {} happened",
+            show::count(chosen.time_unknown, "segment"),
+            if chosen.time_unknown == 1 { "it" } else { "them" }
+        );
     }
     if *twice {
         return verify(global, &lake, &*ledger, &chosen).await;
     }
     if *dry_run {
-        return tell(global, &serde_json::json!({ "would_replay": chosen.json() }), || {
+        return tell(global, &json!({ "would_replay": chosen.json() }), || {
             format!("{pipeline}: {} would be refined again", chosen.words())
         });
     }
@@ -99,6 +106,31 @@ pub(super) async fn replay(global: &Global, config: Config, args: &ReplayArgs) -
         show::line(&format!("{pipeline}: {}{known}", chosen.words()))?;
     }
     follow(global, &lake, &*ledger, &chosen, *detach).await
+}
+
+/// The segments that are meant.
+async fn choose(lake: &Lake, pipeline: &PipelineName, args: &ReplayArgs) -> anyhow::Result<Chosen> {
+    let ReplayArgs { since, until, clock, time_column, segments: wanted, .. } = args;
+    let span = (*since, *until);
+    if time_column.is_some() && *clock == Clock::Landed {
+        let failure =
+            Failure::new(Exit::Usage, "--time-column tells when records happened, and the span is of landing");
+        return Err(failure.with_hint("add --clock record").into());
+    }
+    if wanted.is_empty() {
+        return match clock {
+            Clock::Landed => Chosen::of(lake, pipeline, span, "true", Vec::new()).await,
+            Clock::Record => Chosen::by_record(lake, pipeline, span, time_column.as_deref()).await,
+        };
+    }
+    let mut found = Vec::new();
+    for wanted in wanted {
+        found.push(ScalarValue::from(segments::find(lake, wanted).await?.as_str()));
+    }
+    let names: Vec<_> = (0..found.len()).map(|place| format!("segment{place}")).collect();
+    let condition = names.iter().map(|name| format!("s.segment = ${name}")).collect::<Vec<_>>().join(" OR ");
+    let values = names.iter().map(String::as_str).zip(found).collect();
+    Chosen::of(lake, pipeline, (None, None), &condition, values).await
 }
 
 fn keeps(segments: u64) -> String {

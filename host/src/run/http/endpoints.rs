@@ -313,6 +313,17 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
             ),
             parameter("until", To::Flag("--until"), "What landed before then."),
             Parameter {
+                name: "clock",
+                to: To::Flag("--clock"),
+                kind: Kind::OneOf(&["landed", "record"]),
+                help: "What `since` and `until` are of: when segments landed, or when their records happened. Default: landed.",
+            },
+            parameter(
+                "time_column",
+                To::Flag("--time-column"),
+                "With `clock` record: the column of the tables that tells when a record happened.",
+            ),
+            Parameter {
                 name: "dry_run",
                 to: To::Flag("--dry-run"),
                 kind: Kind::Switch,
