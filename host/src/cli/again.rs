@@ -2,10 +2,12 @@
 //! does it beside production, the newest first.
 
 use std::collections::BTreeSet;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use datafusion::common::ScalarValue;
-use forebay_model::ports::Ledger;
+use forebay_model::load::Terms;
+use forebay_model::ports::{Ledger, ReplayRequest};
 use forebay_model::{PipelineName, SegmentId, Timestamp};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
@@ -27,6 +29,10 @@ pub(super) struct Chosen {
     pub(super) counts: Counts,
     /// Of a choice by the records' time: segments with records whose time is not known.
     pub(super) time_unknown: u64,
+    /// The number of the revision that they are to be refined under, where a person said one.
+    pub(super) under: Option<u32>,
+    /// At most so many workers at once.
+    pub(super) workers: Option<NonZeroU32>,
 }
 
 /// Where the records of segments went.
@@ -94,7 +100,14 @@ impl Chosen {
             bytes: rows.iter().map(|row| number(row, "bytes")).sum(),
             counts: Counts::of(rows),
             time_unknown: 0,
+            under: None,
+            workers: None,
         }
+    }
+
+    /// What asks for them.
+    pub(super) fn request(&self, reason: &str, terms: Terms) -> ReplayRequest {
+        ReplayRequest { segments: self.segments.clone(), terms, reason: reason.to_owned() }
     }
 
     /// `3 segments (1.2 GiB, 20,000 records)`.
@@ -107,12 +120,19 @@ impl Chosen {
         )
     }
 
+    /// What follows: ` under revision 2, by at most 1 worker`.
+    pub(super) fn how(&self) -> String {
+        how(self.under.map(u64::from), self.workers.map(|workers| workers.get().into()))
+    }
+
     pub(super) fn json(&self) -> Value {
-        let Self { pipeline, segments, bytes, counts, time_unknown } = self;
+        let Self { pipeline, segments, bytes, counts, time_unknown, under, workers } = self;
         let mut value =
             json!({ "pipeline": pipeline, "segments": segments.len(), "bytes": bytes, "counts": counts.json() });
-        if let (Some(value), true) = (value.as_object_mut(), *time_unknown > 0) {
-            value.insert("time_unknown".to_owned(), json!(time_unknown));
+        if let Some(value) = value.as_object_mut() {
+            value.extend((*time_unknown > 0).then(|| ("time_unknown".to_owned(), json!(time_unknown))));
+            value.extend(under.map(|number| ("revision".to_owned(), json!(number))));
+            value.extend(workers.map(|workers| ("workers".to_owned(), json!(workers))));
         }
         value
     }
@@ -126,6 +146,13 @@ impl Chosen {
         let own: Vec<_> = rows.into_iter().filter(|row| ids.contains(text(row, "segment"))).collect();
         Ok(Counts::of(&own))
     }
+}
+
+/// How something is refined again, behind what it is.
+pub(super) fn how(under: Option<u64>, workers: Option<u64>) -> String {
+    let under = under.map(|number| format!(" under revision {number}")).unwrap_or_default();
+    let workers = workers.map(|most| format!(", by at most {}", show::count(most, "worker"))).unwrap_or_default();
+    under + &workers
 }
 
 impl Counts {

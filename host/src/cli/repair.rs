@@ -3,6 +3,7 @@
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 
 use clap::Args;
+use forebay_model::load::Terms;
 use forebay_model::ports::{Deployment, Ledger};
 use forebay_model::{Digest, PipelineName, RevisionId};
 use forebay_pipeline::refine::bind::Materials;
@@ -80,7 +81,7 @@ pub(super) async fn repair(global: &Global, config: Config, args: &RepairArgs) -
     let mut exit = Exit::Ok;
     for Made { chosen, active, .. } in &all {
         let reason = format!("forebay repair: made by {wrong}");
-        ledger.ask_replay(&chosen.pipeline, &chosen.segments, &reason, listing::now()).await?;
+        ledger.ask_replay(&chosen.pipeline, &chosen.request(&reason, Terms::default()), listing::now()).await?;
         if !global.json() {
             let (pipeline, number) = (&chosen.pipeline, active.revision.number);
             show::line(&format!("{pipeline}: {} under revision {number}", chosen.words()))?;

@@ -2,6 +2,7 @@
 
 use clap::Args;
 use datafusion::common::ScalarValue;
+use forebay_model::load::Terms;
 use forebay_model::{PipelineName, RevisionId};
 use serde_json::json;
 
@@ -63,7 +64,8 @@ pub(super) async fn rollback(global: &Global, config: Config, args: &RollbackArg
         return again::tell(global, &json!({ "asked": chosen.json() }), || "no row is of the bad revision".to_owned());
     }
     loop {
-        ledger.ask_replay(&pipeline, &chosen.segments, "forebay rollback --repair", listing::now()).await?;
+        let wanted = chosen.request("forebay rollback --repair", Terms::default());
+        ledger.ask_replay(&pipeline, &wanted, listing::now()).await?;
         if !global.json() {
             show::line(&format!("{pipeline}: {} of the bad revision", chosen.words()))?;
         }
@@ -131,7 +133,7 @@ async fn former(lake: &Lake, pipeline: &PipelineName) -> anyhow::Result<Revision
 }
 
 /// A revision by its number, or by the beginning of its id.
-async fn find(lake: &Lake, pipeline: &PipelineName, wanted: &str) -> anyhow::Result<RevisionId> {
+pub(super) async fn find(lake: &Lake, pipeline: &PipelineName, wanted: &str) -> anyhow::Result<RevisionId> {
     let sql = "SELECT revision_id FROM ledger.revisions WHERE pipeline = $pipeline
                AND (CAST(revision AS VARCHAR) = $wanted OR (length($wanted) >= 6 AND starts_with(revision_id, $wanted)))
                ORDER BY CAST(revision AS VARCHAR) = $wanted DESC LIMIT 2";

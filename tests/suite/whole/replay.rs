@@ -13,6 +13,9 @@ url = "sqlite:forebay.db"
 [modules]
 watch = "modules"
 
+[host]
+workers = 2
+
 [warehouses.lake]
 type = "delta"
 url = "warehouse"
@@ -142,4 +145,149 @@ fn records_of_a_stream_have_their_sources_time() {
     assert!(asked.len() < times.len(), "{asked:?} of {times:?}");
     assert!(replay(&["--until", "2001-01-01"]).contains("has loaded no such segment"));
     assert!(replay(&["--dry-run"]).contains(&format!("{} segments", times.len())));
+}
+
+/// Everything is flagged, and nothing is refused.
+fn fixed() -> String {
+    CONFIG.replace("id = 13", "id < 0").replace("amount > 50", "amount >= 0")
+}
+
+fn ids(place: &Place, table: &str) -> Vec<i64> {
+    let rows = place.query(&format!("SELECT id FROM {table} ORDER BY id"));
+    rows.iter().map(|row| row["id"].as_i64().unwrap()).collect()
+}
+
+/// By the order of landing: the revision that refined each segment.
+fn refined_by(place: &Place) -> Vec<i64> {
+    let rows = place.query(
+        "SELECT r.revision FROM ledger.refinements r JOIN ledger.segments s ON s.segment = r.segment ORDER BY s.number",
+    );
+    rows.iter().map(|row| row["revision"].as_i64().unwrap()).collect()
+}
+
+/// Two files under the first revision, of which one row was refused, then one under the fixed one, which heals it.
+fn two_revisions() -> Place {
+    let place = place();
+    lands(&place, &[("a", payments(0..20, 1)), ("b", payments(40..60, 2))]);
+    place.write("forebay.toml", &fixed());
+    lands(&place, &[("c", payments(60..80, 3))]);
+    assert_eq!(ids(&place, "lake.payments").len(), 60);
+    assert_eq!(refined_by(&place), [1, 1, 2]);
+    place
+}
+
+/// As it is once all was replayed under the first revision.
+fn is_as_the_first_made_it(place: &Place) {
+    assert_eq!(refined_by(place), [1, 1, 1]);
+    assert_eq!(ids(place, "lake.flagged"), (51..80).collect::<Vec<_>>());
+    assert_eq!(ids(place, "lake.payments"), (0..13).chain(14..20).chain(40..80).collect::<Vec<_>>());
+    assert_eq!(place.rows("lake.fraud_rejects"), 1);
+    assert_eq!(place.number("SELECT count(*) FROM ledger.again"), 0);
+    assert_eq!(place.number("SELECT count(*) FROM ledger.refinements WHERE chosen"), 3);
+    place.adds_up();
+}
+
+#[test]
+fn history_is_replayed_under_a_revision_that_is_not_the_active_one_whatever_becomes_active() {
+    let place = two_revisions();
+    let replay = ["replay", "--pipeline", "fraud", "--revision"];
+    let under = |more: &[&'static str]| [&replay[..], more].concat();
+    let seen = told(
+        &place,
+        &[
+            &under(&["9"]),
+            &under(&["1", "--dry-run", "--workers", "1"]),
+            &under(&["1", "--verify"]),
+            &under(&["1", "--workers", "3", "--json"]),
+            &["status"],
+        ],
+    );
+    check("replay-revision", &super::heal::timeless(&seen));
+    // Another revision becomes active before anything is done, and heals what others rejected.
+    place.write("forebay.toml", &fixed().replace("amount >= 0", "amount >= 1"));
+    place.run_well(&["run", "--once"]);
+    is_as_the_first_made_it(&place);
+    // Neither a start nor another revision takes its reject away; a person does.
+    place.write("forebay.toml", &fixed().replace("amount >= 0", "amount >= 2"));
+    place.run_well(&["run", "--once"]);
+    is_as_the_first_made_it(&place);
+    let segment = place.query("SELECT segment FROM ledger.segments ORDER BY number LIMIT 1");
+    let seen = place.sees(&["segments", "show", segment[0]["segment"].as_str().unwrap()]);
+    assert!(seen.contains("revision 1"), "{seen}");
+    place.run_well(&["rejects", "retry"]);
+    place.run_well(&["run", "--once"]);
+    assert_eq!(ids(&place, "lake.payments").len(), 60);
+    let repaired = place.sees(&["repair", "--made-by", "1"]);
+    assert!(repaired.contains("revision 1 made rows of 3 segments"), "{repaired}");
+}
+
+#[test]
+fn a_replay_under_a_former_revision_that_dies_anywhere_goes_on_under_it() {
+    let points = [
+        "after_former",
+        "after_refine",
+        "before_open_group",
+        "after_open_group",
+        "before_commit@2",
+        "after_commit@3",
+        "before_close_load",
+        "before_close_load@3",
+    ];
+    for point in points {
+        let place = two_revisions();
+        place.run_well(&["replay", "--pipeline", "fraud", "--revision", "1", "--workers", "1"]);
+        place.dies_at(point, &["run", "--once"]);
+        place.run_well(&["run", "--once"]);
+        is_as_the_first_made_it(&place);
+    }
+}
+
+#[test]
+fn a_revision_that_cannot_be_loaded_or_decodes_otherwise_is_refused_before_anything_is_asked_for() {
+    let place = place();
+    lands(&place, &[("a", payments(0..10, 1))]);
+    // Another content of the module, so that the first one is needed by the first revision alone.
+    std::fs::remove_file(place.path("modules/expr.wasm")).unwrap();
+    place.drop_module("newer.wasm", expr_wasm(), 1);
+    lands(&place, &[("b", payments(40..60, 2))]);
+    assert_eq!(refined_by(&place), [1, 2]);
+    let replay = ["replay", "--pipeline", "fraud", "--revision", "1"];
+    let one_format = place.sees(&[&replay[..], &["--dry-run"]].concat());
+    assert!(one_format.starts_with("exit 0\n"), "{one_format}");
+    place.write(
+        "forebay.toml",
+        &CONFIG.replace("format = \"json\"", "format = { type = \"json\", max_record_bytes = 4096 }"),
+    );
+    let mut seen = told(&place, &[&replay]);
+    place.write("forebay.toml", CONFIG);
+    // It is asked for while it can be loaded, and cannot when the host comes to it.
+    place.run_well(&replay);
+    let digest = place.query("SELECT sha256 FROM ledger.modules WHERE NOT active");
+    let kept = format!("landing/_forebay/kept/modules/{}.wasm", digest[0]["sha256"].as_str().unwrap());
+    std::fs::remove_file(place.path(&kept)).unwrap();
+    seen += &told(&place, &[&replay, &["run", "--once"], &["status"]]);
+    check("replay-revision-gone", &super::heal::timeless(&seen));
+    assert_eq!(ids(&place, "lake.payments"), (0..10).chain(40..60).collect::<Vec<_>>(), "rows stay as they were");
+    assert_eq!(refined_by(&place), [1, 2]);
+    place.adds_up();
+}
+
+#[test]
+fn raw_data_that_is_gone_is_told_by_name_and_the_rest_is_replayed() {
+    let place = place();
+    lands(&place, &[("a", payments(0..10, 1)), ("b", payments(40..60, 2)), ("c", payments(60..80, 3))]);
+    let objects = place.query("SELECT object FROM ledger.segments ORDER BY number");
+    let gone = objects[1]["object"].as_str().unwrap().to_owned();
+    std::fs::remove_file(place.path("landing").join(&gone)).unwrap();
+    place.write("forebay.toml", &fixed());
+    let running = place.start();
+    place.until_told("revision is active", 1);
+    let seen = place.sees(&["replay", "--pipeline", "fraud"]);
+    assert!(seen.starts_with("exit 1\n") && seen.contains("1 segment failed and keep their rows"), "{seen}");
+    let seen = place.sees(&["status"]);
+    assert!(seen.contains(&gone), "{seen}");
+    assert!(running.stop().success());
+    assert_eq!(refined_by(&place), [2, 1, 2]);
+    assert_eq!(ids(&place, "lake.flagged"), (0..10).chain(51..80).collect::<Vec<_>>());
+    place.adds_up();
 }

@@ -329,9 +329,15 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
                 kind: Kind::Switch,
                 help: "Say which segments it would be, and do nothing.",
             },
+            parameter(
+                "revision",
+                To::Flag("--revision"),
+                "Under this one instead of the active one: its number, or the beginning of its id.",
+            ),
+            parameter("workers", To::Flag("--workers"), "At most so many of the host's workers at once."),
         ],
         answers: Answers::Object,
-        help: "Refine history again, under the active revision; /v1/status tells how far it is.",
+        help: "Refine history again, under the active revision or another; /v1/status tells how far it is.",
     },
     Endpoint {
         path: "/v1/pipelines/{pipeline}/replay/stop",
