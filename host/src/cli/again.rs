@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use datafusion::common::ScalarValue;
 use forebay_model::load::Terms;
@@ -14,11 +14,14 @@ use serde_json::{Value, json};
 
 use super::clock::{self, Span};
 use super::listing::{self, number, text, time_value};
+use super::replaced::{self, Before};
 use super::{Exit, Global, show};
 use crate::query::{Lake, Object};
 
 /// How often the ledger is looked at while a verb waits.
 const LOOK: Duration = Duration::from_millis(250);
+/// How often a line tells how far it is, where there is no terminal.
+const LINES: Duration = Duration::from_secs(10);
 
 /// Segments of a pipeline that are loaded, and what they hold.
 pub(super) struct Chosen {
@@ -187,28 +190,62 @@ async fn left(lake: &Lake, chosen: &Chosen) -> anyhow::Result<Left> {
     Ok(Left { left: own.len() as u64 - failed, failed })
 }
 
-/// Waits, with progress, until a host has refined all of them again; then tells where their records went before and now. Where no
-/// host runs, says who does it. Whoever waits may stop: what is asked for stays.
+/// Waits, with progress, until a host has refined all of them again; then tells where their records went before and now, and how the rows of
+/// each table differ. Where no host runs, says who does it. Whoever waits may stop: what is asked for stays.
 pub(super) async fn follow(
     global: &Global,
     lake: &Lake,
     ledger: &dyn Ledger,
-    chosen: &Chosen,
+    (chosen, before): (&Chosen, Option<Before>),
     detach: bool,
 ) -> anyhow::Result<Exit> {
-    let total = chosen.segments.len() as u64;
     if detach || ledger.host().await?.is_none() {
         let who = if detach { "the host" } else { "no host runs: the next one" };
         return tell(global, &json!({ "asked": chosen.json() }), || {
             format!("{who} refines them again, beside production; `forebay status` tells how far it is")
         });
     }
+    let Some(Left { left: _, failed }) = wait(global, lake, ledger, chosen).await? else {
+        return tell(global, &json!({ "asked": chosen.json(), "stopped": true }), || {
+            "the host has stopped, or the pipeline is paused: the rest is done when it goes on".to_owned()
+        });
+    };
+    let after = chosen.counts_now(lake).await?;
+    let differ = match before {
+        Some(before) => match before.compare(lake, &chosen.segments).await {
+            Ok(differ) => Some(differ),
+            // What was to be done is done.
+            Err(error) => {
+                tracing::warn!(error = format!("{error:#}"), "the rows of before and now could not be compared");
+                None
+            }
+        },
+        None => None,
+    };
+    let tables = differ.as_ref().map(replaced::in_json);
+    let value = json!({ "asked": chosen.json(), "failed": failed, "counts": after.json(), "tables": tables });
+    tell(global, &value, || {
+        let mut lines = vec![done_in_words(chosen, after, failed)];
+        lines.extend(differ.iter().flat_map(replaced::words));
+        lines.join("\n")
+    })?;
+    Ok(if failed == 0 { Exit::Ok } else { Exit::Failed })
+}
+
+/// Until nothing is left; `None` where nobody goes on with it.
+async fn wait(global: &Global, lake: &Lake, ledger: &dyn Ledger, chosen: &Chosen) -> anyhow::Result<Option<Left>> {
+    let total = chosen.segments.len() as u64;
     let bar = bar(global, total);
+    let mut lines = Lines { begun: Instant::now(), told: Instant::now(), first: None };
     let ended = loop {
         let now = left(lake, chosen).await?;
-        bar.set_position(total.saturating_sub(now.left));
+        let done = total.saturating_sub(now.left);
+        bar.set_position(done);
         if now.left == 0 {
             break Some(now);
+        }
+        if let Some(line) = lines.next(done, total).filter(|_| !global.progress() && !global.quiet()) {
+            eprintln!("{line}");
         }
         // What failed for a while is tried again by itself; a host that is gone, and a pipeline that is paused, do nothing.
         if ledger.host().await?.is_none() || ledger.paused(&chosen.pipeline).await?.is_some() {
@@ -217,15 +254,37 @@ pub(super) async fn follow(
         tokio::time::sleep(LOOK).await;
     };
     bar.finish_and_clear();
-    let Some(Left { left: _, failed }) = ended else {
-        return tell(global, &json!({ "asked": chosen.json(), "stopped": true }), || {
-            "the host has stopped, or the pipeline is paused: the rest is done when it goes on".to_owned()
-        });
-    };
-    let after = chosen.counts_now(lake).await?;
-    let value = json!({ "asked": chosen.json(), "failed": failed, "counts": after.json() });
-    tell(global, &value, || done_in_words(chosen, after, failed))?;
-    Ok(if failed == 0 { Exit::Ok } else { Exit::Failed })
+    Ok(ended)
+}
+
+/// Progress where there is no terminal: a line now and then.
+struct Lines {
+    begun: Instant,
+    told: Instant,
+    /// What was done when it began: others may have asked for the same before.
+    first: Option<u64>,
+}
+
+impl Lines {
+    /// `120 of 400 segments, 3.1 a second, 1 min 30 s left`, where it is time for it.
+    fn next(&mut self, done: u64, total: u64) -> Option<String> {
+        let first = *self.first.get_or_insert(done);
+        if self.told.elapsed() < LINES {
+            return None;
+        }
+        self.told = Instant::now();
+        Some(line(done, total, done.saturating_sub(first), self.begun.elapsed()))
+    }
+}
+
+fn line(done: u64, total: u64, since: u64, took: Duration) -> String {
+    let mut line = format!("{} of {}", show::thousands(done), show::count(total, "segment"));
+    if since > 0 && !took.is_zero() {
+        let rate = since as f64 / took.as_secs_f64();
+        let left = Duration::from_secs_f64((total.saturating_sub(done) as f64 / rate).min(1e9));
+        line.push_str(&format!(", {rate:.1} a second, about {} left", indicatif::HumanDuration(left)));
+    }
+    line
 }
 
 fn done_in_words(chosen: &Chosen, after: Counts, failed: u64) -> String {
@@ -265,4 +324,16 @@ pub(super) fn tell(global: &Global, value: &Value, words: impl FnOnce() -> Strin
         show::line(&words())?;
     }
     Ok(Exit::Ok)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_tells_the_rate_and_what_is_left() {
+        assert_eq!(line(0, 1200, 0, Duration::from_secs(10)), "0 of 1,200 segments");
+        let told = line(150, 450, 50, Duration::from_secs(10));
+        assert_eq!(told, "150 of 450 segments, 5.0 a second, about 60 seconds left");
+    }
 }

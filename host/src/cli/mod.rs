@@ -26,6 +26,7 @@ mod rehearsals;
 mod rejects;
 mod remote;
 mod repair;
+mod replaced;
 mod replay;
 mod revisions;
 mod rollback;

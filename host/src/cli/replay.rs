@@ -15,6 +15,7 @@ use super::again::{Chosen, follow, tell};
 use super::clock::Clock;
 use super::listing::{self, parse_since};
 use super::rehearsals::Rehearsals;
+use super::replaced::Before;
 use super::verify::verify;
 use super::{Exit, Failure, Global, kept, named, need_ledger, repair, rollback, segments, show};
 use crate::assemble::{self, Access};
@@ -123,6 +124,10 @@ pub(super) async fn replay(global: &Global, config: Config, args: &ReplayArgs) -
             format!("{pipeline}: {} would be refined again{}", chosen.words(), chosen.how())
         });
     }
+    let before = match detach {
+        true => None,
+        false => Before::of(&lake, &pipeline, under.as_ref().map(|under| &under.revision)).await,
+    };
     let terms = Terms { revision: under.map(|under| under.revision.id()), workers: *workers };
     let new = ledger.ask_replay(&pipeline, &chosen.request("forebay replay", terms), listing::now()).await?;
     if !global.json() {
@@ -131,7 +136,7 @@ pub(super) async fn replay(global: &Global, config: Config, args: &ReplayArgs) -
             if known == 0 { String::new() } else { format!("; {} asked for before", show::count(known, "segment")) };
         show::line(&format!("{pipeline}: {}{}{known}", chosen.words(), chosen.how()))?;
     }
-    follow(global, &lake, &*ledger, &chosen, *detach).await
+    follow(global, &lake, &*ledger, (&chosen, before), *detach).await
 }
 
 /// The segments that are meant.

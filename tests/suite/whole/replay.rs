@@ -291,3 +291,29 @@ fn raw_data_that_is_gone_is_told_by_name_and_the_rest_is_replayed() {
     assert_eq!(ids(&place, "lake.flagged"), (0..10).chain(51..80).collect::<Vec<_>>());
     place.adds_up();
 }
+
+#[test]
+fn a_replay_that_is_waited_for_tells_which_rows_are_others_now() {
+    let place = place();
+    lands(&place, &[("a", payments(0..20, 1)), ("b", payments(40..60, 2))]);
+    // A column that is new, rows that come, rows that go, and rows that are as they were.
+    let other = CONFIG
+        .replace("id = 13", "id < 5")
+        .replace("flag = \"amount > 50\"", "flag = \"amount > 55\"\nhigh = \"amount > 10\"");
+    place.write("forebay.toml", &other);
+    let running = place.start();
+    place.until_told("revision is active", 1);
+    place.until("it has healed", || place.number("SELECT count(*) FROM ledger.heals") == 1);
+    place.until("that is done", || place.number("SELECT count(*) FROM ledger.loads WHERE state = 'open'") == 0);
+    let seen = told(
+        &place,
+        &[
+            &["replay", "--pipeline", "fraud"],
+            &["replay", "--pipeline", "fraud", "--revision", "1", "--json"],
+            &["replay", "--pipeline", "fraud", "--revision", "1"],
+        ],
+    );
+    check("replay-tables", &seen);
+    assert!(running.stop().success());
+    place.adds_up();
+}
