@@ -228,6 +228,18 @@ pub(crate) async fn table_provider(config: &Config, table: &TableName) -> Result
     open_delta(config, &table.warehouse, Access::Read)?.provider(&table.table).await
 }
 
+/// The same as it stood at a version.
+///
+/// # Errors
+/// Where its history does not go back so far, or it cannot be read.
+pub(crate) async fn table_provider_at(
+    config: &Config,
+    table: &TableName,
+    version: u64,
+) -> Result<Arc<dyn TableProvider>> {
+    open_delta(config, &table.warehouse, Access::Read)?.provider_at(&table.table, version).await
+}
+
 /// The folder that a stream's source reads, where it reads one.
 pub(crate) fn source_folder(config: &Config, stream: &StreamConfig) -> Option<PathBuf> {
     let source = stream.source.value();

@@ -18,7 +18,7 @@ use forebay_model::ids::{ModuleName, WarehouseName};
 use forebay_model::plan::Plan;
 use forebay_model::ports::{
     Assets, BatchInput, BoundTransform, Clock as _, Description, Format, Ledger as _, Module, ModuleLoader as _,
-    SegmentContext, SplitRule, TransformError, TransformInstance, TransformOutput, Warehouse,
+    RevisionRecord, SegmentContext, SplitRule, TransformError, TransformInstance, TransformOutput, Warehouse,
 };
 use forebay_model::revision::{RouteTarget, Step};
 use forebay_model::{Compression, Digest, PipelineName, Result, Revision, StreamName};
@@ -27,7 +27,7 @@ use forebay_pipeline::decoding::Decoding;
 use forebay_pipeline::intake::driver::StreamContext;
 use forebay_pipeline::metrics::{PipelineMetrics, StreamMetrics};
 use forebay_pipeline::refine::bind::Materials;
-use forebay_pipeline::refine::driver::{PipelineContext, PipelineHandle};
+use forebay_pipeline::refine::driver::{Formers, PipelineContext, PipelineHandle};
 use forebay_pipeline::refine::protocol::{Event, RefineSettings, Report};
 use forebay_pipeline::refine::segment::Workplace;
 use forebay_pipeline::workers::Workers;
@@ -47,6 +47,17 @@ const SERVED: usize = 250;
 
 /// When each batch was done, and by which revision.
 type Done = Arc<Mutex<Vec<(Instant, u32)>>>;
+
+/// Nothing is replayed here.
+#[derive(Debug)]
+struct NoFormers;
+
+#[async_trait::async_trait]
+impl Formers for NoFormers {
+    async fn load(&self, record: RevisionRecord) -> Result<Arc<Materials>> {
+        Err(forebay_model::Error::bug(format!("nobody asks for revision {}", record.number)))
+    }
+}
 
 /// A module whose batches are timed.
 #[derive(Debug)]
@@ -164,6 +175,7 @@ impl Place {
             ledger: self.ledger.clone(),
             place: Workplace { zone: self.zone.clone(), decoding: decoding(), metrics: Arc::clone(&self.metrics) },
             warehouses: Arc::new(BTreeMap::from([(WarehouseName::new("lake").unwrap(), lake)])),
+            formers: Arc::new(NoFormers),
             workers: Workers::start(1).unwrap(),
             budget: self.budget.clone(),
             clock: Arc::new(Real),

@@ -2,20 +2,26 @@
 //! does it beside production, the newest first.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::num::NonZeroU32;
+use std::time::{Duration, Instant};
 
 use datafusion::common::ScalarValue;
-use forebay_model::ports::Ledger;
+use forebay_model::load::Terms;
+use forebay_model::ports::{Ledger, ReplayRequest};
 use forebay_model::{PipelineName, SegmentId, Timestamp};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
+use super::clock::{self, Span};
 use super::listing::{self, number, text, time_value};
+use super::replaced::{self, Before};
 use super::{Exit, Global, show};
 use crate::query::{Lake, Object};
 
 /// How often the ledger is looked at while a verb waits.
 const LOOK: Duration = Duration::from_millis(250);
+/// How often a line tells how far it is, where there is no terminal.
+const LINES: Duration = Duration::from_secs(10);
 
 /// Segments of a pipeline that are loaded, and what they hold.
 pub(super) struct Chosen {
@@ -24,6 +30,12 @@ pub(super) struct Chosen {
     pub(super) segments: Vec<SegmentId>,
     pub(super) bytes: u64,
     pub(super) counts: Counts,
+    /// Of a choice by the records' time: segments with records whose time is not known.
+    pub(super) time_unknown: u64,
+    /// The number of the revision that they are to be refined under, where a person said one.
+    pub(super) under: Option<u32>,
+    /// At most so many workers at once.
+    pub(super) workers: Option<NonZeroU32>,
 }
 
 /// Where the records of segments went.
@@ -36,7 +48,7 @@ pub(super) struct Counts {
 }
 
 /// What the columns of a choice are, with which `$pipeline`, `$since` and `$until` are to be filled.
-const COLUMNS: &str = "s.segment, s.bytes, r.records, r.loaded, r.filtered, r.rejected";
+const COLUMNS: &str = "s.segment, s.bytes, r.state, r.records, r.loaded, r.filtered, r.rejected";
 
 impl Chosen {
     /// The loaded segments of a pipeline that landed in a span of time, of which `condition` (on `s`, a segment, and `r`, its
@@ -44,10 +56,32 @@ impl Chosen {
     pub(super) async fn of(
         lake: &Lake,
         pipeline: &PipelineName,
-        (since, until): (Option<Timestamp>, Option<Timestamp>),
+        span: Span,
         condition: &str,
         more: Vec<(&str, ScalarValue)>,
     ) -> anyhow::Result<Self> {
+        Ok(Self::of_rows(pipeline, &Self::rows(lake, pipeline, span, condition, more).await?))
+    }
+
+    /// The same of which a record may have happened in the span.
+    pub(super) async fn by_record(
+        lake: &Lake,
+        pipeline: &PipelineName,
+        span: Span,
+        time_column: Option<&str>,
+    ) -> anyhow::Result<Self> {
+        let mut rows = Self::rows(lake, pipeline, (None, None), "true", Vec::new()).await?;
+        let unknown = clock::within(lake, pipeline, &mut rows, span, time_column).await?;
+        Ok(Self { time_unknown: unknown, ..Self::of_rows(pipeline, &rows) })
+    }
+
+    async fn rows(
+        lake: &Lake,
+        pipeline: &PipelineName,
+        (since, until): Span,
+        condition: &str,
+        more: Vec<(&str, ScalarValue)>,
+    ) -> anyhow::Result<Vec<Object>> {
         let sql = format!(
             "SELECT {COLUMNS} FROM ledger.refinements r JOIN ledger.segments s ON s.segment = r.segment
              WHERE r.pipeline = $pipeline AND r.state IN ('loaded', 'loading') AND (s.landed_at >= $since OR $since IS NULL)
@@ -59,13 +93,24 @@ impl Chosen {
         let mut values =
             vec![("pipeline", ScalarValue::from(pipeline.as_str())), ("since", time(since)), ("until", time(until))];
         values.extend(more);
-        let rows = listing::objects(lake, &sql, values).await?;
-        Ok(Self {
+        listing::objects(lake, &sql, values).await
+    }
+
+    fn of_rows(pipeline: &PipelineName, rows: &[Object]) -> Self {
+        Self {
             pipeline: pipeline.clone(),
             segments: rows.iter().map(|row| SegmentId::from_text(text(row, "segment"))).collect(),
             bytes: rows.iter().map(|row| number(row, "bytes")).sum(),
-            counts: Counts::of(&rows),
-        })
+            counts: Counts::of(rows),
+            time_unknown: 0,
+            under: None,
+            workers: None,
+        }
+    }
+
+    /// What asks for them.
+    pub(super) fn request(&self, reason: &str, terms: Terms) -> ReplayRequest {
+        ReplayRequest { segments: self.segments.clone(), terms, reason: reason.to_owned() }
     }
 
     /// `3 segments (1.2 GiB, 20,000 records)`.
@@ -78,9 +123,21 @@ impl Chosen {
         )
     }
 
+    /// What follows: ` under revision 2, by at most 1 worker`.
+    pub(super) fn how(&self) -> String {
+        how(self.under.map(u64::from), self.workers.map(|workers| workers.get().into()))
+    }
+
     pub(super) fn json(&self) -> Value {
-        let Self { pipeline, segments, bytes, counts } = self;
-        json!({ "pipeline": pipeline, "segments": segments.len(), "bytes": bytes, "counts": counts.json() })
+        let Self { pipeline, segments, bytes, counts, time_unknown, under, workers } = self;
+        let mut value =
+            json!({ "pipeline": pipeline, "segments": segments.len(), "bytes": bytes, "counts": counts.json() });
+        if let Some(value) = value.as_object_mut() {
+            value.extend((*time_unknown > 0).then(|| ("time_unknown".to_owned(), json!(time_unknown))));
+            value.extend(under.map(|number| ("revision".to_owned(), json!(number))));
+            value.extend(workers.map(|workers| ("workers".to_owned(), json!(workers))));
+        }
+        value
     }
 
     /// The counts that the same segments have now.
@@ -92,6 +149,13 @@ impl Chosen {
         let own: Vec<_> = rows.into_iter().filter(|row| ids.contains(text(row, "segment"))).collect();
         Ok(Counts::of(&own))
     }
+}
+
+/// How something is refined again, behind what it is.
+pub(super) fn how(under: Option<u64>, workers: Option<u64>) -> String {
+    let under = under.map(|number| format!(" under revision {number}")).unwrap_or_default();
+    let workers = workers.map(|most| format!(", by at most {}", show::count(most, "worker"))).unwrap_or_default();
+    under + &workers
 }
 
 impl Counts {
@@ -126,28 +190,62 @@ async fn left(lake: &Lake, chosen: &Chosen) -> anyhow::Result<Left> {
     Ok(Left { left: own.len() as u64 - failed, failed })
 }
 
-/// Waits, with progress, until a host has refined all of them again; then tells where their records went before and now. Where no
-/// host runs, says who does it. Whoever waits may stop: what is asked for stays.
+/// Waits, with progress, until a host has refined all of them again; then tells where their records went before and now, and how the rows of
+/// each table differ. Where no host runs, says who does it. Whoever waits may stop: what is asked for stays.
 pub(super) async fn follow(
     global: &Global,
     lake: &Lake,
     ledger: &dyn Ledger,
-    chosen: &Chosen,
+    (chosen, before): (&Chosen, Option<Before>),
     detach: bool,
 ) -> anyhow::Result<Exit> {
-    let total = chosen.segments.len() as u64;
     if detach || ledger.host().await?.is_none() {
         let who = if detach { "the host" } else { "no host runs: the next one" };
         return tell(global, &json!({ "asked": chosen.json() }), || {
             format!("{who} refines them again, beside production; `forebay status` tells how far it is")
         });
     }
+    let Some(Left { left: _, failed }) = wait(global, lake, ledger, chosen).await? else {
+        return tell(global, &json!({ "asked": chosen.json(), "stopped": true }), || {
+            "the host has stopped, or the pipeline is paused: the rest is done when it goes on".to_owned()
+        });
+    };
+    let after = chosen.counts_now(lake).await?;
+    let differ = match before {
+        Some(before) => match before.compare(lake, &chosen.segments).await {
+            Ok(differ) => Some(differ),
+            // What was to be done is done.
+            Err(error) => {
+                tracing::warn!(error = format!("{error:#}"), "the rows of before and now could not be compared");
+                None
+            }
+        },
+        None => None,
+    };
+    let tables = differ.as_ref().map(replaced::in_json);
+    let value = json!({ "asked": chosen.json(), "failed": failed, "counts": after.json(), "tables": tables });
+    tell(global, &value, || {
+        let mut lines = vec![done_in_words(chosen, after, failed)];
+        lines.extend(differ.iter().flat_map(replaced::words));
+        lines.join("\n")
+    })?;
+    Ok(if failed == 0 { Exit::Ok } else { Exit::Failed })
+}
+
+/// Until nothing is left; `None` where nobody goes on with it.
+async fn wait(global: &Global, lake: &Lake, ledger: &dyn Ledger, chosen: &Chosen) -> anyhow::Result<Option<Left>> {
+    let total = chosen.segments.len() as u64;
     let bar = bar(global, total);
+    let mut lines = Lines { begun: Instant::now(), told: Instant::now(), first: None };
     let ended = loop {
         let now = left(lake, chosen).await?;
-        bar.set_position(total.saturating_sub(now.left));
+        let done = total.saturating_sub(now.left);
+        bar.set_position(done);
         if now.left == 0 {
             break Some(now);
+        }
+        if let Some(line) = lines.next(done, total).filter(|_| !global.progress() && !global.quiet()) {
+            eprintln!("{line}");
         }
         // What failed for a while is tried again by itself; a host that is gone, and a pipeline that is paused, do nothing.
         if ledger.host().await?.is_none() || ledger.paused(&chosen.pipeline).await?.is_some() {
@@ -156,15 +254,37 @@ pub(super) async fn follow(
         tokio::time::sleep(LOOK).await;
     };
     bar.finish_and_clear();
-    let Some(Left { left: _, failed }) = ended else {
-        return tell(global, &json!({ "asked": chosen.json(), "stopped": true }), || {
-            "the host has stopped, or the pipeline is paused: the rest is done when it goes on".to_owned()
-        });
-    };
-    let after = chosen.counts_now(lake).await?;
-    let value = json!({ "asked": chosen.json(), "failed": failed, "counts": after.json() });
-    tell(global, &value, || done_in_words(chosen, after, failed))?;
-    Ok(if failed == 0 { Exit::Ok } else { Exit::Failed })
+    Ok(ended)
+}
+
+/// Progress where there is no terminal: a line now and then.
+struct Lines {
+    begun: Instant,
+    told: Instant,
+    /// What was done when it began: others may have asked for the same before.
+    first: Option<u64>,
+}
+
+impl Lines {
+    /// `120 of 400 segments, 3.1 a second, 1 min 30 s left`, where it is time for it.
+    fn next(&mut self, done: u64, total: u64) -> Option<String> {
+        let first = *self.first.get_or_insert(done);
+        if self.told.elapsed() < LINES {
+            return None;
+        }
+        self.told = Instant::now();
+        Some(line(done, total, done.saturating_sub(first), self.begun.elapsed()))
+    }
+}
+
+fn line(done: u64, total: u64, since: u64, took: Duration) -> String {
+    let mut line = format!("{} of {}", show::thousands(done), show::count(total, "segment"));
+    if since > 0 && !took.is_zero() {
+        let rate = since as f64 / took.as_secs_f64();
+        let left = Duration::from_secs_f64((total.saturating_sub(done) as f64 / rate).min(1e9));
+        line.push_str(&format!(", {rate:.1} a second, about {} left", indicatif::HumanDuration(left)));
+    }
+    line
 }
 
 fn done_in_words(chosen: &Chosen, after: Counts, failed: u64) -> String {
@@ -204,4 +324,16 @@ pub(super) fn tell(global: &Global, value: &Value, words: impl FnOnce() -> Strin
         show::line(&words())?;
     }
     Ok(Exit::Ok)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_tells_the_rate_and_what_is_left() {
+        assert_eq!(line(0, 1200, 0, Duration::from_secs(10)), "0 of 1,200 segments");
+        let told = line(150, 450, 50, Duration::from_secs(10));
+        assert_eq!(told, "150 of 450 segments, 5.0 a second, about 60 seconds left");
+    }
 }

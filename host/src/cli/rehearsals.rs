@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use forebay_model::ports::{LandingZone, Warehouse};
-use forebay_model::{Error, LandedSegment, PipelineName, Result, SegmentId, StreamSchema};
+use forebay_model::{Error, LandedSegment, PipelineName, Result, Revision, SegmentId, StreamSchema, TableName};
 use forebay_pipeline::decoding::Decoding;
 use forebay_pipeline::refine::bind::{BoundPipeline, Materials, Surroundings, Warehouses, bind};
+use forebay_pipeline::refine::fit::TableState;
 
 use uuid::Uuid;
 
@@ -58,17 +59,45 @@ impl Rehearsals {
         Ok(Landed { segment, decoding })
     }
 
+    /// The tables of a revision as they are now.
+    ///
+    /// # Errors
+    /// Where one cannot be read.
+    pub(super) async fn tables(&self, revision: &Revision) -> Result<BTreeMap<TableName, TableState>> {
+        let mut tables = BTreeMap::new();
+        for table in revision.tables() {
+            let info = match self.warehouses.get(&table.warehouse) {
+                Some(warehouse) => warehouse.table(&table.table).await?,
+                None => None,
+            };
+            tables.insert(table.clone(), TableState::new(info, &table, &[]));
+        }
+        Ok(tables)
+    }
+
     /// Binds a revision to the pipeline's schema. Blocking: instances are made.
     ///
     /// # Errors
     /// Where it does not bind.
     pub(super) fn bind(&self, materials: &Materials) -> Result<BoundPipeline> {
-        let Self { zone: _, schema, warehouses, ledger } = self;
         // What the tables are like says nothing of the rows.
+        self.bind_to(materials, BTreeMap::new())
+    }
+
+    /// The same to these tables, which may refuse it: another pipeline's, say.
+    ///
+    /// # Errors
+    /// Where it does not bind.
+    pub(super) fn bind_to(
+        &self,
+        materials: &Materials,
+        tables: BTreeMap<TableName, TableState>,
+    ) -> Result<BoundPipeline> {
+        let Self { zone: _, schema, warehouses, ledger } = self;
         let surroundings = Surroundings {
             warehouses: Arc::clone(warehouses),
             ledger: *ledger,
-            tables: BTreeMap::new(),
+            tables,
             widen_max_bytes: crate::run::WIDEN_MAX_BYTES,
             now: now(),
         };

@@ -3,6 +3,7 @@
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 
 use clap::Args;
+use forebay_model::load::Terms;
 use forebay_model::ports::{Deployment, Ledger};
 use forebay_model::{Digest, PipelineName, RevisionId};
 use forebay_pipeline::refine::bind::Materials;
@@ -11,6 +12,7 @@ use serde_json::json;
 use super::again::{Chosen, follow, tell};
 use super::compare::{Compared, compare};
 use super::listing::{self, number, text};
+use super::replaced::Before;
 use super::{Exit, Failure, Global, kept, named, need_ledger, show};
 use crate::assemble::{self, Access};
 use crate::config::Config;
@@ -80,12 +82,13 @@ pub(super) async fn repair(global: &Global, config: Config, args: &RepairArgs) -
     let mut exit = Exit::Ok;
     for Made { chosen, active, .. } in &all {
         let reason = format!("forebay repair: made by {wrong}");
-        ledger.ask_replay(&chosen.pipeline, &chosen.segments, &reason, listing::now()).await?;
+        let before = Before::of(&lake, &chosen.pipeline, None).await;
+        ledger.ask_replay(&chosen.pipeline, &chosen.request(&reason, Terms::default()), listing::now()).await?;
         if !global.json() {
             let (pipeline, number) = (&chosen.pipeline, active.revision.number);
             show::line(&format!("{pipeline}: {} under revision {number}", chosen.words()))?;
         }
-        let one = follow(global, &lake, &*ledger, chosen, *detach).await?;
+        let one = follow(global, &lake, &*ledger, (chosen, before), *detach).await?;
         exit = if one == Exit::Ok { exit } else { one };
     }
     Ok(exit)

@@ -2,12 +2,14 @@
 
 use clap::Args;
 use datafusion::common::ScalarValue;
+use forebay_model::load::Terms;
 use forebay_model::{PipelineName, RevisionId};
 use serde_json::json;
 
 use super::listing::{self, text};
 use super::pushing::{ask, no_host, tell};
 use super::repair::made_by;
+use super::replaced::Before;
 use super::{Exit, Failure, Global, again, named, need_ledger, remote, show};
 use crate::assemble::{self, Access};
 use crate::config::Config;
@@ -64,11 +66,13 @@ pub(super) async fn rollback(global: &Global, config: Config, args: &RollbackArg
         return again::tell(global, &json!({ "asked": chosen.json() }), || "no row is of the bad revision".to_owned());
     }
     loop {
-        ledger.ask_replay(&pipeline, &chosen.segments, "forebay rollback --repair", listing::now()).await?;
+        let before = Before::of(&lake, &pipeline, None).await;
+        let wanted = chosen.request("forebay rollback --repair", Terms::default());
+        ledger.ask_replay(&pipeline, &wanted, listing::now()).await?;
         if !global.json() {
             show::line(&format!("{pipeline}: {} of the bad revision", chosen.words()))?;
         }
-        let exit = again::follow(global, &lake, &*ledger, &chosen, false).await?;
+        let exit = again::follow(global, &lake, &*ledger, (&chosen, before), false).await?;
         // What the bad revision had in work when it was rolled back has loaded by now: groups are done in their order.
         chosen = made_by(&lake, &pipeline, &[&bad.to_string()]).await?;
         let goes_on = ledger.host().await?.is_some() && ledger.paused(&pipeline).await?.is_none();
@@ -132,7 +136,7 @@ async fn former(lake: &Lake, pipeline: &PipelineName) -> anyhow::Result<Revision
 }
 
 /// A revision by its number, or by the beginning of its id.
-async fn find(lake: &Lake, pipeline: &PipelineName, wanted: &str) -> anyhow::Result<RevisionId> {
+pub(super) async fn find(lake: &Lake, pipeline: &PipelineName, wanted: &str) -> anyhow::Result<RevisionId> {
     let sql = "SELECT revision_id FROM ledger.revisions WHERE pipeline = $pipeline
                AND (CAST(revision AS VARCHAR) = $wanted OR (length($wanted) >= 6 AND starts_with(revision_id, $wanted)))
                ORDER BY CAST(revision AS VARCHAR) = $wanted DESC LIMIT 2";

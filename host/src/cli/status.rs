@@ -161,9 +161,9 @@ async fn failures(lake: &Lake, work: &str) -> anyhow::Result<Vec<Object>> {
 
 /// What is refined again: how many segments wait, how many of them failed, and why the last one did.
 async fn again(lake: &Lake) -> anyhow::Result<Vec<Object>> {
-    let sql = "SELECT pipeline, what, count(*) AS segments, count(failed_at) AS failed, min(asked_at) AS asked_at,
-                      last_value(error_message ORDER BY failed_at NULLS FIRST) AS error_message
-               FROM ledger.again GROUP BY pipeline, what ORDER BY pipeline, what";
+    let sql = "SELECT pipeline, what, revision, workers, count(*) AS segments, count(failed_at) AS failed,
+                      min(asked_at) AS asked_at, last_value(error_message ORDER BY failed_at NULLS FIRST) AS error_message
+               FROM ledger.again GROUP BY pipeline, what, revision, workers ORDER BY pipeline, what, asked_at";
     listing::objects(lake, sql, vec![]).await
 }
 
@@ -287,7 +287,10 @@ fn pipeline_in_words(pipeline: &Object, lines: &mut Vec<String>) {
             ),
         };
         let since = moment(again, "asked_at");
-        lines.push(format!("  {what} of {} since {since}{failed}", show::count(number(again, "segments"), "segment")));
+        let known = |key: &str| again.get(key).and_then(Value::as_u64);
+        let how = super::again::how(known("revision"), known("workers"));
+        let segments = show::count(number(again, "segments"), "segment");
+        lines.push(format!("  {what} of {segments}{how} since {since}{failed}"));
     }
     for change in list(&value, "held") {
         let (table, column) = (text(change, "table_name"), text(change, "column_name"));

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use forebay_model::ports::{Deployment, Ledger};
-use forebay_model::{Digest, Result, SegmentId};
-use forebay_pipeline::refine::bind::BoundPipeline;
+use forebay_model::{Digest, PipelineName, Result, SegmentId};
+use forebay_pipeline::refine::bind::{BoundPipeline, Materials};
 use forebay_pipeline::refine::rehearse::rehearse_each;
 use serde_json::json;
 
@@ -19,25 +19,28 @@ use crate::rules::fingerprint::Fingerprint;
 /// Segments that are named where they differ; the rest is counted.
 const NAMED: usize = 20;
 
-/// Verifies them.
+/// Verifies them, under the active revision where `under` says no other.
 ///
 /// # Errors
 /// Where no revision is active, or something cannot be opened.
-pub(super) async fn verify(global: &Global, lake: &Lake, ledger: &dyn Ledger, chosen: &Chosen) -> anyhow::Result<Exit> {
+pub(super) async fn verify(
+    global: &Global,
+    lake: &Lake,
+    ledger: &dyn Ledger,
+    chosen: &Chosen,
+    under: Option<Materials>,
+) -> anyhow::Result<Exit> {
     let pipeline = &chosen.pipeline;
-    let active = ledger.active(pipeline).await?.ok_or_else(|| {
-        Failure::new(Exit::Failed, format!("pipeline {pipeline} has no active revision"))
-            .with_hint("start the host: `forebay status` then tells what is active")
-    })?;
     let Some(rehearsals) = Rehearsals::open(lake, pipeline).await? else {
         return tell(global, &json!({ "verified": chosen.json(), "different": [] }), || {
             format!("{pipeline} has no schema yet")
         });
     };
-    let Deployment { revision, .. } = active;
-    let number = revision.number;
-    let sandbox = repair::sandbox(lake, pipeline)?;
-    let materials = kept::materials(&*rehearsals.zone, &sandbox, revision.revision, number).await?;
+    let materials = match under {
+        Some(materials) => materials,
+        None => active(lake, ledger, &rehearsals, pipeline).await?,
+    };
+    let number = materials.number;
     let bound = {
         let rehearsals = rehearsals.clone();
         Arc::new(blocking(move || rehearsals.bind(&materials)).await?)
@@ -84,6 +87,22 @@ pub(super) async fn verify(global: &Global, lake: &Lake, ledger: &dyn Ledger, ch
             .into());
     }
     Ok(if failed.is_empty() { Exit::Ok } else { Exit::Failed })
+}
+
+/// The active revision, with what it names.
+async fn active(
+    lake: &Lake,
+    ledger: &dyn Ledger,
+    rehearsals: &Rehearsals,
+    pipeline: &PipelineName,
+) -> anyhow::Result<Materials> {
+    let active = ledger.active(pipeline).await?.ok_or_else(|| {
+        Failure::new(Exit::Failed, format!("pipeline {pipeline} has no active revision"))
+            .with_hint("start the host: `forebay status` then tells what is active")
+    })?;
+    let Deployment { revision, .. } = active;
+    let sandbox = repair::sandbox(lake, pipeline)?;
+    Ok(kept::materials(&*rehearsals.zone, &sandbox, revision.revision, revision.number).await?)
 }
 
 /// What a segment comes to, as a digest.

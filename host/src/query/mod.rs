@@ -165,6 +165,23 @@ impl Lake {
         self.context.register_table(bare, Arc::new(table))?;
         Ok(true)
     }
+
+    /// Offers a table of a warehouse as `name` without a schema's name: as it stood at a version, or as it stands now. False where there is
+    /// none.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    pub(crate) async fn offer_table(&self, name: &str, table: &TableName, at: Option<u64>) -> anyhow::Result<bool> {
+        let config = &self.stores.config;
+        let provider = match at {
+            Some(version) => Some(assemble::table_provider_at(config, table, version).await?),
+            None => assemble::table_provider(config, table).await?,
+        };
+        let Some(provider) = provider else { return Ok(false) };
+        let bare = datafusion::common::TableReference::full(CATALOG, BARE_SCHEMA, name);
+        self.context.register_table(bare, provider)?;
+        Ok(true)
+    }
 }
 
 /// The schema of tables that a verb offers to itself.

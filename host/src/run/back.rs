@@ -55,6 +55,7 @@ impl Outcomes {
     /// Counts what a pipeline tells.
     pub(super) fn note(&self, pipeline: &PipelineName, report: &Report) {
         match report {
+            Report::Serving { revision, .. } => self.serves(pipeline, *revision),
             Report::Loaded { group, .. } => {
                 self.change(pipeline, group.revision, |outcome| {
                     outcome.loaded += group.segments.len() as u64;
@@ -69,7 +70,6 @@ impl Outcomes {
                 });
             }
             Report::SegmentFailed(_)
-            | Report::Serving { .. }
             | Report::NotBound { .. }
             | Report::NotGrown { .. }
             | Report::Retrying { .. }
@@ -77,14 +77,23 @@ impl Outcomes {
         }
     }
 
-    fn change(&self, pipeline: &PipelineName, revision: RevisionId, change: impl FnOnce(&mut Outcome)) {
+    /// Another one is counted from its beginning.
+    fn serves(&self, pipeline: &PipelineName, revision: RevisionId) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let new = || Outcome { revision, loaded: 0, failed: BTreeMap::new() };
         let outcome = all.entry(pipeline.clone()).or_insert_with(new);
         if outcome.revision != revision {
             *outcome = new();
         }
-        change(outcome);
+    }
+
+    /// What became of segments under another revision than the one that serves, since a replay asked for it or it was just on its way,
+    /// says nothing of that one.
+    fn change(&self, pipeline: &PipelineName, revision: RevisionId, change: impl FnOnce(&mut Outcome)) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(outcome) = all.get_mut(pipeline).filter(|outcome| outcome.revision == revision) {
+            change(outcome);
+        }
     }
 
     fn of(&self, pipeline: &PipelineName) -> Option<Outcome> {

@@ -6,6 +6,7 @@ mod back;
 mod deploy;
 mod difference;
 mod dry_run;
+mod former;
 mod http;
 mod lag;
 pub(crate) mod modules;
@@ -73,6 +74,10 @@ struct Host {
     workers: Workers,
     budget: Budget,
     parts: Parts,
+    /// The config as it is now; sent by `run`.
+    now: tokio::sync::watch::Receiver<Config>,
+    /// What modules say.
+    log: Arc<ModuleLog>,
     /// What became of segments, for `back`.
     outcomes: Arc<Outcomes>,
     /// When it took its lease: what it lands is younger.
@@ -122,8 +127,12 @@ pub(crate) async fn run(config: Config, global: Global, args: RunArgs) -> anyhow
     let budget = Budget::new(config.host.memory, workers.threads());
     let (parts, begun) = Parts::new();
     let warehouses = Mutex::new(warehouses);
+    let (runs, now) = tokio::sync::watch::channel(config.clone());
+    let log = Arc::new(ModuleLog::new(Files::of(&config)));
     let host = Arc::new(Host {
         config,
+        now,
+        log,
         args,
         ledger,
         zone,
@@ -135,7 +144,7 @@ pub(crate) async fn run(config: Config, global: Global, args: RunArgs) -> anyhow
         since,
     });
     let mut tasks = Tasks { begun, running: JoinSet::new(), ends: Ends::new() };
-    let (stopped, refused) = host.run(&global, watch, server, &mut tasks).await?;
+    let (stopped, refused) = host.run(&global, (watch, runs), server, &mut tasks).await?;
     host.exit(tasks.ends, stopped, refused)
 }
 
@@ -243,14 +252,14 @@ impl Host {
     async fn run(
         self: &Arc<Self>,
         global: &Global,
-        watch: Watch,
+        (watch, runs): (Watch, tokio::sync::watch::Sender<Config>),
         server: Option<http::Server>,
         tasks: &mut Tasks,
     ) -> anyhow::Result<(bool, bool)> {
         // From here on: a signal that comes while modules compile ends the host as one that comes later does.
         let mut signals = Signals::new();
         let progress = Arc::new(Progress::start(global, self.args.once));
-        let (runs, config) = tokio::sync::watch::channel(self.config.clone());
+        let config = self.now.clone();
         // Tasks of their own, which end with the host: none waits for another.
         let mut services = JoinSet::new();
         let has_started = Arc::new(AtomicBool::new(false));
@@ -272,8 +281,7 @@ impl Host {
                 );
             }
         }
-        let log = Arc::new(ModuleLog::new(Files::of(&self.config)));
-        let mut deployer = self.deployer(Arc::clone(&log))?;
+        let mut deployer = self.deployer()?;
         let handles = self.parts.handles();
         let started = tokio::select! {
             started = caught(deployer.reload(&self.config, &handles, "start")) => started?,
@@ -310,7 +318,7 @@ impl Host {
             services.spawn(progress::follow(Arc::clone(self)));
             services.spawn(alerts::watch(Arc::clone(self), config.clone()));
             services.spawn(service::approve(Arc::clone(self)));
-            let shelf = || self.shelf(Arc::clone(&log));
+            let shelf = || self.shelf();
             services.spawn(back::watch_over(Arc::clone(self), shelf()?, config.clone(), submit.clone()));
             services.spawn(shadow::compare(Arc::clone(self), shelf()?, config.clone(), submit.clone()));
             services.spawn(schedule::keep(Arc::clone(self), config.clone()));
@@ -318,7 +326,7 @@ impl Host {
             services.spawn(service::push(Arc::clone(self), submit));
             self.until_ended(tasks, &mut signals, Some(restarts)).await
         };
-        log.flush();
+        self.log.flush();
         let seconds = progress.finish();
         self.summary(seconds).print(global, self.args.once)?;
         Ok((stopped, started.modules_refused))
@@ -328,15 +336,15 @@ impl Host {
         summary::Summary::of(&self.parts.stream_metrics(), &self.parts.pipeline_metrics(), &self.config, seconds)
     }
 
-    fn deployer(&self, log: Arc<ModuleLog>) -> Result<Deployer> {
-        Ok(Deployer { shelf: self.shelf(log)?, limits: BTreeMap::new(), noted: BTreeMap::new() })
+    fn deployer(&self) -> Result<Deployer> {
+        Ok(Deployer { shelf: self.shelf()?, limits: BTreeMap::new(), noted: BTreeMap::new() })
     }
 
-    fn shelf(&self, log: Arc<ModuleLog>) -> Result<Shelf> {
+    fn shelf(&self) -> Result<Shelf> {
         Ok(Shelf {
             ledger: Arc::clone(&self.ledger),
             zone: Arc::clone(&self.zone),
-            sandbox: assemble::open_host_sandbox(&self.config, log)?,
+            sandbox: assemble::open_host_sandbox(&self.config, Arc::clone(&self.log))?,
             workers: self.workers.clone(),
             clock: assemble::clock(),
             no_modules: Mutex::default(),

@@ -17,6 +17,7 @@ use forebay_pipeline::refine::segment::Workplace;
 use tokio::sync::{mpsc, watch};
 
 use super::deploy::Handles;
+use super::former::Former;
 use super::progress::{Progress, Tell};
 use super::{Host, POLL, WIDEN_MAX_BYTES};
 use crate::assemble;
@@ -255,8 +256,9 @@ impl Parts {
         let Some(pipeline) = config.pipelines.get(name) else { return };
         let Some(decoding) = config.streams.get(&pipeline.from).map(assemble::open_decoding) else { return };
         let part = Part::Pipeline(name.clone());
-        let decoding = match decoding {
-            Ok(decoding) => decoding,
+        let opened = decoding.and_then(|decoding| Ok((decoding, host.shelf()?)));
+        let (decoding, shelf) = match opened {
+            Ok(opened) => opened,
             Err(error) => return self.begin(part, Box::pin(async move { Err::<(), Error>(error) })),
         };
         let metrics = {
@@ -272,6 +274,7 @@ impl Parts {
             ledger: Arc::clone(&host.ledger),
             place: Workplace { zone: Arc::clone(&host.zone), decoding, metrics: Arc::clone(&metrics) },
             warehouses: host.warehouses(),
+            formers: Arc::new(Former { shelf, pipeline: name.clone(), config: host.now.clone() }),
             workers: host.workers.clone(),
             budget: host.budget.clone(),
             clock: assemble::clock(),

@@ -1,7 +1,7 @@
 //! Refining loaded segments again: a fix heals what was rejected, and a replay makes all rows anew.
 
 use forebay_model::load::Again;
-use forebay_model::ports::{HealRequest, Ledger as _, RowRefusal, TransformOutput};
+use forebay_model::ports::{HealRequest, Ledger as _, ReplayRequest, RowRefusal, TransformOutput};
 use forebay_model::{SegmentId, Timestamp};
 use serde_json::{Map, Value, json};
 
@@ -165,7 +165,8 @@ fn a_replay_replaces_the_rows_of_its_segments() {
     world.run_well();
     let segments = world.ledger_column("refinements", "segment");
     let one = SegmentId::from_text(segments[0].as_str().unwrap());
-    let asked = world.now(world.ledger.ask_replay(&World::pipeline(), &[one], "a test", Timestamp::EPOCH));
+    let wanted = ReplayRequest { segments: vec![one], ..ReplayRequest::default() };
+    let asked = world.now(world.ledger.ask_replay(&World::pipeline(), &wanted, Timestamp::EPOCH));
     assert_eq!(asked, 1);
     world.run_well();
     // One segment as the fixed rule makes it, whole; of the other the rows of before, and what healed.

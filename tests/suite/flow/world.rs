@@ -15,8 +15,8 @@ use forebay_ledger::MemoryLedger;
 use forebay_model::plan::{InputColumn, InputSource, OutputColumn, Plan, RoutePlan};
 use forebay_model::ports::{
     Assets, BatchInput, BoundTransform, Clock as _, Description, Emission, Format, LandingZone as _, Ledger as _,
-    Module, SegmentContext, Selection, SplitRule, TransformError, TransformFailure, TransformInstance, TransformOutput,
-    Warehouse,
+    Module, RevisionRecord, SegmentContext, Selection, SplitRule, TransformError, TransformFailure, TransformInstance,
+    TransformOutput, Warehouse,
 };
 use forebay_model::revision::{RouteTarget, Step};
 use forebay_model::schema::SchemaChanges;
@@ -26,7 +26,7 @@ use forebay_pipeline::decoding::Decoding;
 use forebay_pipeline::intake::driver::StreamContext;
 use forebay_pipeline::metrics::{PipelineMetrics, StreamMetrics};
 use forebay_pipeline::refine::bind::Materials;
-use forebay_pipeline::refine::driver::{PipelineContext, PipelineHandle};
+use forebay_pipeline::refine::driver::{Formers, PipelineContext, PipelineHandle};
 use forebay_pipeline::refine::protocol::{Event, RefineSettings, Report};
 use forebay_pipeline::refine::segment::Workplace;
 use forebay_pipeline::workers::Workers;
@@ -48,6 +48,23 @@ pub(crate) struct NativeRule {
 
 #[derive(Debug)]
 struct NativeModule(NativeRule, Description);
+
+/// Loads whatever revision with the rule of now.
+#[derive(Debug)]
+struct Former(Option<NativeRule>);
+
+#[async_trait::async_trait]
+impl Formers for Former {
+    async fn load(&self, record: RevisionRecord) -> Result<Arc<Materials>> {
+        Ok(materials(self.0.as_ref(), record.revision, record.number))
+    }
+}
+
+fn materials(rule: Option<&NativeRule>, revision: Revision, number: u32) -> Arc<Materials> {
+    let modules: Vec<_> = rule.cloned().map(native).into_iter().collect();
+    let assets: Vec<Assets> = modules.iter().map(|_| Assets::default()).collect();
+    Arc::new(Materials { revision, number, modules, assets })
+}
 
 /// The rule as a module.
 pub(crate) fn native(rule: NativeRule) -> Arc<dyn Module> {
@@ -364,6 +381,7 @@ impl World {
                 metrics: Arc::new(PipelineMetrics::default()),
             },
             warehouses,
+            formers: Arc::new(Former(self.rule.clone())),
             workers: Workers::start(workers)?,
             budget: budget.clone(),
             clock: self.clock.clone(),
@@ -386,9 +404,7 @@ impl World {
     pub(crate) async fn materials(&self) -> Result<Arc<Materials>> {
         let revision = self.revision();
         let record = self.ledger.record_revision(&revision, self.clock.now()).await?;
-        let modules: Vec<_> = self.rule.iter().cloned().map(native).collect();
-        let assets: Vec<Assets> = modules.iter().map(|_| Assets::default()).collect();
-        Ok(Arc::new(Materials { revision, number: record.number, modules, assets }))
+        Ok(materials(self.rule.as_ref(), revision, record.number))
     }
 
     /// The stream, which lands what the source has.

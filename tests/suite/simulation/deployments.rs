@@ -9,7 +9,7 @@ use forebay_model::ports::{DeploymentState, RevisionRecord, Shadow};
 use forebay_model::{ErrorClass, PipelineName, Result};
 use forebay_pipeline::refine::rehearse::Extent;
 
-use super::process::{Process, materials, revision};
+use super::process::{Process, keep_revision, materials, revision};
 use super::rule::Config;
 use super::scenario::Shape;
 
@@ -34,7 +34,7 @@ impl Process {
         let materials = materials(of, number);
         let (_, handle) = &self.pipelines[index];
         handle.check(Arc::clone(&materials)).await?;
-        self.keep_revision(&record).await?;
+        keep_revision(self.stores.zone.as_ref(), &record).await?;
         let now = self.clock.now();
         let config = self.world.scenario().wanted[index];
         let wanted = revision(shape, config);
@@ -72,7 +72,7 @@ impl Process {
         let record = ledger.record_revision(&candidate, now).await?;
         let (_, handle) = &self.pipelines[index];
         handle.check(materials(candidate, record.number)).await?;
-        self.keep_revision(&record).await?;
+        keep_revision(self.stores.zone.as_ref(), &record).await?;
         ledger.shadow(&name, id, &serde_json::json!({ "segments": COMPARED }), "the story", now).await?;
         self.world.chaos.count(|tally| tally.shadowed += 1);
         self.compare(index).await

@@ -7,21 +7,23 @@ use std::task::Poll;
 use std::time::Duration;
 
 use arrow_array::cast::AsArray;
+use async_trait::async_trait;
 use forebay_model::ids::{ModuleName, WarehouseName};
 use forebay_model::kept::{KeptModule, KeptRevision};
-use forebay_model::load::Again;
+use forebay_model::load::{Again, Terms};
 use forebay_model::ports::{
-    Assets, Clock, DeploymentState, HealRequest, MaintainOptions, MaintainReport, Module, Random, RevisionRecord,
+    Assets, Clock, DeploymentState, HealRequest, LandingZone, MaintainOptions, MaintainReport, Module, Random,
+    ReplayRequest, RevisionRecord,
 };
 use forebay_model::revision::{RouteTarget, Step};
-use forebay_model::{Error, ErrorClass, PipelineName, Result, Revision, SegmentId, StreamName, Timestamp};
+use forebay_model::{Error, ErrorClass, PipelineName, Result, Revision, RevisionId, SegmentId, StreamName, Timestamp};
 use forebay_pipeline::budget::Budget;
 use forebay_pipeline::decoding::Decoding;
 use forebay_pipeline::intake::driver::{StreamContext, claim_zone};
 use forebay_pipeline::metrics::{PipelineMetrics, StreamMetrics};
 use forebay_pipeline::orphans::{self, SweepOptions, SweepReport};
 use forebay_pipeline::refine::bind::{Materials, Warehouses};
-use forebay_pipeline::refine::driver::{PipelineContext, PipelineHandle};
+use forebay_pipeline::refine::driver::{Formers, PipelineContext, PipelineHandle};
 use forebay_pipeline::refine::protocol::{Event, RefineSettings, Report};
 use forebay_pipeline::refine::segment::Workplace;
 use forebay_pipeline::workers::{Executor, Job, Workers};
@@ -235,6 +237,7 @@ impl Process {
                     metrics: Arc::new(PipelineMetrics::default()),
                 },
                 warehouses: Arc::clone(&warehouses),
+                formers: Arc::new(SimFormers(Arc::clone(&self.stores.zone))),
                 workers: workers.clone(),
                 budget: budget.clone(),
                 clock: Arc::clone(&self.clock),
@@ -332,7 +335,7 @@ impl Process {
         let checked = handle.check(Arc::clone(&materials)).await;
         match checked {
             Ok(_) => {
-                self.keep_revision(&record).await?;
+                keep_revision(self.stores.zone.as_ref(), &record).await?;
                 if !active {
                     self.world.may_be_active(&name, id);
                     ledger.deploy(&name, id, DeploymentState::Active, "config", now).await?;
@@ -347,20 +350,6 @@ impl Process {
                 Err(error)
             }
         }
-    }
-
-    /// Before it is active: a ledger that is rebuilt goes on with it.
-    pub(super) async fn keep_revision(&self, record: &RevisionRecord) -> Result<()> {
-        let RevisionRecord { number, id: _, revision, created_at } = record;
-        let module = |step: &Step| KeptModule {
-            digest: step.digest,
-            name: step.module.clone(),
-            version: "0".to_owned(),
-            bytes: 0,
-        };
-        let modules = revision.steps.iter().map(module).collect();
-        let kept = KeptRevision::new(*number, *created_at, revision.clone(), modules);
-        self.stores.zone.keep(&kept.name(), kept.to_bytes()?.into()).await
     }
 
     async fn take_up_former(&self, index: usize) -> Result<()> {
@@ -412,6 +401,19 @@ impl Process {
 }
 
 impl Process {
+    /// Some replays are under a revision of any fate, and some have a share of the workers.
+    async fn terms(&self, pipeline: &str) -> Result<Terms> {
+        let recorded = self.stores.ledger.read_table("revisions").await?;
+        let text = |name: &str| recorded.column_by_name(name).unwrap().as_string::<i32>().clone();
+        let (pipelines, ids) = (text("pipeline"), text("revision_id"));
+        let of = pipelines.iter().flatten().zip(ids.iter().flatten()).filter(|(of, _)| *of == pipeline);
+        let ids: Vec<RevisionId> = of.map(|(_, id)| id.parse().unwrap()).collect();
+        let pick = usize::try_from(self.world.number(0..1_000)).unwrap();
+        let revision = ids.get(pick % ids.len().max(1)).copied().filter(|_| pick % 2 == 0);
+        let workers = u32::try_from(self.world.number(0..4)).ok().and_then(std::num::NonZeroU32::new);
+        Ok(Terms { revision, workers })
+    }
+
     /// Of each so many segments one is replayed, or the rejects of all are tried again.
     async fn refine_again(&self, pipeline: usize, what: Again, of: u64) -> Result<()> {
         let (shape, handle) = &self.pipelines[pipeline];
@@ -424,8 +426,14 @@ impl Process {
                 let listed = ledger.read_table("segments").await?;
                 let ids = listed.column_by_name("segment").unwrap().as_string::<i32>().clone();
                 let some = ids.iter().flatten().zip(0_u64..).filter(|(_, place)| place % of == 0);
-                let some: Vec<_> = some.map(|(id, _)| SegmentId::from_text(id)).collect();
-                ledger.ask_replay(&name, &some, "the story", now).await?;
+                let segments = some.map(|(id, _)| SegmentId::from_text(id)).collect();
+                let terms = self.terms(&shape.name).await?;
+                self.world.chaos.count(|tally| tally.replay_under += u64::from(terms.revision.is_some()));
+                if let Some(revision) = terms.revision {
+                    self.world.ask_for(revision);
+                }
+                let wanted = ReplayRequest { segments, terms, reason: "the story".to_owned() };
+                ledger.ask_replay(&name, &wanted, now).await?;
             }
         }
         handle.send(Event::Landed);
@@ -468,6 +476,28 @@ pub(crate) fn stream() -> StreamName {
     StreamName::new("events").unwrap()
 }
 
+/// Before it makes rows: a ledger that is rebuilt goes on with it.
+pub(super) async fn keep_revision(zone: &dyn LandingZone, record: &RevisionRecord) -> Result<()> {
+    let RevisionRecord { number, id: _, revision, created_at } = record;
+    let module =
+        |step: &Step| KeptModule { digest: step.digest, name: step.module.clone(), version: "0".to_owned(), bytes: 0 };
+    let modules = revision.steps.iter().map(module).collect();
+    let kept = KeptRevision::new(*number, *created_at, revision.clone(), modules);
+    zone.keep(&kept.name(), kept.to_bytes()?.into()).await
+}
+
+/// Revisions that replays ask for.
+#[derive(Debug)]
+struct SimFormers(Arc<dyn LandingZone>);
+
+#[async_trait]
+impl Formers for SimFormers {
+    async fn load(&self, record: RevisionRecord) -> Result<Arc<Materials>> {
+        keep_revision(self.0.as_ref(), &record).await?;
+        Ok(materials(record.revision, record.number))
+    }
+}
+
 /// The revision of a config.
 pub(crate) fn revision(shape: &Shape, config: Config) -> Revision {
     let table = |name: String| format!("lake.{name}").parse().unwrap();
@@ -487,7 +517,7 @@ pub(crate) fn revision(shape: &Shape, config: Config) -> Revision {
     Revision {
         pipeline: PipelineName::new(&shape.name).unwrap(),
         stream: stream(),
-        decoder: serde_json::json!({}),
+        decoder: forebay_format::Formats::from_config(&serde_json::json!("json")).unwrap().settings(),
         steps,
         routes,
         rejects: table(shape.rejects()),

@@ -115,6 +115,8 @@ tally! {
     heal_asked,
     /// Wishes that segments be refined again.
     replay_asked,
+    /// Of these, under a revision that was asked for.
+    replay_under,
     /// Segments whose rejects were tried again.
     heal_begun,
     /// Records that were rejected and are no more.

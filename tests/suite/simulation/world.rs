@@ -1,7 +1,7 @@
 //! The world of a seed: everything that is outside of the process, and the lives that processes have in it.
 
 use std::any::Any;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -39,6 +39,8 @@ pub(crate) struct World {
     revisions: Mutex<BTreeMap<String, Config>>,
     /// Revisions that may have been active, by pipeline, in their order.
     once_active: Mutex<BTreeMap<PipelineName, Vec<RevisionId>>>,
+    /// Revisions that replays asked for, whatever became of them.
+    asked_for: Mutex<BTreeSet<RevisionId>>,
     /// Whether people want what works.
     healed: AtomicBool,
     /// Whether upstream removes what was acknowledged.
@@ -102,6 +104,7 @@ impl World {
             scenario: Mutex::new(scenario),
             revisions: Mutex::default(),
             once_active: Mutex::default(),
+            asked_for: Mutex::default(),
             healed: AtomicBool::new(false),
             acknowledgements: AtomicU64::new(0),
             rebuilt: AtomicBool::new(false),
@@ -156,6 +159,16 @@ impl World {
     /// Revisions that may have been active.
     pub(crate) fn once_active(&self, pipeline: &PipelineName) -> Vec<RevisionId> {
         self.once_active.lock().unwrap().get(pipeline).cloned().unwrap_or_default()
+    }
+
+    /// Notes a revision that a replay is about to ask for.
+    pub(crate) fn ask_for(&self, revision: RevisionId) {
+        self.asked_for.lock().unwrap().insert(revision);
+    }
+
+    /// Whether a revision may have made rows of a pipeline: it was active, or a replay asked for it.
+    pub(crate) fn may_have_refined(&self, pipeline: &PipelineName, revision: RevisionId) -> bool {
+        self.once_active(pipeline).contains(&revision) || self.asked_for.lock().unwrap().contains(&revision)
     }
 
     /// Whether the story is at its end: people want what works, and bring it.

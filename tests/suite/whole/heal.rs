@@ -68,7 +68,7 @@ fn ids(place: &Place, table: &str) -> Vec<i64> {
 }
 
 /// Without the times of day.
-fn timeless(text: &str) -> String {
+pub(super) fn timeless(text: &str) -> String {
     let mut words = Vec::new();
     for word in text.split(' ') {
         let is_time = |part: &str| part.len() >= 8 && part.as_bytes()[2] == b':' && part.as_bytes()[5] == b':';

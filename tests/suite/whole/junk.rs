@@ -45,7 +45,10 @@ fn place_with_a_row_in_each_table() -> Place {
     place.dies_at("after_open_group", &["run", "--once"]);
     let first = "(SELECT segment FROM refinements LIMIT 1)";
     for missing in [
-        format!("INSERT INTO again SELECT 'fraud', {first}, 'heal', 'a test', 1, 1, 'retry', 'why', 'do', 2, 3"),
+        format!(
+            "INSERT INTO again SELECT 'fraud', {first}, 'replay', 'a test', 1, 1, 'retry', 'why', 'do', 2, 3, revision_id, 1 \
+             FROM revisions LIMIT 1"
+        ),
         format!(
             "INSERT INTO heals SELECT 'fraud', {first}, 1, 1, (SELECT revision_id FROM revisions LIMIT 1), 1, 1, 0, 0, 0"
         ),

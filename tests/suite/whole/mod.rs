@@ -31,6 +31,7 @@ mod recovery;
 mod refused_loads;
 mod registry;
 mod reload;
+mod replay;
 mod rounds;
 mod running;
 mod same_rows;

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Cursor, Read};
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -190,6 +190,12 @@ impl LandingZone for MemoryZone {
         let object = self.object(name)?;
         LandingError::check(name, Digest::of(&object), digest)?;
         Ok(envelope::open(name, object, rows)?)
+    }
+
+    fn times_of(&self, name: &str, rows: Range<u64>, digest: Digest) -> Result<Option<RangeInclusive<Timestamp>>> {
+        let object = self.object(name)?;
+        LandingError::check(name, Digest::of(&object), digest)?;
+        Ok(envelope::times(name, object, rows)?)
     }
 
     async fn journal(&self, entry: &JournalEntry) -> Result<()> {

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use arrow_schema::SchemaRef;
 use forebay_model::ids::{Generation, PipelineName, SegmentId, StreamName, TableName};
-use forebay_model::load::{Load, LoadGroup, RefinedSegment};
+use forebay_model::load::{Again, Load, LoadGroup, RefinedSegment, Terms};
 use forebay_model::ports::{Advance, Landing, NewObject, NewSegment, ObjectState, RebuiltPipeline, SegmentFailure};
 use forebay_model::position::{OrderedPosition, Position};
 use forebay_model::revision::{Revision, RevisionId};
@@ -145,6 +145,12 @@ pub(crate) fn group(ledger: Uuid, group: &LoadGroup) -> Result<()> {
         signed("count", segment.counts.records)?;
         signed("count", segment.counts.rescued)?;
         signed("count", segment.retryable)?;
+        if segment.terms.revision.is_some_and(|under| under != *revision) {
+            return broken(format!("{name}: segment {} was asked for under another revision", segment.segment));
+        }
+        if segment.terms != Terms::default() && segment.again != Some(Again::Replay) {
+            return broken(format!("{name}: segment {} is no replay, and has the terms of one", segment.segment));
+        }
         if segment.again.is_some() && !segment.replaces.is_empty() {
             return broken(format!("{name}: segment {} is refined again, and replaces others", segment.segment));
         }
@@ -278,6 +284,9 @@ pub(crate) fn may_fail(pipeline: &PipelineName, segment: &SegmentId, standing: S
         ))),
     }
 }
+
+/// Why a segment is to be replayed whose group was withdrawn.
+pub(crate) const STILL_ASKED: &str = "its load was withdrawn";
 
 /// No group of this number was opened.
 pub(crate) fn no_group(pipeline: &PipelineName, number: u64) -> LedgerError {

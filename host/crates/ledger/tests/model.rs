@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,10 +11,10 @@ use async_trait::async_trait;
 use forebay_ledger::{MemoryLedger, OpenMode, SqliteLedger};
 use forebay_model::flow::OnChange;
 use forebay_model::ids::{Digest, ModuleName, PipelineName, SegmentId, StreamName, TableName};
-use forebay_model::load::{Again, Load, LoadGroup, LoadReceipt, RefinedSegment, RejectCount, StagedFile};
+use forebay_model::load::{Again, Load, LoadGroup, LoadReceipt, RefinedSegment, RejectCount, StagedFile, Terms};
 use forebay_model::ports::{
     Advance, Clock, DeploymentState, HealRequest, HeldChange, Landing, Ledger, ModuleRecord, NewObject, NewSegment,
-    ObjectState, Random, SegmentFailure, WorkItem,
+    ObjectState, Random, ReplayRequest, SegmentFailure, WorkItem,
 };
 use forebay_model::position::{OrderedPosition, Position};
 use forebay_model::revision::Revision;
@@ -52,7 +53,7 @@ enum Call {
     Fail { pipeline: u8, pick: u8, at: u8, retry_after: Option<u8> },
     RetryFailed(u8),
     AskHeal { pipeline: u8, unless: Option<u8>, code: Option<bool>, since: Option<u8>, at: u8 },
-    AskReplay { pipeline: u8, pick: u8, at: u8 },
+    AskReplay { pipeline: u8, pick: u8, under: Option<u8>, workers: u8, at: u8 },
     ForgetAgain { pipeline: u8, heals: bool },
     Again { pipeline: u8, now: u8, skip: u8, limit: u8 },
     Open { pipeline: u8, number: Option<u8>, from: u8, take: u8, tables: u8, generation: u8 },
@@ -84,7 +85,8 @@ fn call() -> impl Strategy<Value = Call> {
         1 => (0..2_u8).prop_map(Call::RetryFailed),
         3 => (0..2_u8, proptest::option::of(0..3_u8), proptest::option::weighted(0.3, any::<bool>()), proptest::option::weighted(0.2, 0..40_u8), 0..10_u8)
             .prop_map(|(pipeline, unless, code, since, at)| Call::AskHeal { pipeline, unless, code, since, at }),
-        2 => (0..2_u8, any::<u8>(), 0..10_u8).prop_map(|(pipeline, pick, at)| Call::AskReplay { pipeline, pick, at }),
+        3 => (0..2_u8, any::<u8>(), proptest::option::of(0..3_u8), 0..3_u8, 0..10_u8)
+            .prop_map(|(pipeline, pick, under, workers, at)| Call::AskReplay { pipeline, pick, under, workers, at }),
         1 => (0..2_u8, any::<bool>()).prop_map(|(pipeline, heals)| Call::ForgetAgain { pipeline, heals }),
         2 => (0..2_u8, 0..20_u8, any::<u8>(), 0..8_u8)
             .prop_map(|(pipeline, now, skip, limit)| Call::Again { pipeline, now, skip, limit }),
@@ -201,13 +203,18 @@ fn land_records(attempt: u8, partition: u8, from: Option<u8>, records: u8) -> La
 }
 
 fn group(items: &[WorkItem], of: u8, number: u64, tables: u8, generation: u8) -> LoadGroup {
-    let revision = Digest::of(&[of]);
+    // Of what is to be done under a revision that was asked for, some is tried under another: that is refused.
+    let asked = items.iter().find_map(|item| item.terms.revision).filter(|_| !number.is_multiple_of(5));
+    let revision = asked.unwrap_or(Digest::of(&[of]));
+    let fits = |item: &&WorkItem| number.is_multiple_of(5) || item.terms.revision.is_none_or(|under| under == revision);
     let segments: Vec<_> = items
         .iter()
+        .filter(fits)
         .map(|item| RefinedSegment {
             segment: item.segment.id.clone(),
             generation: u32::from(generation) + item.generation,
             again: item.again,
+            terms: item.terms,
             counts: match item.again {
                 Some(Again::Heal) => SegmentCounts { records: 1, loaded: 1, ..SegmentCounts::default() },
                 Some(Again::Replay) | None => {
@@ -325,11 +332,15 @@ async fn answer(ledger: &dyn Ledger, call: &Call, groups: &mut Vec<LoadGroup>) -
             };
             shown(ledger.ask_heal(&pipeline(of), &wanted, at(asked)).await)
         }
-        Call::AskReplay { pipeline: of, pick, at: asked } => {
+        Call::AskReplay { pipeline: of, pick, under, workers, at: asked } => {
             let all = segments(ledger).await;
-            let picked: Vec<_> =
-                all.into_iter().enumerate().filter(|(n, _)| pick >> (n % 8) & 1 == 1).map(|(_, id)| id).collect();
-            shown(ledger.ask_replay(&pipeline(of), &picked, "a test", at(asked)).await)
+            let picked = all.into_iter().enumerate().filter(|(n, _)| pick >> (n % 8) & 1 == 1).map(|(_, id)| id);
+            let terms = Terms {
+                revision: under.map(|number| revision(number).id()),
+                workers: NonZeroU32::new(u32::from(workers)),
+            };
+            let wanted = ReplayRequest { segments: picked.collect(), terms, reason: "a test".to_owned() };
+            shown(ledger.ask_replay(&pipeline(of), &wanted, at(asked)).await)
         }
         Call::ForgetAgain { pipeline: of, heals } => {
             let what = if heals { Again::Heal } else { Again::Replay };

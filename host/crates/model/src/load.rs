@@ -7,6 +7,8 @@
 //! Numbers belong to the pipeline and grow by one with each group of loads; a table that a group brings nothing has a gap.
 //! (A table is loaded by one pipeline.) Rows know their load's number while they are written, before the ledger does.
 
+use std::num::NonZeroU32;
+
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -75,6 +77,17 @@ pub enum Again {
     Replay,
 }
 
+/// How a person asked for a replay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub struct Terms {
+    /// Under this revision, whichever is active then; `None`: under the active one.
+    #[serde(default)]
+    pub revision: Option<RevisionId>,
+    /// At most so many workers at once; `None`: as many as there are.
+    #[serde(default)]
+    pub workers: Option<NonZeroU32>,
+}
+
 /// What a segment of a group came to.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RefinedSegment {
@@ -85,6 +98,9 @@ pub struct RefinedSegment {
     /// Why it was refined though it is loaded; `None` where it was not.
     #[serde(default)]
     pub again: Option<Again>,
+    /// How that was asked for.
+    #[serde(default)]
+    pub terms: Terms,
     /// Where its records went; of a heal, the records that were tried again.
     pub counts: SegmentCounts,
     /// How many are refused now, by stage and code; of a heal, those that were not tried again as well.

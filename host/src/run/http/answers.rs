@@ -155,6 +155,8 @@ pub(super) const PIPELINE: Fields = &[
         &[
             text("pipeline"),
             text("what"),
+            integer("revision").or_null(),
+            integer("workers").or_null(),
             integer("segments"),
             integer("failed"),
             time("asked_at"),
@@ -349,7 +351,15 @@ pub(super) const RESUMED: Fields = &[text("pipeline"), boolean("was_paused")];
 /// By pipeline, how many segments are tried again that were not before.
 pub(super) const RETRIED: Fields = &[field("segments", Of::Named(&Of::Integer)), boolean("host")];
 
-const CHOSEN: Fields = &[text("pipeline"), integer("segments"), integer("bytes"), object("counts", COUNTS)];
+const CHOSEN: Fields = &[
+    text("pipeline"),
+    integer("segments"),
+    integer("bytes"),
+    object("counts", COUNTS),
+    integer("time_unknown").optional(),
+    integer("revision").optional(),
+    integer("workers").optional(),
+];
 
 pub(super) const REPLAYED: Fields = &[object("asked", CHOSEN).optional(), object("would_replay", CHOSEN).optional()];
 

@@ -371,15 +371,32 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
             ),
             parameter("until", To::Flag("--until"), "What landed before then."),
             Parameter {
+                name: "clock",
+                to: To::Flag("--clock"),
+                kind: Kind::OneOf(&["landed", "record"]),
+                help: "What `since` and `until` are of: when segments landed, or when their records happened. Default: landed.",
+            },
+            parameter(
+                "time_column",
+                To::Flag("--time-column"),
+                "With `clock` record: the column of the tables that tells when a record happened.",
+            ),
+            Parameter {
                 name: "dry_run",
                 to: To::Flag("--dry-run"),
                 kind: Kind::Switch,
                 help: "Say which segments it would be, and do nothing.",
             },
+            parameter(
+                "revision",
+                To::Flag("--revision"),
+                "Under this one instead of the active one: its number, or the beginning of its id.",
+            ),
+            parameter("workers", To::Flag("--workers"), "At most so many of the host's workers at once."),
         ],
         answers: Answers::Object,
         fields: answers::REPLAYED,
-        help: "Refine history again, under the active revision; /v1/status tells how far it is.",
+        help: "Refine history again, under the active revision or another; /v1/status tells how far it is.",
     },
     Endpoint {
         path: "/v1/pipelines/{pipeline}/replay/stop",

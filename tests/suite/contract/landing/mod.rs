@@ -115,7 +115,8 @@ contract! {
         a_span_is_a_range_of_rows,
         large_spans_are_read_in_batches,
         an_envelope_without_rows_can_be_read,
-        rows_that_are_not_there_are_an_error;
+        rows_that_are_not_there_are_an_error,
+        an_envelope_tells_between_which_times_its_records_are;
     own:
         the_journal_is_written_once_and_read_in_order,
         the_newest_entries_are_read_alone,

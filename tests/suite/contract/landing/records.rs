@@ -156,3 +156,26 @@ pub(super) async fn rows_that_are_not_there_are_an_error(zone: &dyn LandingZone)
         }
     }
 }
+
+pub(super) async fn an_envelope_tells_between_which_times_its_records_are(zone: &dyn LandingZone) {
+    let at = |position: u64, micros: Option<i64>| RawRecord {
+        timestamp: micros.map(Timestamp::from_micros),
+        ..record(&position.to_string(), Some(b"v"))
+    };
+    let named = |name: &'static str, records: Vec<RawRecord>| async move {
+        let put = RawRecords { spans: vec![span("p0", records)] };
+        let object = zone.put_records(name, &stream(), &put).await.unwrap();
+        move |rows| zone.times_of(name, rows, object.digest)
+    };
+    let dated = named("clicks/f.parquet", vec![at(0, Some(30)), at(1, Some(-10)), at(2, Some(20))]).await;
+    let times = dated(0..3).unwrap().unwrap();
+    assert_eq!((times.start().as_micros(), times.end().as_micros()), (-10, 30));
+    let one = dated(1..2).unwrap().unwrap();
+    assert!(one.contains(&Timestamp::from_micros(-10)), "never narrower than the records are");
+    assert!(dated(0..4).is_err(), "rows that are not there");
+    assert_eq!(named("clicks/g.parquet", vec![at(0, Some(30)), at(1, None)]).await(0..2).unwrap(), None);
+    assert_eq!(named("clicks/h.parquet", vec![at(0, None)]).await(0..1).unwrap(), None);
+    assert_eq!(named("clicks/i.parquet", Vec::new()).await(0..0).unwrap(), None);
+    let other = zone.times_of("clicks/f.parquet", 0..3, Digest::of(b"another")).unwrap_err();
+    assert!(other.to_string().contains("it was changed"), "{other}");
+}

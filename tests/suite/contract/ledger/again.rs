@@ -2,8 +2,8 @@
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
-use forebay_model::load::{Again, LoadGroup, RejectCount};
-use forebay_model::ports::{HealRequest, Ledger, WorkItem};
+use forebay_model::load::{Again, LoadGroup, RejectCount, Terms};
+use forebay_model::ports::{HealRequest, Ledger, ReplayRequest, WorkItem};
 use forebay_model::segment::SegmentCounts;
 use forebay_model::{Digest, ErrorClass, RevisionId, SegmentId};
 
@@ -22,6 +22,11 @@ async fn heal(ledger: &dyn Ledger, wanted: &HealRequest) -> u64 {
     ledger.ask_heal(&pipeline(), wanted, at(70)).await.unwrap()
 }
 
+async fn replay(ledger: &dyn Ledger, segments: &[SegmentId], terms: Terms, when: i64) -> u64 {
+    let wanted = ReplayRequest { segments: segments.to_vec(), terms, reason: "a test".to_owned() };
+    ledger.ask_replay(&pipeline(), &wanted, at(when)).await.unwrap()
+}
+
 async fn again(ledger: &dyn Ledger, now: i64, skip: &[SegmentId]) -> Vec<WorkItem> {
     ledger.again(&pipeline(), &stream(), at(now), skip, 10).await.unwrap()
 }
@@ -37,6 +42,7 @@ fn group_of(ledger: &dyn Ledger, number: u64, item: &WorkItem, counts: SegmentCo
     let left = counts.rejected + 1;
     for segment in &mut of.segments {
         segment.again = item.again;
+        segment.terms = item.terms;
         segment.generation = item.generation;
         segment.counts = counts;
         segment.rejects = vec![RejectCount { stage: "step:rule".to_owned(), code: "late".to_owned(), records: left }];
@@ -139,8 +145,8 @@ pub(super) async fn a_replay_is_of_the_whole_segment(ledger: &dyn Ledger) {
     load_all(ledger, 1, &[refined(&a, &[])]).await;
     assert_eq!(heal(ledger, &HealRequest::default()).await, 1);
     let both = [a.clone(), waits, SegmentId::from_text("payments/none")];
-    let replay = async || ledger.ask_replay(&pipeline(), &both, "a test", at(71)).await.unwrap();
-    assert_eq!((replay().await, replay().await), (1, 0), "what is loaded, once; it takes the place of the heal");
+    let ask = async || replay(ledger, &both, Terms::default(), 71).await;
+    assert_eq!((ask().await, ask().await), (1, 0), "what is loaded, once; it takes the place of the heal");
     assert_eq!(heal(ledger, &HealRequest::default()).await, 0, "a replay tries all of it");
     let item = again(ledger, 72, &[]).await.remove(0);
     assert_eq!((item.again, item.generation), (Some(Again::Replay), 1));
@@ -188,21 +194,21 @@ pub(super) async fn what_is_asked_for_while_it_is_refined_is_done_afterwards(led
     assert_eq!(item.retryable, Some(2));
     // A worker has the heal; its group was begun at 50. A replay is asked for.
     let segments = std::slice::from_ref(&a);
-    assert_eq!(ledger.ask_replay(&pipeline(), segments, "a test", at(75)).await.unwrap(), 1);
+    assert_eq!(replay(ledger, segments, Terms::default(), 75).await, 1);
     ledger.open_group(&group_of(ledger, 2, &item, passed, &["payments"])).await.unwrap();
     assert!(again(ledger, 99, &[]).await.is_empty(), "it is being loaded");
     ledger.close_load(&pipeline(), 2, &table("payments"), &receipt(), at(80)).await.unwrap();
-    let replay = again(ledger, 99, &[]).await.remove(0);
-    assert_eq!((replay.again, replay.generation), (Some(Again::Replay), 2));
+    let whole = again(ledger, 99, &[]).await.remove(0);
+    assert_eq!((whole.again, whole.generation), (Some(Again::Replay), 2));
     // Asked for once more while the replay of before is under way.
-    let mut opened = group_of(ledger, 3, &replay, SegmentCounts { records: 3, loaded: 3, ..passed }, &["payments"]);
+    let mut opened = group_of(ledger, 3, &whole, SegmentCounts { records: 3, loaded: 3, ..passed }, &["payments"]);
     opened.begun_at = at(90);
     for load in &mut opened.loads {
         load.begun_at = at(90);
     }
-    assert_eq!(ledger.ask_replay(&pipeline(), segments, "a test", at(91)).await.unwrap(), 0);
+    assert_eq!(replay(ledger, segments, Terms::default(), 91).await, 0);
     ledger.open_group(&opened).await.unwrap();
-    assert_eq!(ledger.ask_replay(&pipeline(), segments, "a test", at(92)).await.unwrap(), 0, "also while it loads");
+    assert_eq!(replay(ledger, segments, Terms::default(), 92).await, 0, "also while it loads");
     ledger.close_load(&pipeline(), 3, &table("payments"), &receipt(), at(93)).await.unwrap();
     assert_eq!(again(ledger, 99, &[]).await.len(), 1);
 }
@@ -212,7 +218,7 @@ pub(super) async fn what_is_asked_for_can_be_taken_back(ledger: &dyn Ledger) {
     let b = land_file(ledger, 2, "b.csv", "v1", 5).await.remove(0);
     load_all(ledger, 1, &[refined(&a, &[]), refined(&b, &[])]).await;
     heal(ledger, &HealRequest::default()).await;
-    ledger.ask_replay(&pipeline(), std::slice::from_ref(&b), "a test", at(71)).await.unwrap();
+    replay(ledger, std::slice::from_ref(&b), Terms::default(), 71).await;
     let item = again(ledger, 72, std::slice::from_ref(&b)).await.remove(0);
     assert_eq!(ledger.forget_again(&pipeline(), Again::Heal).await.unwrap(), 1);
     assert_eq!(ids(&again(ledger, 72, &[]).await), std::slice::from_ref(&b));
@@ -259,4 +265,85 @@ pub(super) async fn a_heal_that_is_withdrawn_is_refined_whole(ledger: &dyn Ledge
     assert_eq!((rows(ledger, "heals").await, counts(ledger).await), (0, [None; 6]));
     let whole = work(ledger, 80, &[], 10).await;
     assert_eq!((whole.len(), whole[0].generation, whole[0].again), (1, 1, None));
+}
+
+/// Terms that ask for a revision, which is recorded.
+async fn under(ledger: &dyn Ledger) -> Terms {
+    let recorded = ledger.record_revision(&super::catalog::revision(-8.0), at(1)).await.unwrap();
+    Terms { revision: Some(recorded.id), workers: std::num::NonZeroU32::new(2) }
+}
+
+/// A group of one segment under the revision that was asked for.
+fn group_under(ledger: &dyn Ledger, number: u64, item: &WorkItem, begun: i64) -> LoadGroup {
+    let all = SegmentCounts { records: 10, loaded: 7, filtered: 1, rejected: 2, rescued: 0 };
+    let mut of = group_of(ledger, number, item, all, &["payments"]);
+    of.revision = item.terms.revision.unwrap_or_else(other);
+    of.begun_at = at(begun);
+    for load in &mut of.loads {
+        load.revision = of.revision;
+        load.begun_at = at(begun);
+    }
+    of
+}
+
+pub(super) async fn a_replay_is_done_under_the_revision_that_was_asked_for(ledger: &dyn Ledger) {
+    let a = land_file(ledger, 1, "a.csv", "v1", 5).await.remove(0);
+    let segments = std::slice::from_ref(&a);
+    load_all(ledger, 1, &[refined(&a, &[])]).await;
+    let unknown = Terms { revision: Some(other()), workers: None };
+    let wanted = ReplayRequest { segments: vec![a.clone()], terms: unknown, reason: String::new() };
+    let refused = ledger.ask_replay(&pipeline(), &wanted, at(71)).await.unwrap_err();
+    assert_eq!((refused.class(), rows(ledger, "again").await), (ErrorClass::Bug, 0), "it is not recorded");
+    let terms = under(ledger).await;
+    assert_eq!(replay(ledger, segments, terms, 71).await, 1);
+    assert_eq!(again(ledger, 72, &[]).await[0].terms, terms);
+    assert_eq!(heal(ledger, &HealRequest::default()).await, 0);
+    let item = again(ledger, 72, &[]).await.remove(0);
+    assert_eq!(item.terms, terms, "a heal changes nothing of it");
+    let mut wrong = group_under(ledger, 2, &item, 80);
+    wrong.revision = other();
+    wrong.loads.iter_mut().for_each(|load| load.revision = other());
+    assert_eq!(
+        ledger.open_group(&wrong).await.unwrap_err().class(),
+        ErrorClass::Bug,
+        "another revision makes other rows"
+    );
+    // A group without the terms was begun before they were asked for: it does not do what they say.
+    let mut without = group_under(ledger, 2, &WorkItem { terms: Terms::default(), ..item.clone() }, 80);
+    without.segments[0].terms = Terms::default();
+    ledger.open_group(&without).await.unwrap();
+    ledger.close_load(&pipeline(), 2, &table("payments"), &receipt(), at(81)).await.unwrap();
+    let item = again(ledger, 82, &[]).await.remove(0);
+    assert_eq!((item.terms, item.generation), (terms, 2));
+    ledger.open_group(&group_under(ledger, 3, &item, 83)).await.unwrap();
+    ledger.close_load(&pipeline(), 3, &table("payments"), &receipt(), at(84)).await.unwrap();
+    assert_eq!((again(ledger, 99, &[]).await.len(), rows(ledger, "again").await), (0, 0));
+    // Its rejects are its own: no other revision tries them by itself.
+    assert_eq!(heal(ledger, &unless(other())).await, 0);
+    assert_eq!(heal(ledger, &HealRequest::default()).await, 1, "a person may ask");
+    // The last terms hold, also those without a revision.
+    assert_eq!(replay(ledger, segments, terms, 90).await, 1);
+    assert_eq!(replay(ledger, segments, Terms::default(), 91).await, 0);
+    assert_eq!(again(ledger, 99, &[]).await[0].terms, Terms::default());
+}
+
+pub(super) async fn a_withdrawn_replay_under_a_revision_is_still_to_be_done(ledger: &dyn Ledger) {
+    let a = land_file(ledger, 1, "a.csv", "v1", 5).await.remove(0);
+    load_all(ledger, 1, &[refined(&a, &[])]).await;
+    let terms = under(ledger).await;
+    replay(ledger, std::slice::from_ref(&a), terms, 71).await;
+    let item = again(ledger, 72, &[]).await.remove(0);
+    ledger.open_group(&group_under(ledger, 2, &item, 72)).await.unwrap();
+    let mut failed = failure(&a, 73, Some(80));
+    failed.generation = 1;
+    for _ in 0..2 {
+        ledger.withdraw_group(&pipeline(), 2, std::slice::from_ref(&failed)).await.unwrap();
+    }
+    assert!(again(ledger, 99, &[]).await.is_empty(), "its rows may be in some tables: production mends that first");
+    let whole = work(ledger, 80, &[], 10).await.remove(0);
+    ledger.open_group(&group_under(ledger, 3, &whole, 81)).await.unwrap();
+    ledger.close_load(&pipeline(), 3, &table("payments"), &receipt(), at(82)).await.unwrap();
+    assert!(again(ledger, 79, &[]).await.is_empty(), "not due");
+    let item = again(ledger, 80, &[]).await.remove(0);
+    assert_eq!((item.again, item.terms, item.attempts), (Some(Again::Replay), terms, 1));
 }

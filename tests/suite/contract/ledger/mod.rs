@@ -78,6 +78,8 @@ contract! {
         a_heal_adds_to_what_there_is,
         what_is_known_to_have_none_is_not_asked_for,
         a_replay_is_of_the_whole_segment,
+        a_replay_is_done_under_the_revision_that_was_asked_for,
+        a_withdrawn_replay_under_a_revision_is_still_to_be_done,
         what_fails_again_waits_and_stays_loaded,
         what_is_asked_for_while_it_is_refined_is_done_afterwards,
         what_is_asked_for_can_be_taken_back,

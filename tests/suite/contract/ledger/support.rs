@@ -150,6 +150,7 @@ pub(crate) fn refined(segment: &SegmentId, replaces: &[SegmentId]) -> RefinedSeg
         segment: segment.clone(),
         generation: 0,
         again: None,
+        terms: forebay_model::load::Terms::default(),
         counts: SegmentCounts { records: 10, loaded: 7, filtered: 1, rejected: 2, rescued: 3 },
         rejects: vec![RejectCount { stage: "decode".to_owned(), code: "malformed".to_owned(), records: 2 }],
         retryable: 2,

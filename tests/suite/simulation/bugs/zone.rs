@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 use std::io::Read;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::sync::{Arc, Mutex};
 
 use arrow_array::RecordBatch;
@@ -153,6 +153,10 @@ impl LandingZone for HastyZone {
         digest: Digest,
     ) -> Result<Box<dyn Iterator<Item = Result<RecordBatch>> + Send>> {
         self.inner.open_records(name, rows, digest)
+    }
+
+    fn times_of(&self, name: &str, rows: Range<u64>, digest: Digest) -> Result<Option<RangeInclusive<Timestamp>>> {
+        self.inner.times_of(name, rows, digest)
     }
 
     async fn journal(&self, entry: &JournalEntry) -> Result<()> {

@@ -6,7 +6,7 @@ use forebay_model::ids::{Digest, ModuleName, PipelineName, SegmentId, StreamName
 use forebay_model::load::{Again, LoadGroup, LoadReceipt};
 use forebay_model::ports::{
     Deployment, DeploymentState, HealRequest, HeldChange, HostHolder, HostLease, JournalEntry, LandOutcome, Landing,
-    Ledger, ModuleRecord, ObjectState, Pause, Rebuilt, RevisionRecord, SegmentFailure, Shadow, WorkItem,
+    Ledger, ModuleRecord, ObjectState, Pause, Rebuilt, ReplayRequest, RevisionRecord, SegmentFailure, Shadow, WorkItem,
 };
 use forebay_model::revision::{Revision, RevisionId};
 use forebay_model::schema::{SchemaVersion, StreamSchema};
@@ -125,15 +125,9 @@ impl Ledger for FaultyLedger {
         self.chaos.call("ledger.ask_heal", || pipeline.to_string(), self.inner.ask_heal(pipeline, wanted, at)).await
     }
 
-    async fn ask_replay(
-        &self,
-        pipeline: &PipelineName,
-        segments: &[SegmentId],
-        reason: &str,
-        at: Timestamp,
-    ) -> Result<u64> {
-        let detail = || format!("{pipeline} {segments:?}");
-        self.chaos.call("ledger.ask_replay", detail, self.inner.ask_replay(pipeline, segments, reason, at)).await
+    async fn ask_replay(&self, pipeline: &PipelineName, wanted: &ReplayRequest, at: Timestamp) -> Result<u64> {
+        let detail = || format!("{pipeline}: {} segments, {:?}", wanted.segments.len(), wanted.terms);
+        self.chaos.call("ledger.ask_replay", detail, self.inner.ask_replay(pipeline, wanted, at)).await
     }
 
     async fn forget_again(&self, pipeline: &PipelineName, what: Again) -> Result<u64> {

@@ -158,6 +158,11 @@ impl Chaos {
         self.state().healed.iter().any(|(of, id)| of.as_str() == pipeline && id.as_str() == segment)
     }
 
+    /// Whether a replay was ever asked for under a revision.
+    pub(crate) fn has_replayed_under(&self) -> bool {
+        self.state().tally.replay_under > 0
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         // A seed whose thread panicked tells its story all the same.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)

@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 use std::io::Read;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
@@ -79,6 +79,11 @@ impl LandingZone for FaultyZone {
     ) -> Result<Box<dyn Iterator<Item = Result<RecordBatch>> + Send>> {
         let detail = || format!("{name} {rows:?}");
         self.chaos.call_now("zone.open_records", detail, || self.inner.open_records(name, rows.clone(), digest))
+    }
+
+    fn times_of(&self, name: &str, rows: Range<u64>, digest: Digest) -> Result<Option<RangeInclusive<Timestamp>>> {
+        let detail = || format!("{name} {rows:?}");
+        self.chaos.call_now("zone.times_of", detail, || self.inner.times_of(name, rows.clone(), digest))
     }
 
     async fn journal(&self, entry: &JournalEntry) -> Result<()> {

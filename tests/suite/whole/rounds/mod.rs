@@ -1,5 +1,5 @@
-//! Rounds of lives that end at once: a host runs, files arrive and are replaced, modules and thresholds change, tables are
-//! maintained beside it, and SIGKILL or a named point ends it at a moment that is drawn by lot. Some contents bring a column that
+//! Rounds of lives that end at once: a host runs, files arrive and are replaced, modules and thresholds change, history is replayed under
+//! former revisions, tables are maintained beside it, and SIGKILL or a named point ends it at a moment that is drawn by lot. Some contents bring a column that
 //! no other had, and between two lives hours pass, so that maintenance has files to remove. After the last life each table is
 //! compared with the input row by row.
 //!
@@ -50,6 +50,8 @@ struct Deaths {
     maintained: u32,
     modules: u32,
     replaced: u32,
+    /// Replays under a recorded revision that were asked for.
+    replayed: u32,
     /// Lives that began without what the last one had staged for a group.
     lost_staged: u32,
 }
@@ -57,7 +59,16 @@ struct Deaths {
 impl Deaths {
     fn new() -> Self {
         let at_points = points().map(|point| (point, 0)).collect();
-        Self { by_sigkill: 0, at_points, kept_out: 0, maintained: 0, modules: 0, replaced: 0, lost_staged: 0 }
+        Self {
+            by_sigkill: 0,
+            at_points,
+            kept_out: 0,
+            maintained: 0,
+            modules: 0,
+            replaced: 0,
+            replayed: 0,
+            lost_staged: 0,
+        }
     }
 
     fn came_to(&mut self, point: &'static str) {
@@ -204,6 +215,12 @@ fn act(place: &Place, lot: &mut Lot, inbox: &mut Inbox, draw: u32, deaths: &mut 
             inbox.replace(place, lot);
             deaths.replaced += 1;
         }
+        7 => {
+            // Every revision makes the same rows of this input. Before the first load there is nothing to replay.
+            let revision = (1 + lot.below(3)).to_string();
+            let replay = ["replay", "--pipeline", "fraud", "--detach", "--workers", "1", "--revision", &revision];
+            deaths.replayed += u32::from(place.run(&replay).status.success());
+        }
         _ => inbox.put_new(place, lot),
     }
 }
@@ -319,6 +336,7 @@ fn whenever_the_process_dies_tables_are_the_input_row_by_row() {
             deaths.by_sigkill > 0 && never.len() < deaths.at_points.len(),
             "both ways to die are tried: {deaths:?}"
         );
+        assert!(deaths.replayed > 0, "nothing was replayed: {deaths:?}");
     }
     assert!(rounds < 100 || never.is_empty(), "no life came to {never:?}: {deaths:?}");
 }

@@ -7,7 +7,7 @@ mod read;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -150,6 +150,13 @@ impl LandingZone for DiskZone {
         let file = read::whole(&self.files.path(name), name)?;
         self.check(name, &file, digest)?;
         Ok(envelope::open(name, file, rows)?)
+    }
+
+    fn times_of(&self, name: &str, rows: Range<u64>, digest: Digest) -> Result<Option<RangeInclusive<Timestamp>>> {
+        naming::check(name)?;
+        let file = read::whole(&self.files.path(name), name)?;
+        self.check(name, &file, digest)?;
+        Ok(envelope::times(name, file, rows)?)
     }
 
     async fn journal(&self, entry: &JournalEntry) -> Result<()> {

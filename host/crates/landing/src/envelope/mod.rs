@@ -21,7 +21,7 @@ use std::sync::{Arc, LazyLock};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use forebay_model::flow::record_column;
 
-pub(crate) use read::{Rows, open};
+pub(crate) use read::{Rows, open, times};
 pub(crate) use write::{Batches, Encoder, cuts, head};
 
 /// The partition's column.

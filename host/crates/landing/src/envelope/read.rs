@@ -1,12 +1,14 @@
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use arrow_array::RecordBatch;
-use forebay_model::Error;
+use forebay_model::flow::record_column;
+use forebay_model::{Error, Timestamp};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use parquet::file::metadata::{PageIndexPolicy, RowGroupMetaData};
 use parquet::file::reader::ChunkReader;
+use parquet::file::statistics::Statistics;
 
 use super::{BATCH_ROWS, PARTITION, VERSION, VERSION_KEY, batch_schema, file_schema};
 use crate::error::{LandingError, Result};
@@ -19,8 +21,12 @@ fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|_| "its reader panicked over it: it is damaged".to_owned())
 }
 
-/// Rows `rows` of an envelope, as batches of [`batch_schema`].
-pub(crate) fn open<R: ChunkReader + 'static>(name: &str, file: R, rows: Range<u64>) -> Result<Rows> {
+/// An envelope whose metadata is read: it is one of this version, and has these rows.
+fn opened<R: ChunkReader + 'static>(
+    name: &str,
+    file: R,
+    rows: &Range<u64>,
+) -> Result<ParquetRecordBatchReaderBuilder<R>> {
     let broken = |what: String| LandingError::Envelope { name: name.to_owned(), what };
     let options = ArrowReaderOptions::new().with_offset_index_policy(PageIndexPolicy::Optional);
     let builder = caught(|| ParquetRecordBatchReaderBuilder::try_new_with_options(file, options))
@@ -39,6 +45,37 @@ pub(crate) fn open<R: ChunkReader + 'static>(name: &str, file: R, rows: Range<u6
     if rows.start > rows.end || rows.end > total {
         return Err(broken(format!("it has {total} rows, and rows up to {} were landed: it was changed", rows.end)));
     }
+    Ok(builder)
+}
+
+/// Between which times the records of these rows are, as the statistics of their row groups say.
+pub(crate) fn times<R: ChunkReader + 'static>(
+    name: &str,
+    file: R,
+    rows: Range<u64>,
+) -> Result<Option<RangeInclusive<Timestamp>>> {
+    let builder = opened(name, file, &rows)?;
+    let groups = builder.metadata().row_groups();
+    let mut times: Option<(i64, i64)> = None;
+    for group in groups_of(groups, &rows).0 {
+        let group = groups.get(group);
+        let column = group.and_then(|group| {
+            group.columns().iter().find(|column| column.column_path().string() == record_column::TIMESTAMP)
+        });
+        let Some(Statistics::Int64(found)) = column.and_then(|column| column.statistics()) else { return Ok(None) };
+        let (Some(min), Some(max), Some(0)) = (found.min_opt(), found.max_opt(), found.null_count_opt()) else {
+            return Ok(None);
+        };
+        times = Some(times.map_or((*min, *max), |(first, last)| (first.min(*min), last.max(*max))));
+    }
+    Ok(times.map(|(first, last)| Timestamp::from_micros(first)..=Timestamp::from_micros(last)))
+}
+
+/// Rows `rows` of an envelope, as batches of [`batch_schema`].
+pub(crate) fn open<R: ChunkReader + 'static>(name: &str, file: R, rows: Range<u64>) -> Result<Rows> {
+    let broken = |what: String| LandingError::Envelope { name: name.to_owned(), what };
+    let builder = opened(name, file, &rows)?;
+    let metadata = builder.metadata();
     let (groups, skip) = groups_of(metadata.row_groups(), &rows);
     let limit = rows.end - rows.start;
     let too_many = |_| broken(format!("{limit} rows are more than this machine can count"));

@@ -4,10 +4,12 @@ use std::collections::BTreeSet;
 
 use forebay_model::Timestamp;
 use forebay_model::ids::{PipelineName, SegmentId, StreamName};
-use forebay_model::load::{Again, LoadGroup, RefinedSegment};
-use forebay_model::ports::{HealRequest, SegmentFailure, WorkItem};
+use forebay_model::load::{Again, LoadGroup, RefinedSegment, Terms};
+use forebay_model::ports::{HealRequest, ReplayRequest, SegmentFailure, WorkItem};
 
 use super::state::{Asked, Healed, Refinement, State};
+use crate::check::STILL_ASKED;
+use crate::error::Result;
 use crate::versions::Standing;
 
 impl Refinement {
@@ -29,7 +31,8 @@ impl Refinement {
 
 /// What became of the records that were tried again is added to what became of the others.
 pub(super) fn healed(former: Refinement, group: &LoadGroup, segment: &RefinedSegment) -> Refinement {
-    let RefinedSegment { segment: _, generation, again: _, counts, rejects: _, retryable, replaces: _ } = segment;
+    let RefinedSegment { segment: _, generation, again: _, terms: _, counts, rejects: _, retryable, replaces: _ } =
+        segment;
     let mut heals = former.heals;
     heals.push(Healed {
         generation: *generation,
@@ -49,6 +52,7 @@ pub(super) fn healed(former: Refinement, group: &LoadGroup, segment: &RefinedSeg
         generation: Some(*generation),
         counts: merged,
         retryable: Some(*retryable),
+        chosen: false,
         heals,
         ..former
     }
@@ -62,6 +66,7 @@ impl State {
                 of == pipeline && id == segment && Some(*generation) == refinement.generation && codes.contains(code)
             };
             refinement.may_heal()
+                && (unless_tried_by.is_none() || !refinement.chosen)
                 && unless_tried_by.is_none_or(|revision| refinement.tried_by() != Some(revision))
                 && (codes.is_empty() || self.reject_counts.keys().any(of_code))
                 && since.is_none_or(|since| self.segment(segment).is_some_and(|segment| segment.landed_at >= since))
@@ -74,35 +79,35 @@ impl State {
             .collect();
         let anew = unless_tried_by.is_none();
         let segments = segments.into_iter().filter(|place| anew || !self.again.contains_key(place)).collect();
-        self.note_again(segments, Again::Heal, reason, at)
+        self.note_again(segments, (Again::Heal, Terms::default()), reason, at)
     }
 
-    pub(super) fn ask_replay(
-        &mut self,
-        pipeline: &PipelineName,
-        segments: &[SegmentId],
-        reason: &str,
-        at: Timestamp,
-    ) -> u64 {
+    pub(super) fn ask_replay(&mut self, pipeline: &PipelineName, wanted: &ReplayRequest, at: Timestamp) -> Result<u64> {
+        let ReplayRequest { segments, terms, reason } = wanted;
+        if let Some(revision) = terms.revision
+            && !self.revisions.get(pipeline).into_iter().flatten().any(|record| record.id == revision)
+        {
+            return Err(crate::check::not_recorded(pipeline, revision));
+        }
         let segments: BTreeSet<_> = segments.iter().map(|segment| (pipeline.clone(), segment.clone())).collect();
         let may_be = |place: &(PipelineName, SegmentId)| {
             let standing = self.refinements.get(place).map(|refinement| refinement.standing);
             matches!(standing, Some(Standing::Loaded | Standing::Loading))
         };
         let segments = segments.into_iter().filter(may_be).collect();
-        self.note_again(segments, Again::Replay, reason, at)
+        Ok(self.note_again(segments, (Again::Replay, *terms), reason, at))
     }
 
     fn note_again(
         &mut self,
         segments: Vec<(PipelineName, SegmentId)>,
-        what: Again,
+        (what, terms): (Again, Terms),
         reason: &str,
         at: Timestamp,
     ) -> u64 {
         let mut new = 0;
         for place in segments {
-            let asked = Asked { what, reason: reason.to_owned(), at, attempts: 0, failure: None };
+            let asked = Asked { what, terms, reason: reason.to_owned(), at, attempts: 0, failure: None };
             match self.again.get_mut(&place) {
                 None => {
                     new += 1;
@@ -116,6 +121,7 @@ impl State {
                     }
                     if what == Again::Replay {
                         known.what = what;
+                        known.terms = terms;
                     }
                     known.at = at;
                     known.failure = None;
@@ -125,22 +131,39 @@ impl State {
         new
     }
 
-    /// A group does what was asked of its segments before it was begun; what was asked since, or is another thing, is still to be done.
+    /// A group does what was asked of its segments before it was begun; what was asked since, is another thing, or is to be done under
+    /// another revision, is still to be done.
     pub(super) fn refined_again(
         &mut self,
         place: &(PipelineName, SegmentId),
-        done: Option<Again>,
-        begun_at: Timestamp,
+        done: &RefinedSegment,
+        group: &LoadGroup,
     ) {
         let does = |asked: &Asked| {
-            asked.at <= begun_at
-                && match done {
+            let under = asked.terms.revision;
+            asked.at <= group.begun_at
+                && match done.again {
                     Some(Again::Heal) => asked.what == Again::Heal,
-                    Some(Again::Replay) | None => true,
+                    Some(Again::Replay) => asked.what == Again::Heal || under == done.terms.revision,
+                    None => asked.what == Again::Heal || under.is_none_or(|under| under == group.revision),
                 }
         };
         if self.again.get(place).is_some_and(does) {
             self.again.remove(place);
+        }
+    }
+
+    /// A replay under a revision that was asked for is still to be done, when its group is withdrawn.
+    pub(super) fn still_asked(&mut self, pipeline: &PipelineName, of: &RefinedSegment, failure: &SegmentFailure) {
+        if of.again == Some(Again::Replay) && of.terms.revision.is_some() {
+            self.again.entry((pipeline.clone(), of.segment.clone())).or_insert(Asked {
+                what: Again::Replay,
+                terms: of.terms,
+                reason: STILL_ASKED.to_owned(),
+                at: failure.at,
+                attempts: 1,
+                failure: Some(failure.clone()),
+            });
         }
     }
 
@@ -176,6 +199,7 @@ impl State {
                 generation: self.next_generation(pipeline, &segment.id),
                 attempts: asked.attempts,
                 again: Some(asked.what),
+                terms: asked.terms,
                 retryable: refinement.retryable,
             })
         });

@@ -23,7 +23,8 @@ use forebay_model::ids::{Digest, ModuleName, PipelineName, SegmentId, StreamName
 use forebay_model::load::{Again, LoadGroup, LoadReceipt};
 use forebay_model::ports::{
     Deployment, DeploymentState, HealRequest, HeldChange, HostHolder, HostLease, JournalEntry, LandOutcome, Landing,
-    Ledger, ModuleRecord, ObjectState, Pause, Random, Rebuilt, RevisionRecord, SegmentFailure, Shadow, WorkItem,
+    Ledger, ModuleRecord, ObjectState, Pause, Random, Rebuilt, ReplayRequest, RevisionRecord, SegmentFailure, Shadow,
+    WorkItem,
 };
 use forebay_model::position::OrderedPosition;
 use forebay_model::revision::{Revision, RevisionId};
@@ -185,14 +186,8 @@ impl Ledger for MemoryLedger {
         self.write(|state| Ok(state.ask_heal(pipeline, wanted, at)))
     }
 
-    async fn ask_replay(
-        &self,
-        pipeline: &PipelineName,
-        segments: &[SegmentId],
-        reason: &str,
-        at: Timestamp,
-    ) -> Result<u64> {
-        self.write(|state| Ok(state.ask_replay(pipeline, segments, reason, at)))
+    async fn ask_replay(&self, pipeline: &PipelineName, wanted: &ReplayRequest, at: Timestamp) -> Result<u64> {
+        self.write(|state| state.ask_replay(pipeline, wanted, at))
     }
 
     async fn forget_again(&self, pipeline: &PipelineName, what: Again) -> Result<u64> {

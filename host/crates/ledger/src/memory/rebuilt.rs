@@ -141,6 +141,7 @@ fn refinement(content: &RebuiltSegment) -> Refinement {
         revision: *revision,
         counts: None,
         retryable: None,
+        chosen: false,
         heals: Vec::new(),
         attempts: 0,
         failure,

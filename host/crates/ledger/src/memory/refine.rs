@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use forebay_model::Timestamp;
 use forebay_model::flow::OnChange;
 use forebay_model::ids::{Generation, PipelineName, SegmentId, StreamName, TableName};
-use forebay_model::load::{Again, LoadGroup, LoadReceipt};
+use forebay_model::load::{Again, LoadGroup, LoadReceipt, Terms};
 use forebay_model::ports::{SegmentFailure, WorkItem};
 use forebay_model::revision::RevisionId;
 use forebay_model::segment::{LandedSegment, Partition};
@@ -58,6 +58,7 @@ impl State {
                 generation: self.next_generation(pipeline, &segment.id),
                 attempts: self.refinement(pipeline, &segment.id).map_or(0, |refinement| refinement.attempts),
                 again: None,
+                terms: Terms::default(),
                 retryable: None,
             });
         }
@@ -130,6 +131,7 @@ impl State {
             revision: Some(failure.revision),
             counts: former.and_then(|former| former.counts),
             retryable: former.and_then(|former| former.retryable),
+            chosen: former.is_some_and(|former| former.chosen),
             heals: former.map(|former| former.heals.clone()).unwrap_or_default(),
             attempts: former.map_or(0, |former| former.attempts).saturating_add(1),
             failure: Some(failure.clone()),
@@ -216,7 +218,7 @@ impl State {
     fn write_segments(&mut self, group: &LoadGroup) {
         for segment in &group.segments {
             let place = (group.pipeline.clone(), segment.segment.clone());
-            self.refined_again(&place, segment.again, group.begun_at);
+            self.refined_again(&place, segment, group);
             let former = self.refinements.remove(&place);
             let refinement = match (segment.again, former) {
                 (Some(Again::Heal), Some(former)) => healed(former, group, segment),
@@ -228,6 +230,7 @@ impl State {
                     revision: Some(group.revision),
                     counts: Some(segment.counts),
                     retryable: Some(segment.retryable),
+                    chosen: segment.terms.revision.is_some(),
                     heals: Vec::new(),
                     attempts: 0,
                     failure: None,
@@ -254,6 +257,7 @@ impl State {
                 revision: None,
                 counts: None,
                 retryable: None,
+                chosen: false,
                 heals: Vec::new(),
                 attempts: 0,
                 failure: None,
@@ -322,6 +326,7 @@ impl State {
         for segment in &segments {
             failure_of(pipeline, number, &failures, &segment.segment)?;
         }
+        let mut still_asked = Vec::new();
         for segment in &segments {
             let failure = failure_of(pipeline, number, &failures, &segment.segment)?;
             let Some(refinement) = self.refinements.get_mut(&(pipeline.clone(), segment.segment.clone())) else {
@@ -335,14 +340,19 @@ impl State {
                 refinement.load_number = None;
                 refinement.counts = None;
                 refinement.retryable = None;
+                refinement.chosen = false;
                 refinement.attempts += 1;
                 refinement.revision = Some(failure.revision);
                 refinement.failure = Some(failure.clone());
+                still_asked.push((segment, failure));
             }
             refinement.heals.retain(|healed| healed.load_number != number);
             self.reject_counts.retain(|(of, id, generation, ..), _| {
                 (of, id, *generation) != (pipeline, &segment.segment, failure.generation)
             });
+        }
+        for (segment, failure) in still_asked {
+            self.still_asked(pipeline, segment, failure);
         }
         for replaced in segments.iter().flat_map(|segment| &segment.replaces) {
             if let Some(former) = self.refinements.get_mut(&(pipeline.clone(), replaced.clone()))

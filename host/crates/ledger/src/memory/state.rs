@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use forebay_model::flow::OnChange;
 use forebay_model::ids::{Digest, Generation, ModuleName, PipelineName, SegmentId, StreamName, TableName};
-use forebay_model::load::{Again, Load, LoadGroup, LoadReceipt};
+use forebay_model::load::{Again, Load, LoadGroup, LoadReceipt, Terms};
 use forebay_model::ports::{
     DeploymentState, HeldChange, Landing, ModuleRecord, ObjectState, Pause, RevisionRecord, SegmentFailure,
 };
@@ -64,6 +64,8 @@ pub(super) struct Refinement {
     pub(super) revision: Option<RevisionId>,
     pub(super) counts: Option<SegmentCounts>,
     pub(super) retryable: Option<u64>,
+    /// A replay asked for its revision.
+    pub(super) chosen: bool,
     /// Since all of it was refined last.
     pub(super) heals: Vec<Healed>,
     pub(super) attempts: u32,
@@ -83,6 +85,7 @@ pub(super) struct Healed {
 #[derive(Debug, Clone)]
 pub(super) struct Asked {
     pub(super) what: Again,
+    pub(super) terms: Terms,
     pub(super) reason: String,
     pub(super) at: Timestamp,
     pub(super) attempts: u32,

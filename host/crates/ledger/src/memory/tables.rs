@@ -1,5 +1,5 @@
 use forebay_model::ids::PipelineName;
-use forebay_model::load::{Load, LoadReceipt};
+use forebay_model::load::{Load, LoadReceipt, Terms};
 use forebay_model::ports::Pause;
 use forebay_model::position::Position;
 use forebay_model::revision::RevisionId;
@@ -129,6 +129,7 @@ impl State {
                 revision,
                 counts,
                 retryable,
+                chosen,
                 heals: _,
                 attempts,
                 failure,
@@ -159,6 +160,7 @@ impl State {
                 failure.and_then(|failure| failure.hint.as_deref()).into(),
                 failure.map(|failure| failure.at).into(),
                 retry_at.into(),
+                u64::from(*chosen).into(),
             ]
         };
         self.refinements.iter().map(row).collect()
@@ -188,12 +190,15 @@ impl State {
 
     fn again_rows(&self) -> Vec<Vec<Cell>> {
         let row = |((pipeline, segment), asked): (&(PipelineName, forebay_model::SegmentId), &Asked)| {
-            let Asked { what, reason, at, attempts, failure } = asked;
+            let Asked { what, terms: Terms { revision, workers }, reason, at, attempts, failure } = asked;
             let failure = failure.as_ref();
             vec![
                 pipeline.as_str().into(),
                 segment.as_str().into(),
                 word(what),
+                revision.map_or(Cell::Null, |id| self.revision_number(pipeline, id)),
+                revision.map(|id| id.to_string()).into(),
+                workers.map(|workers| u64::from(workers.get())).into(),
                 reason.as_str().into(),
                 (*at).into(),
                 (*attempts).into(),

@@ -1,10 +1,13 @@
 //! Loaded segments that are to be refined once more: asked for, given as work, failed.
 
+use std::collections::BTreeMap;
+
 use forebay_model::Timestamp;
 use forebay_model::ids::{PipelineName, SegmentId, StreamName};
-use forebay_model::load::{Again, LoadGroup, RefinedSegment};
-use forebay_model::ports::{HealRequest, SegmentFailure, WorkItem};
-use sqlx::sqlite::SqliteConnection;
+use forebay_model::load::{Again, LoadGroup, RefinedSegment, Terms};
+use forebay_model::ports::{HealRequest, ReplayRequest, SegmentFailure, WorkItem};
+use forebay_model::revision::RevisionId;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
 use super::fault::Step;
 use super::refine::item;
@@ -17,7 +20,7 @@ async fn ask(
     db: &mut SqliteConnection,
     pipeline: &PipelineName,
     (what, segments, anew): (Again, &[String], bool),
-    reason: &str,
+    (terms, reason): (&Terms, &str),
     at: Timestamp,
 ) -> Step<u64> {
     let segments = serde_json::to_string(segments)?;
@@ -32,11 +35,13 @@ async fn ask(
     .await?;
     let known = known.count("known")?;
     let asked = sqlx::query(
-        "INSERT INTO again (pipeline, segment, what, reason, asked_at, attempts) \
-         SELECT ?1, value, ?3, ?4, ?5, 0 FROM json_each(?2) j \
+        "INSERT INTO again (pipeline, segment, what, reason, asked_at, attempts, revision_id, workers) \
+         SELECT ?1, value, ?3, ?4, ?5, 0, ?7, ?8 FROM json_each(?2) j \
          WHERE ?6 OR NOT EXISTS (SELECT 1 FROM again a WHERE a.pipeline = ?1 AND a.segment = j.value) \
          ON CONFLICT DO UPDATE SET reason = CASE WHEN what = excluded.what OR excluded.what = 'replay' THEN excluded.reason \
-         ELSE reason END, what = CASE WHEN what = 'replay' THEN what ELSE excluded.what END, asked_at = excluded.asked_at, \
+         ELSE reason END, \
+         revision_id = CASE WHEN excluded.what = 'replay' THEN excluded.revision_id ELSE revision_id END, \
+         workers = CASE WHEN excluded.what = 'replay' THEN excluded.workers ELSE workers END, what = CASE WHEN what = 'replay' THEN what ELSE excluded.what END, asked_at = excluded.asked_at, \
          error_class = NULL, error_message = NULL, error_hint = NULL, failed_at = NULL, retry_at = NULL",
     )
     .bind(pipeline.as_str())
@@ -45,12 +50,14 @@ async fn ask(
     .bind(reason)
     .bind(at.as_micros())
     .bind(anew)
+    .bind(terms.revision.map(|revision| revision.to_string()))
+    .bind(terms.workers.map(|workers| i64::from(workers.get())))
     .execute(db)
     .await?;
     Ok(asked.rows_affected().saturating_sub(if anew { known } else { 0 }))
 }
 
-fn chosen(rows: &[sqlx::sqlite::SqliteRow]) -> Step<Vec<String>> {
+fn chosen(rows: &[SqliteRow]) -> Step<Vec<String>> {
     rows.iter().map(|row| row.value("segment")).collect()
 }
 
@@ -64,7 +71,7 @@ pub(super) async fn ask_heal(
     let rows = sqlx::query(
         "SELECT r.segment FROM refinements r JOIN segments s ON s.segment = r.segment \
          WHERE r.pipeline = ?1 AND r.state = 'loaded' AND coalesce(r.retryable, r.rejected, 1) > 0 \
-         AND (?2 IS NULL OR ?2 <> coalesce((SELECT h.revision_id FROM heals h WHERE h.pipeline = r.pipeline \
+         AND (?2 IS NULL OR r.chosen = 0) AND (?2 IS NULL OR ?2 <> coalesce((SELECT h.revision_id FROM heals h WHERE h.pipeline = r.pipeline \
              AND h.segment = r.segment ORDER BY h.generation DESC LIMIT 1), r.revision_id, '')) \
          AND (?3 = '[]' OR EXISTS (SELECT 1 FROM reject_counts c WHERE c.pipeline = r.pipeline AND c.segment = r.segment \
              AND c.generation = r.generation AND c.code IN (SELECT value FROM json_each(?3)))) \
@@ -77,16 +84,20 @@ pub(super) async fn ask_heal(
     .fetch_all(&mut *db)
     .await?;
     let segments = chosen(&rows)?;
-    ask(db, pipeline, (Again::Heal, &segments, unless_tried_by.is_none()), reason, at).await
+    let terms = Terms::default();
+    ask(db, pipeline, (Again::Heal, &segments, unless_tried_by.is_none()), (&terms, reason), at).await
 }
 
 pub(super) async fn ask_replay(
     db: &mut SqliteConnection,
     pipeline: &PipelineName,
-    segments: &[SegmentId],
-    reason: &str,
+    wanted: &ReplayRequest,
     at: Timestamp,
 ) -> Step<u64> {
+    let ReplayRequest { segments, terms, reason } = wanted;
+    if let Some(revision) = terms.revision {
+        recorded(db, pipeline, revision).await?;
+    }
     let rows = sqlx::query(
         "SELECT r.segment FROM refinements r WHERE r.pipeline = ?1 AND r.state IN ('loaded', 'loading') \
          AND r.segment IN (SELECT value FROM json_each(?2))",
@@ -96,7 +107,21 @@ pub(super) async fn ask_replay(
     .fetch_all(&mut *db)
     .await?;
     let segments = chosen(&rows)?;
-    ask(db, pipeline, (Again::Replay, &segments, true), reason, at).await
+    ask(db, pipeline, (Again::Replay, &segments, true), (terms, reason), at).await
+}
+
+async fn recorded(db: &mut SqliteConnection, pipeline: &PipelineName, revision: RevisionId) -> Step<()> {
+    let known = sqlx::query("SELECT 1 FROM revisions WHERE pipeline = ? AND revision_id = ?")
+        .bind(pipeline.as_str())
+        .bind(revision.to_string())
+        .fetch_optional(db)
+        .await?;
+    if known.is_none() { Err(crate::check::not_recorded(pipeline, revision).into()) } else { Ok(()) }
+}
+
+fn terms(row: &SqliteRow) -> Step<Terms> {
+    let workers = row.small_any("workers")?.and_then(std::num::NonZeroU32::new);
+    Ok(Terms { revision: row.parsed_any("revision_id")?, workers })
 }
 
 pub(super) async fn forget(db: &mut SqliteConnection, pipeline: &PipelineName, what: Again) -> Step<u64> {
@@ -122,7 +147,7 @@ pub(super) async fn work(
     let rows = sqlx::query(concat!(
         "SELECT ",
         rows::segment_columns!(),
-        ", a.attempts, r.loaded_generation, a.what, r.retryable FROM again a \
+        ", a.attempts, r.loaded_generation, a.what, a.revision_id, a.workers, r.retryable FROM again a \
         JOIN refinements r ON r.pipeline = a.pipeline AND r.segment = a.segment AND r.state = 'loaded' \
         JOIN segments s ON s.segment = a.segment JOIN objects o ON o.object = s.object \
         WHERE a.pipeline = ?1 AND s.stream = ?2 AND (a.failed_at IS NULL OR a.retry_at <= ?3) \
@@ -136,9 +161,9 @@ pub(super) async fn work(
     .bind(i64::from(limit))
     .fetch_all(db)
     .await?;
-    let again = |row: &sqlx::sqlite::SqliteRow| {
+    let again = |row: &SqliteRow| {
         let retryable = row.count_any("retryable")?;
-        Ok(WorkItem { again: Some(row.word("what")?), retryable, ..item(row)? })
+        Ok(WorkItem { again: Some(row.word("what")?), terms: terms(row)?, retryable, ..item(row)? })
     };
     rows.iter().map(again).collect()
 }
@@ -173,25 +198,64 @@ pub(super) async fn retry(db: &mut SqliteConnection, pipeline: &PipelineName) ->
     Ok(done.rows_affected())
 }
 
-/// A group does what was asked of its segments before it was begun; what was asked since, or is another thing, is still to be done.
+/// A group does what was asked of its segments before it was begun; what was asked since, is another thing, or is to be done under another
+/// revision, is still to be done.
 pub(super) async fn answered(db: &mut SqliteConnection, group: &LoadGroup) -> Step<()> {
-    for (what, done) in [("heal", Some(Again::Heal)), ("replay", Some(Again::Replay)), ("replay", None)] {
-        let segments: Vec<_> = group.segments.iter().filter(|segment| segment.again == done).collect();
-        let segments: Vec<_> = segments.into_iter().map(|segment| &segment.segment).collect();
-        if segments.is_empty() {
-            continue;
-        }
-        sqlx::query(
-            "DELETE FROM again WHERE pipeline = ?1 AND segment IN (SELECT value FROM json_each(?2)) AND asked_at <= ?3 \
-             AND (what = ?4 OR what = 'heal')",
-        )
-        .bind(group.pipeline.as_str())
-        .bind(serde_json::to_string(&segments)?)
-        .bind(group.begun_at.as_micros())
-        .bind(what)
-        .execute(&mut *db)
-        .await?;
+    let mut done: BTreeMap<(Option<Again>, Option<RevisionId>), Vec<&SegmentId>> = BTreeMap::new();
+    for segment in &group.segments {
+        done.entry((segment.again, segment.terms.revision)).or_default().push(&segment.segment);
     }
+    for ((again, under), segments) in done {
+        let answers = match again {
+            Some(Again::Heal) => "what = 'heal'",
+            Some(Again::Replay) => "(what = 'heal' OR revision_id IS ?4)",
+            None => "(what = 'heal' OR revision_id IS NULL OR revision_id = ?5)",
+        };
+        let statement = format!(
+            "DELETE FROM again WHERE pipeline = ?1 AND segment IN (SELECT value FROM json_each(?2)) AND asked_at <= ?3 \
+             AND {answers}"
+        );
+        sqlx::query(sqlx::AssertSqlSafe(statement))
+            .bind(group.pipeline.as_str())
+            .bind(serde_json::to_string(&segments)?)
+            .bind(group.begun_at.as_micros())
+            .bind(under.map(|revision| revision.to_string()))
+            .bind(group.revision.to_string())
+            .execute(&mut *db)
+            .await?;
+    }
+    Ok(())
+}
+
+/// A replay under a revision that was asked for is still to be done, when its group is withdrawn: meanwhile the segment is refined under
+/// the active one, for its rows are in some tables and not in others.
+pub(super) async fn still_asked(
+    db: &mut SqliteConnection,
+    pipeline: &PipelineName,
+    segment: &RefinedSegment,
+    failure: &SegmentFailure,
+) -> Step<()> {
+    let RefinedSegment { segment, again, terms, .. } = segment;
+    if *again != Some(Again::Replay) || terms.revision.is_none() {
+        return Ok(());
+    }
+    sqlx::query(
+        "INSERT INTO again (pipeline, segment, what, reason, asked_at, attempts, error_class, error_message, error_hint, \
+         failed_at, retry_at, revision_id, workers) VALUES (?, ?, 'replay', ?, ?, 1, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+    )
+    .bind(pipeline.as_str())
+    .bind(segment.as_str())
+    .bind(crate::check::STILL_ASKED)
+    .bind(failure.at.as_micros())
+    .bind(rows::word(&failure.class)?)
+    .bind(failure.message.as_str())
+    .bind(failure.hint.as_deref())
+    .bind(failure.at.as_micros())
+    .bind(failure.retry_at.map(Timestamp::as_micros))
+    .bind(terms.revision.map(|revision| revision.to_string()))
+    .bind(terms.workers.map(|workers| i64::from(workers.get())))
+    .execute(db)
+    .await?;
     Ok(())
 }
 
@@ -211,7 +275,8 @@ pub(super) async fn superseded(
 
 /// What became of the records that were tried again is added to what became of the others.
 pub(super) async fn write_healed(db: &mut SqliteConnection, group: &LoadGroup, segment: &RefinedSegment) -> Step<()> {
-    let RefinedSegment { segment, generation, again: _, counts, rejects: _, retryable, replaces: _ } = segment;
+    let RefinedSegment { segment, generation, again: _, terms: _, counts, rejects: _, retryable, replaces: _ } =
+        segment;
     let counts = [counts.records, counts.loaded, counts.filtered, counts.rejected, counts.rescued];
     let mut signed_counts = [0; 5];
     for (to, count) in signed_counts.iter_mut().zip(counts) {
@@ -220,7 +285,7 @@ pub(super) async fn write_healed(db: &mut SqliteConnection, group: &LoadGroup, s
     let [records, loaded, filtered, rejected, rescued] = signed_counts;
     sqlx::query(
         "UPDATE refinements SET state = 'loading', generation = ?3, loaded = loaded + ?5, filtered = filtered + ?6, \
-         rejected = max(rejected - ?4 + ?7, 0), rescued = rescued + ?8, retryable = ?9 WHERE pipeline = ?1 AND segment = ?2",
+         rejected = max(rejected - ?4 + ?7, 0), rescued = rescued + ?8, retryable = ?9, chosen = 0 WHERE pipeline = ?1 AND segment = ?2",
     )
     .bind(group.pipeline.as_str())
     .bind(segment.as_str())

@@ -89,12 +89,13 @@ async fn check_segments(db: &mut SqliteConnection, group: &LoadGroup) -> Step<BT
 }
 
 async fn write_segment(db: &mut SqliteConnection, group: &LoadGroup, segment: &RefinedSegment) -> Step<()> {
-    let RefinedSegment { segment: id, generation, again: why, counts, rejects, retryable, replaces: _ } = segment;
+    let RefinedSegment { segment: id, generation, again: why, terms, counts, rejects, retryable, replaces: _ } =
+        segment;
     match why {
         Some(Again::Heal) => again::write_healed(db, group, segment).await?,
         Some(Again::Replay) | None => {
             again::forget_heals(db, &group.pipeline, id).await?;
-            write_whole(db, group, (id, *generation), counts, *retryable).await?;
+            write_whole(db, group, (id, *generation), counts, (*retryable, terms.revision.is_some())).await?;
         }
     }
     for reject in rejects {
@@ -119,13 +120,13 @@ async fn write_whole(
     group: &LoadGroup,
     (segment, generation): (&SegmentId, Generation),
     counts: &SegmentCounts,
-    retryable: u64,
+    (retryable, chosen): (u64, bool),
 ) -> Step<()> {
     sqlx::query(
         "INSERT OR REPLACE INTO refinements (pipeline, segment, state, generation, loaded_generation, load_number, \
-         revision_id, records, loaded, filtered, rejected, rescued, retryable, attempts) \
+         revision_id, records, loaded, filtered, rejected, rescued, retryable, chosen, attempts) \
          VALUES (?1, ?2, 'loading', ?3, (SELECT r.loaded_generation FROM refinements r WHERE r.pipeline = ?1 AND \
-         r.segment = ?2), ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, 0)",
+         r.segment = ?2), ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, 0)",
     )
     .bind(group.pipeline.as_str())
     .bind(segment.as_str())
@@ -138,6 +139,7 @@ async fn write_whole(
     .bind(signed("count", counts.rejected)?)
     .bind(signed("count", counts.rescued)?)
     .bind(signed("count", retryable)?)
+    .bind(chosen)
     .execute(db)
     .await?;
     Ok(())

@@ -31,8 +31,8 @@ use forebay_model::ids::{Digest, ModuleName, PipelineName, SegmentId, StreamName
 use forebay_model::load::{Again, LoadGroup, LoadReceipt};
 use forebay_model::ports::{
     Clock, Deployment, DeploymentState, HealRequest, HeldChange, HostHolder, HostLease, JournalEntry, LandOutcome,
-    Landing, Ledger, ModuleRecord, ObjectState, Pause, Random, Rebuilt, RevisionRecord, SegmentFailure, Shadow,
-    WorkItem,
+    Landing, Ledger, ModuleRecord, ObjectState, Pause, Random, Rebuilt, ReplayRequest, RevisionRecord, SegmentFailure,
+    Shadow, WorkItem,
 };
 use forebay_model::position::OrderedPosition;
 use forebay_model::revision::{Revision, RevisionId};
@@ -315,14 +315,8 @@ impl Ledger for SqliteLedger {
         write!(self, "asking for heals", |db| again::ask_heal(db, pipeline, wanted, at))
     }
 
-    async fn ask_replay(
-        &self,
-        pipeline: &PipelineName,
-        segments: &[SegmentId],
-        reason: &str,
-        at: Timestamp,
-    ) -> Result<u64> {
-        write!(self, "asking for a replay", |db| again::ask_replay(db, pipeline, segments, reason, at))
+    async fn ask_replay(&self, pipeline: &PipelineName, wanted: &ReplayRequest, at: Timestamp) -> Result<u64> {
+        write!(self, "asking for a replay", |db| again::ask_replay(db, pipeline, wanted, at))
     }
 
     async fn forget_again(&self, pipeline: &PipelineName, what: Again) -> Result<u64> {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use forebay_model::Timestamp;
 use forebay_model::flow::OnChange;
 use forebay_model::ids::{Generation, PipelineName, SegmentId, StreamName, TableName};
+use forebay_model::load::Terms;
 use forebay_model::ports::{SegmentFailure, WorkItem};
 use forebay_model::revision::RevisionId;
 use forebay_model::segment::LandedSegment;
@@ -102,6 +103,7 @@ pub(super) fn item(row: &SqliteRow) -> Step<WorkItem> {
         generation: next_generation(row)?,
         attempts: row.small_any("attempts")?.unwrap_or(0),
         again: None,
+        terms: Terms::default(),
         retryable: None,
     })
 }

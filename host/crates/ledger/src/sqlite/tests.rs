@@ -219,16 +219,16 @@ async fn an_older_schema_is_migrated_after_a_copy_and_a_newer_one_refused() {
     assert!(held.to_string().contains("a running forebay holds it"), "{held}");
     drop(lease);
     refused(upgraded(OpenMode::ReadOnly).await, &path);
-    assert!(!open::beside(&path, ".v4.backup").exists());
+    assert!(!open::beside(&path, ".v5.backup").exists());
 
     let now = upgraded(OpenMode::Create).await.unwrap();
     assert_eq!(now.id(), ledger.id());
     assert_eq!(now.segment(&landed_id()).await.unwrap().map(|segment| segment.id), Some(landed_id()));
     let newer = refused(open(&path, OpenMode::Create).await, &path);
-    assert!(newer.to_string().contains("schema version 5"), "{newer}");
+    assert!(newer.to_string().contains("schema version 6"), "{newer}");
     refused(open(&path, OpenMode::ReadOnly).await, &path);
 
-    let backup = open(&open::beside(&path, ".v4.backup"), OpenMode::ReadOnly).await.unwrap();
+    let backup = open(&open::beside(&path, ".v5.backup"), OpenMode::ReadOnly).await.unwrap();
     assert_eq!((backup.id(), backup.read_table("segments").await.unwrap().num_rows()), (ledger.id(), 1));
 }
 

@@ -40,7 +40,9 @@ pub(super) async fn group(
     let failures: BTreeMap<_, _> = failures.iter().map(|failure| (&failure.segment, failure)).collect();
     for segment in &group.segments {
         let failure = failure_of(pipeline, number, &failures, &segment.segment)?;
-        fail(db, pipeline, key, failure, partly_done).await?;
+        if fail(db, pipeline, key, failure, partly_done).await? {
+            super::again::still_asked(db, pipeline, segment, failure).await?;
+        }
     }
     let replaced: Vec<_> = group.segments.iter().flat_map(|segment| &segment.replaces).collect();
     sqlx::query(
@@ -62,17 +64,17 @@ pub(super) async fn group(
     Ok(())
 }
 
-/// What a later group superseded since is no work any more, and stays as it is.
+/// What a later group superseded since is no work any more, and stays as it is: false.
 async fn fail(
     db: &mut SqliteConnection,
     pipeline: &PipelineName,
     number: i64,
     failure: &SegmentFailure,
     partly_done: bool,
-) -> Step<()> {
+) -> Step<bool> {
     let SegmentFailure { segment, generation, revision, class, message, hint, at, retry_at } = failure;
-    sqlx::query(
-        "UPDATE refinements SET state = 'failed', \
+    let failed = sqlx::query(
+        "UPDATE refinements SET state = 'failed', chosen = 0, \
          loaded_generation = CASE WHEN ?4 THEN generation ELSE loaded_generation END, \
          load_number = NULL, records = NULL, loaded = NULL, filtered = NULL, rejected = NULL, rescued = NULL, \
          retryable = NULL, \
@@ -105,5 +107,5 @@ async fn fail(
         .bind(i64::from(*generation))
         .execute(db)
         .await?;
-    Ok(())
+    Ok(failed.rows_affected() > 0)
 }

@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 use std::io::Read;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use arrow_array::RecordBatch;
 use async_trait::async_trait;
@@ -127,6 +127,10 @@ pub trait LandingZone: Send + Sync + std::fmt::Debug {
         rows: Range<u64>,
         digest: Digest,
     ) -> Result<Box<dyn Iterator<Item = Result<RecordBatch>> + Send>>;
+    /// Between which times the records of these rows of an envelope are, by the source's clock, from what the envelope says of itself:
+    /// no record is read. At least as wide as they are; `None` where a record has no time, or nothing tells. Blocking, and checked
+    /// against `digest` as [`LandingZone::open_records`] does.
+    fn times_of(&self, name: &str, rows: Range<u64>, digest: Digest) -> Result<Option<RangeInclusive<Timestamp>>>;
     /// Writes down what the ledger accepted. What lies there torn, of an attempt to do so that was cut short, is set aside.
     async fn journal(&self, entry: &JournalEntry) -> Result<()>;
     /// All journal entries, oldest first; a torn one is an error naming it.

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use crate::error::{ErrorClass, Result};
 use crate::flow::OnChange;
 use crate::ids::{Digest, Generation, ModuleName, PipelineName, SegmentId, StreamName, TableName};
-use crate::load::{Again, LoadGroup, LoadReceipt};
+use crate::load::{Again, LoadGroup, LoadReceipt, Terms};
 use crate::position::{OrderedPosition, Position};
 use crate::revision::{Revision, RevisionId};
 use crate::schema::{SchemaVersion, StreamSchema};
@@ -110,6 +110,8 @@ pub struct WorkItem {
     pub attempts: u32,
     /// Why it is to be refined though it is loaded; `None` where it is not.
     pub again: Option<Again>,
+    /// How that was asked for.
+    pub terms: Terms,
     /// How many of its rejected records a later revision may accept; `None` where that is not known.
     pub retryable: Option<u64>,
 }
@@ -124,6 +126,17 @@ pub struct HealRequest {
     /// Only of segments that landed since then.
     pub since: Option<Timestamp>,
     /// For people: `revision 7`, `forebay rejects retry`.
+    pub reason: String,
+}
+
+/// Which segments are to be refined again as a whole, and how.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ReplayRequest {
+    /// The segments.
+    pub segments: Vec<SegmentId>,
+    /// How.
+    pub terms: Terms,
+    /// For people: `forebay replay`.
     pub reason: String,
 }
 
@@ -338,17 +351,13 @@ pub trait Ledger: Send + Sync + std::fmt::Debug {
     /// Lets failed segments be tried at once (a new revision is active), first or again; returns how many.
     async fn retry_failed(&self, pipeline: &PipelineName) -> Result<u64>;
     /// Asks that loaded segments with rejected records that a later revision may accept be refined [`Again::Heal`]; returns how many were
-    /// not asked for yet. Where it is not known whether a segment has any (a rebuilt ledger), it is asked for.
+    /// not asked for yet. Where it is not known whether a segment has any (a rebuilt ledger), it is asked for. What a revision rejected
+    /// that a replay asked for is left out, unless a person asks (without `unless_tried_by`).
     async fn ask_heal(&self, pipeline: &PipelineName, wanted: &HealRequest, at: Timestamp) -> Result<u64>;
-    /// Asks that these segments be refined [`Again::Replay`], those of them that are loaded, or are once their group is done; returns how
-    /// many were not asked for yet.
-    async fn ask_replay(
-        &self,
-        pipeline: &PipelineName,
-        segments: &[SegmentId],
-        reason: &str,
-        at: Timestamp,
-    ) -> Result<u64>;
+    /// Asks that segments be refined [`Again::Replay`], those of them that are loaded, or are once their group is done; returns how
+    /// many were not asked for yet. The last terms hold. A revision that is asked for must be recorded (class bug otherwise): only a
+    /// group of it does what was asked.
+    async fn ask_replay(&self, pipeline: &PipelineName, wanted: &ReplayRequest, at: Timestamp) -> Result<u64>;
     /// Takes back what is asked for and not in an open group; returns how many segments are refined again no more.
     async fn forget_again(&self, pipeline: &PipelineName, what: Again) -> Result<u64>;
     /// Loaded segments that are to be refined again, the newest first; none while the pipeline is paused. Those that failed are left out until they are due,
@@ -382,7 +391,8 @@ pub trait Ledger: Send + Sync + std::fmt::Debug {
     ) -> Result<()>;
     /// Takes back what of a group is not done, since the warehouse refused it for good: its open loads are `withdrawn`, each of its
     /// segments waits with its failure (one for each of them), and former versions that it superseded are loaded as before.
-    /// Where a load of it was done, its generation counts, so that the next one removes what that load brought. A group that
+    /// Where a load of it was done, its generation counts, so that the next one removes what that load brought. A replay under a
+    /// revision that was asked for is still to be done, from the time that its failure says. A group that
     /// was withdrawn stays so; one that is done is refused with class bug.
     async fn withdraw_group(&self, pipeline: &PipelineName, number: u64, failures: &[SegmentFailure]) -> Result<()>;
     /// Groups with open loads, oldest first, each with its open loads only.

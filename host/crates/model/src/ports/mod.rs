@@ -17,7 +17,8 @@ pub use decoder::{Decoder, Format, SegmentInput, SplitRule};
 pub use landing::{DamagedEntry, Journal, JournalEntry, LandedObject, LandingZone, ObjectEntry, ZoneIdentity};
 pub use ledger::{
     Advance, Deployment, DeploymentState, HealRequest, HeldChange, HostHolder, HostLease, LandOutcome, Landing, Ledger,
-    ModuleRecord, NewObject, NewSegment, ObjectState, Pause, RevisionRecord, SegmentFailure, Shadow, WorkItem,
+    ModuleRecord, NewObject, NewSegment, ObjectState, Pause, ReplayRequest, RevisionRecord, SegmentFailure, Shadow,
+    WorkItem,
 };
 pub use rebuilt::{Rebuilt, RebuiltLoad, RebuiltPartition, RebuiltPipeline, RebuiltSegment, Standing};
 pub use source::{Polled, Progress, Source};

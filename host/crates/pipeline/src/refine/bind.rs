@@ -9,10 +9,10 @@ use std::sync::Arc;
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use forebay_model::ids::{TableName, WarehouseName};
 use forebay_model::plan::{InputColumn, InputSource, Plan, ResolvedColumn};
-use forebay_model::ports::{Assets, BoundTransform, HeldChange, Module, TableOwner, Warehouse};
+use forebay_model::ports::{Assets, BoundTransform, HeldChange, Module, RevisionRecord, TableOwner, Warehouse};
 use forebay_model::revision::RouteTarget;
 use forebay_model::schema::SchemaChanges;
-use forebay_model::{Error, Result, Revision, RevisionId, StreamSchema, Timestamp};
+use forebay_model::{Error, Result, Revision, RevisionId, StreamName, StreamSchema, Timestamp};
 
 use uuid::Uuid;
 
@@ -32,6 +32,30 @@ pub struct Materials {
     pub modules: Vec<Arc<dyn Module>>,
     /// One a step.
     pub assets: Vec<Assets>,
+}
+
+/// Refuses a revision whose records came of another stream, or of other settings of its decoder: history refined under it now would not be
+/// what it made.
+///
+/// # Errors
+/// Class operator, with what differs.
+pub fn decodes_alike(record: &RevisionRecord, stream: &StreamName, decoder: &serde_json::Value) -> Result<()> {
+    let RevisionRecord { number, id: _, revision, created_at: _ } = record;
+    let name = format!("revision {number} of pipeline {}", revision.pipeline);
+    if revision.stream != *stream {
+        return Err(Error::operator(format!(
+            "{name} reads stream {}, and the pipeline reads {stream} now",
+            revision.stream
+        ))
+        .with_hint("replay under a revision of this stream: `forebay revisions list`"));
+    }
+    if revision.decoder != *decoder {
+        return Err(Error::operator(format!("{name} decodes stream {stream} with other settings than the config has now"))
+            .with_hint(format!(
+                "put `format` of [streams.{stream}] back as `forebay revisions show` has it, or replay under a revision since"
+            )));
+    }
+    Ok(())
 }
 
 /// Warehouses by name.

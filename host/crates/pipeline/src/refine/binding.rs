@@ -102,6 +102,8 @@ impl Refine {
         }));
         self.bindings.insert(id, summary);
         self.serving = Some(id);
+        // Schema or tables are others now: what replays asked for is bound anew.
+        self.beside.clear();
         self.seal();
     }
 

@@ -208,9 +208,11 @@ impl Refine {
         self.withdrawn = 0;
         // A version that waited for one of the group is work now.
         self.look_for_work();
-        // It was on its way when another revision came to serve, which is to try what it rejected as well.
+        // It was on its way when another revision came to serve, which is to try what it rejected as well. What a replay asked for under
+        // another one stays as that one made it.
         let serves = self.serving.and_then(|id| self.bindings.get(&id)).map(|bound| bound.revision);
-        if serves.is_some_and(|serves| serves != group.revision) {
+        let own = group.segments.iter().any(|segment| segment.terms.revision.is_none());
+        if own && serves.is_some_and(|serves| serves != group.revision) {
             self.retry_failed(out);
         }
         out.push(Effect::Report(Report::Loaded { group: Box::new(group), receipts, bytes }));

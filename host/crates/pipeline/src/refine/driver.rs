@@ -8,9 +8,10 @@ mod work;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use async_trait::async_trait;
 use forebay_model::kept::{KeptSchema, KeptWithdrawal};
 use forebay_model::load::Again;
-use forebay_model::ports::{Clock, Ledger, Random, SegmentFailure, WorkItem};
+use forebay_model::ports::{Clock, Ledger, Random, RevisionRecord, SegmentFailure, WorkItem};
 use forebay_model::schema::Evolution;
 use forebay_model::{
     Error, ErrorClass, LandedSegment, Load, PipelineName, Result, RevisionId, SegmentCounts, StreamName, StreamSchema,
@@ -18,7 +19,7 @@ use forebay_model::{
 };
 use tokio::sync::{RwLock, mpsc};
 
-use super::bind::{BoundPipeline, Materials, Surroundings, Warehouses, bind};
+use super::bind::{BoundPipeline, Materials, Surroundings, Warehouses, bind, decodes_alike};
 use super::fit::TableState;
 use super::group::BoundSummary;
 use super::protocol::{Binding, BindingId, Effect, Event, Growth, Now, Recovered, RefineSettings, Report};
@@ -44,6 +45,8 @@ pub struct PipelineContext {
     pub place: Workplace,
     /// The warehouses.
     pub warehouses: Warehouses,
+    /// Loads revisions that are not the active one.
+    pub formers: Arc<dyn Formers>,
     /// The worker threads.
     pub workers: Workers,
     /// The budget.
@@ -56,6 +59,16 @@ pub struct PipelineContext {
     pub widen_max_bytes: u64,
     /// Called at named points, for faults.
     pub failpoint: fn(&str),
+}
+
+/// Loads recorded revisions that nobody deployed in this process: replays ask for them.
+#[async_trait]
+pub trait Formers: Send + Sync + std::fmt::Debug {
+    /// What a revision names, loaded, under the limits that the pipeline has now.
+    ///
+    /// # Errors
+    /// Where something of it is gone, or does not load any more.
+    async fn load(&self, record: RevisionRecord) -> Result<Arc<Materials>>;
 }
 
 /// Told what a pipeline does.
@@ -253,6 +266,9 @@ impl Driver {
             Effect::FetchWork { skip, limit, again } => Some(Event::Worked(self.fetch(&skip, limit, again).await)),
             Effect::Infer(items) => Some(Event::Inferred(self.infer(items).await)),
             Effect::Bind { id, revision, schema } => Some(Event::Bound(id, self.bind_as(id, revision, schema).await)),
+            Effect::BindBeside { id, revision, schema } => {
+                Some(Event::Bound(id, self.bind_beside(id, revision, schema).await))
+            }
             Effect::Grow { id, revision, from, evolution } => {
                 Some(Event::Grown(id, self.grow(id, revision, from, evolution).await))
             }
@@ -412,12 +428,32 @@ impl Driver {
     /// What the rule and the tables say is an answer; an error is of what had to be asked or kept for it.
     async fn bind_as(&self, id: BindingId, revision: RevisionId, schema: StreamSchema) -> Result<Binding> {
         let materials = self.materials(revision)?;
+        self.bind_and_adopt(id, materials, schema).await
+    }
+
+    async fn bind_and_adopt(&self, id: BindingId, materials: Arc<Materials>, schema: StreamSchema) -> Result<Binding> {
         let surroundings = self.surroundings(&materials).await?;
         match self.bind_to(materials, schema, surroundings).await {
             Ok(bound) => self.adopt(id, bound).await.map(Binding::Done),
             Err(error) if error.class() == ErrorClass::Retry => Err(error),
             Err(error) => Ok(Binding::Refused(error)),
         }
+    }
+
+    /// The same of a revision that a replay asked for.
+    async fn bind_beside(&self, id: BindingId, revision: RevisionId, schema: StreamSchema) -> Result<Binding> {
+        let PipelineContext { pipeline, stream, ledger, place, formers, .. } = &self.context;
+        let Some(record) = ledger.revision(pipeline, revision).await? else {
+            let error =
+                Error::operator(format!("revision {} of pipeline {pipeline} is not recorded", revision.short()));
+            return Ok(Binding::Refused(error.with_hint("`forebay revisions list` shows those that are")));
+        };
+        if let Err(error) = decodes_alike(&record, stream, &place.decoding.settings()) {
+            return Ok(Binding::Refused(error));
+        }
+        let materials = formers.load(record).await?;
+        (self.context.failpoint)("after_former");
+        self.bind_and_adopt(id, materials, schema).await
     }
 
     async fn adopt(&self, id: BindingId, bound: Arc<BoundPipeline>) -> Result<BoundSummary> {

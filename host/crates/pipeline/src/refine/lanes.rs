@@ -2,9 +2,11 @@
 //!
 //! In the first are segments that are not loaded, in the order of landing: production. In the other are loaded segments that are
 //! refined again, the newest first: heals and replays. While production has work, the other lane has one group in
-//! [`AGAIN_EVERY`], and a group of it ends with the segments that the workers have; else it has all workers.
+//! [`AGAIN_EVERY`], and a group of it ends with the segments that the workers have; else it has all workers, or as many as the replay
+//! was asked to take.
 
 use forebay_model::Result;
+use forebay_model::load::Terms;
 use forebay_model::ports::WorkItem;
 
 use super::group::Group;
@@ -50,9 +52,21 @@ impl Refine {
     }
 
     /// The next segment of a lane. What is refined again waits while another revision is about to serve: whoever asks after a deployment
-    /// means the new one.
+    /// means the new one, unless they said which one. It waits while it has its share of the workers, too.
     fn next_of(&self, again: bool) -> Option<&Queued> {
-        if again { self.again.front().filter(|_| !self.changes_revision()) } else { self.queue.front() }
+        if !again {
+            return self.queue.front();
+        }
+        self.again.front().filter(|next| {
+            let Terms { revision, workers } = next.item.terms;
+            let has_room = workers.is_none_or(|most| self.running_again() < most.get() as usize);
+            has_room && (revision.is_some() || !self.changes_revision()) && self.binding_of(next).is_some()
+        })
+    }
+
+    fn running_again(&self) -> usize {
+        let groups = self.building.iter().chain(&self.sealed).filter(|group| group.again);
+        groups.map(|group| group.running.len()).sum()
     }
 
     /// The revision that was deployed last is being bound, or is to be tried again.
@@ -66,7 +80,9 @@ impl Refine {
     }
 
     pub(super) fn dispatch(&mut self, now: Now<'_>, out: &mut Vec<Effect>) {
-        let Some(binding) = self.serving else { return };
+        if self.serving.is_none() {
+            return;
+        }
         // A binding for the active revision is on its way: what is in work goes on, nothing new begins under a schema
         // that is about to change.
         if self.stopping || !self.growing.is_empty() {
@@ -79,12 +95,16 @@ impl Refine {
                 (None, None) => return,
                 (None, Some(_)) => false,
                 (Some(_), None) if !other_waits => return,
+                // It waits for a revision, or has its share: production need not wait for that.
+                (Some(_), None) if again && !self.again.is_empty() => true,
                 (Some(_), None) if again && self.changes_revision() => true,
                 // More may be on its way, and belong to the same group.
                 (Some(_), None) => !self.fetching && !(if again { self.again_dirty } else { self.dirty }),
                 (Some(group), Some(next)) => {
-                    let makes_room = again && other_waits && group.len() >= self.settings.workers;
-                    !group.must_hold(&next.item) && (makes_room || self.is_full(group))
+                    let share = next.item.terms.workers.map_or(usize::MAX, |most| most.get() as usize);
+                    let makes_room = again && other_waits && group.len() >= self.settings.workers.min(share);
+                    let other_binding = self.binding_of(next) != Some(group.binding);
+                    other_binding || (!group.must_hold(&next.item) && (makes_room || self.is_full(group)))
                 }
             };
             if ends {
@@ -92,7 +112,9 @@ impl Refine {
                 continue;
             }
             let lane = if again { &mut self.again } else { &mut self.queue };
-            let Some(Queued { item, accept_schema }) = lane.pop_front() else { return };
+            let Some(next) = lane.pop_front() else { return };
+            let Some(binding) = self.binding_of(&next) else { return };
+            let Queued { item, accept_schema } = next;
             self.start(now, binding, item, accept_schema, out);
         }
     }
@@ -112,6 +134,8 @@ impl Refine {
         let Some(group) = &mut self.building else { return };
         group.bytes += item.segment.bytes;
         group.running.insert(item.segment.id.clone(), item.clone());
+        // A schema grows for the revision that serves.
+        let accept_schema = accept_schema || self.serving != Some(binding);
         let job = SegmentJob { item, number: group.number, begun_at: group.begun_at, accept_schema };
         out.push(Effect::Refine { binding, job: Box::new(job) });
     }

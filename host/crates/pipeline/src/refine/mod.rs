@@ -1,6 +1,7 @@
 //! Refine: segments become rows. It never talks to a source; what fails here waits, visible, and stalls nobody.
 
 pub mod apply;
+mod beside;
 pub mod bind;
 mod binding;
 pub mod bisect;

@@ -104,7 +104,7 @@ pub enum Event {
     Worked(Result<Work>),
     /// Answer to [`Effect::Infer`].
     Inferred(Result<Option<StreamSchema>>),
-    /// Answer to [`Effect::Bind`]; an error where it could not be tried.
+    /// Answer to [`Effect::Bind`] or [`Effect::BindBeside`]; an error where it could not be tried.
     Bound(BindingId, Result<Binding>),
     /// Answer to [`Effect::Grow`]; an error where it could not be tried.
     Grown(BindingId, Result<Growth>),
@@ -166,6 +166,8 @@ pub enum Effect {
     Infer(Vec<WorkItem>),
     /// Bind a revision to a schema.
     Bind { id: BindingId, revision: RevisionId, schema: StreamSchema },
+    /// Load and bind a revision that is not the active one: a replay asked for it.
+    BindBeside { id: BindingId, revision: RevisionId, schema: StreamSchema },
     /// Bind to a grown schema, and where that holds have the ledger fix it.
     Grow { id: BindingId, revision: RevisionId, from: StreamSchema, evolution: Evolution },
     /// No segment will use this binding again.
@@ -207,7 +209,9 @@ impl Effect {
             Self::Recover => Box::new(|error| Some(Event::Recovered(Err(error)))),
             Self::FetchWork { .. } => Box::new(|error| Some(Event::Worked(Err(error)))),
             Self::Infer(_) => Box::new(|error| Some(Event::Inferred(Err(error)))),
-            &Self::Bind { id, .. } => Box::new(move |error| Some(Event::Bound(id, Err(error)))),
+            &(Self::Bind { id, .. } | Self::BindBeside { id, .. }) => {
+                Box::new(move |error| Some(Event::Bound(id, Err(error))))
+            }
             &Self::Grow { id, .. } => Box::new(move |error| Some(Event::Grown(id, Err(error)))),
             Self::Refine { job, .. } => {
                 let segment = job.item.segment.id.clone();

@@ -261,6 +261,7 @@ impl<'a> Staging<'a> {
                 segment: job.item.segment.id.clone(),
                 generation: job.item.generation,
                 again: job.item.again,
+                terms: job.item.terms,
                 counts,
                 rejects,
                 retryable,

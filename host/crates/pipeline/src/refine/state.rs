@@ -18,6 +18,7 @@ use forebay_model::ports::{SegmentFailure, WorkItem};
 use forebay_model::{Error, PipelineName, Result, RevisionId, SegmentId, StreamSchema, TableName, Timestamp};
 use uuid::Uuid;
 
+use super::beside::Beside;
 use super::commit::Committing;
 use super::group::{BoundSummary, Group, Writer, removes, write_down};
 use super::protocol::{BindingId, Effect, Event, Now, Recovered, RefineSettings, Report, Wake};
@@ -43,6 +44,8 @@ pub struct Refine {
     /// The time of a binding that is to be tried again came while another was made.
     pub(super) bind_due: bool,
     pub(super) bindings: BTreeMap<BindingId, BoundSummary>,
+    /// Revisions that replays asked for and that do not serve.
+    pub(super) beside: BTreeMap<RevisionId, Beside>,
     pub(super) next_binding: BindingId,
     pub(super) broken: Option<Error>,
     pub(super) queue: VecDeque<Queued>,
@@ -57,7 +60,8 @@ pub struct Refine {
     pub(super) finding: Option<(Group, Vec<(WorkItem, StagedSegment)>)>,
     pub(super) committing: Option<Committing>,
     pub(super) recovering: VecDeque<LoadGroup>,
-    noting: BTreeMap<SegmentId, SegmentFailure>,
+    /// Failures that the ledger does not have yet, and whether each is of a revision that a replay asked for.
+    noting: BTreeMap<SegmentId, (SegmentFailure, bool)>,
     pub(super) next_number: u64,
     pub(super) fetching: bool,
     /// The ledger may have segments that are not loaded, and were not fetched.
@@ -103,6 +107,7 @@ impl Refine {
             making: None,
             bind_due: false,
             bindings: BTreeMap::new(),
+            beside: BTreeMap::new(),
             next_binding: 1,
             broken: None,
             queue: VecDeque::new(),
@@ -160,7 +165,11 @@ impl Refine {
             Event::Approved => self.bind(out),
             Event::Worked(result) => self.on_worked(result, out),
             Event::Inferred(result) => self.on_inferred(result, out),
-            Event::Bound(id, result) => self.on_bound(id, result, out),
+            Event::Bound(id, result) => {
+                if let Some(result) = self.on_bound_beside(now, id, result, out) {
+                    self.on_bound(id, result, out);
+                }
+            }
             Event::Grown(id, result) => self.on_grown(now, id, result, out),
             Event::Refined(segment, result) => self.on_refined(now, &segment, result, out),
             Event::Found(result) => self.on_found(now, result, out),
@@ -261,6 +270,19 @@ impl Refine {
         error: &Error,
         out: &mut Vec<Effect>,
     ) {
+        let nobody = forebay_model::Digest::from_bytes([0; 32]);
+        let revision = self.bindings.get(&binding).map_or(nobody, |bound| bound.revision);
+        self.fail_under(now, revision, item, error, out);
+    }
+
+    pub(super) fn fail_under(
+        &mut self,
+        now: Now<'_>,
+        revision: RevisionId,
+        item: &WorkItem,
+        error: &Error,
+        out: &mut Vec<Effect>,
+    ) {
         let attempts = item.attempts + 1;
         let retry_at = match decide(Scope::Segment, error.class(), attempts) {
             Action::Again(pause) if !self.settings.once || attempts < ONCE_ATTEMPTS => Some(now.now.plus(pause)),
@@ -273,10 +295,6 @@ impl Refine {
         if let Some(at) = retry_at {
             self.retry_at = Some(self.retry_at.map_or(at, |known| known.min(at)));
         }
-        let revision = self
-            .bindings
-            .get(&binding)
-            .map_or_else(|| forebay_model::Digest::from_bytes([0; 32]), |bound| bound.revision);
         let failure = SegmentFailure {
             segment: item.segment.id.clone(),
             generation: item.generation,
@@ -289,14 +307,16 @@ impl Refine {
         };
         out.push(Effect::Report(Report::SegmentFailed(Box::new(failure.clone()))));
         out.push(Effect::NoteFailure(Box::new(failure.clone())));
-        self.noting.insert(failure.segment.clone(), failure);
+        self.noting.insert(failure.segment.clone(), (failure, item.terms.revision.is_some()));
     }
 
     fn on_noted(&mut self, segment: SegmentId, result: Result<()>, out: &mut Vec<Effect>) {
         match result {
             Ok(()) => {
                 self.attempts.remove(&Wake::Note(segment.clone()));
-                let failed_under = self.noting.remove(&segment).map(|failure| failure.revision);
+                // What a replay asked for under another revision than the one that serves is no reason.
+                let failed = self.noting.remove(&segment).filter(|(_, asked)| !asked);
+                let failed_under = failed.map(|(failure, _)| failure.revision);
                 // It was in work when another revision came, which has tried what had failed by then.
                 let serving = self.serving.and_then(|id| self.bindings.get(&id)).map(|bound| bound.revision);
                 let nobody = forebay_model::Digest::from_bytes([0; 32]);
@@ -333,7 +353,8 @@ impl Refine {
             Wake::Close(table) => self.close_again(&table, out),
             Wake::Withdraw => self.withdraw(out),
             Wake::Note(segment) => {
-                out.extend(self.noting.get(&segment).cloned().map(|failure| Effect::NoteFailure(Box::new(failure))));
+                let noting = self.noting.get(&segment).cloned();
+                out.extend(noting.map(|(failure, _)| Effect::NoteFailure(Box::new(failure))));
             }
         }
     }
@@ -376,6 +397,7 @@ impl Refine {
         self.infer(out);
         // A group that came to nothing makes room when it is settled, and nothing else would tell of that.
         self.settle_next(now, out);
+        self.bind_beside(out);
         self.dispatch(now, out);
         self.seal_when_due(now, out);
         self.settle_next(now, out);
@@ -508,6 +530,7 @@ impl Refine {
     fn drop_unused(&mut self, out: &mut Vec<Effect>) {
         let used = |id: BindingId| {
             self.serving == Some(id)
+                || self.beside.values().any(|beside| *beside == Beside::Bound(id))
                 || self
                     .building
                     .iter()

@@ -179,11 +179,17 @@ impl DeltaWarehouse {
     /// Where the table's log cannot be read.
     pub async fn provider(&self, table: &str) -> Result<Option<Arc<dyn TableProvider>>> {
         let Some(opened) = self.load_table(table).await? else { return Ok(None) };
-        let provider = opened
-            .table_provider()
-            .await
-            .map_err(|error| WarehouseError::delta("read", table)(DeltaTableError::Generic(error.to_string())))?;
-        Ok(Some(provider))
+        Ok(Some(provider_of(table, &opened).await?))
+    }
+
+    /// The table for queries, as it stood at a version.
+    ///
+    /// # Errors
+    /// Where the table's log does not go back to it, or cannot be read.
+    pub async fn provider_at(&self, table: &str, version: u64) -> Result<Arc<dyn TableProvider>> {
+        let mut opened = self.handle(table)?;
+        opened.load_version(version).await.map_err(WarehouseError::delta("read the log of", table))?;
+        Ok(provider_of(table, &opened).await?)
     }
 
     /// All rows of a table as a query sees them now; `None` where there is none.
@@ -241,6 +247,11 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|error| WarehouseError::Bug(format!("work on files did not finish: {error}")))?
+}
+
+async fn provider_of(name: &str, table: &deltalake::DeltaTable) -> Result<Arc<dyn TableProvider>, WarehouseError> {
+    let provider = table.table_provider().await;
+    provider.map_err(|error| WarehouseError::delta("read", name)(DeltaTableError::Generic(error.to_string())))
 }
 
 #[async_trait]

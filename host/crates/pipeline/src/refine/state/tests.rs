@@ -1,5 +1,5 @@
 use super::*;
-use forebay_model::load::{Again, RefinedSegment};
+use forebay_model::load::{Again, RefinedSegment, Terms};
 use forebay_model::segment::SegmentContent;
 use forebay_model::{
     Compression, Digest, LandedSegment, LoadReceipt, Partition, Position, SegmentCounts, StagedFile, StreamName,
@@ -38,7 +38,7 @@ fn item(key: &str) -> WorkItem {
         format: "json".to_owned(),
         replaces: Vec::new(),
     };
-    WorkItem { segment, generation: 0, attempts: 0, again: None, retryable: None }
+    WorkItem { segment, generation: 0, attempts: 0, again: None, terms: Terms::default(), retryable: None }
 }
 
 fn staged(item: &WorkItem, table: &TableName) -> SegmentOutcome {
@@ -54,6 +54,7 @@ fn staged(item: &WorkItem, table: &TableName) -> SegmentOutcome {
         segment: item.segment.id.clone(),
         generation: item.generation,
         again: item.again,
+        terms: item.terms,
         counts: SegmentCounts::default(),
         rejects: Vec::new(),
         retryable: 0,
@@ -453,4 +454,94 @@ fn production_comes_first_and_each_lane_has_its_groups() {
     let opened =
         effects.iter().find_map(|effect| if let Effect::OpenGroup(group) = effect { Some(group) } else { None });
     assert_eq!(opened.map(|group| group.segments.len()), Some(1));
+}
+
+/// A replay under a revision that is not the one that serves.
+fn replay_under(key: &str) -> WorkItem {
+    WorkItem { terms: Terms { revision: Some(Digest::of(b"asked for")), workers: None }, ..replay(key) }
+}
+
+fn again(items: &[WorkItem]) -> Event {
+    Event::Worked(Ok(Work { first: vec![], again: items.to_vec() }))
+}
+
+fn bound_beside(machine: &mut Machine, id: BindingId) -> Vec<Effect> {
+    let schema = std::sync::Arc::new(arrow_schema::Schema::empty());
+    let tables = BTreeMap::from([(table(), (schema, Vec::new()))]);
+    let summary = BoundSummary { revision: Digest::of(b"asked for"), number: 7, schema_version: 1, tables };
+    machine.step(Event::Bound(id, Ok(Binding::Done(summary))))
+}
+
+#[test]
+fn a_replay_under_another_revision_is_bound_beside_the_one_that_serves() {
+    let mut machine = Machine::serving(false, 1);
+    let (old, new) = (replay_under("old"), item("new"));
+    let effects = machine.step(again(std::slice::from_ref(&old)));
+    assert!(refines(&effects).is_empty() && effects.iter().any(|e| matches!(e, Effect::BindBeside { id: 2, .. })));
+    let effects = machine.step(Event::Worked(Ok(Work { first: vec![new.clone()], again: vec![] })));
+    assert_eq!(refines(&effects), [(1, new.segment.id.clone())], "production does not wait for it");
+    machine.step(again(&[]));
+    let effects = bound_beside(&mut machine, 2);
+    assert_eq!(refines(&effects), [(2, old.segment.id.clone())]);
+    let accepts = |effect: &Effect| matches!(effect, Effect::Refine { job, .. } if job.accept_schema);
+    assert!(effects.iter().any(accepts), "no schema grows for it");
+    machine.step(Event::Refined(new.segment.id.clone(), Ok(staged(&new, &table()))));
+    machine.step(Event::Opened(Ok(())));
+    machine.step(Event::Committed(table(), Ok(receipt())));
+    machine.step(Event::Closed(table(), Ok(())));
+    machine.step(Event::Refined(old.segment.id.clone(), Ok(staged(&old, &table()))));
+    machine.step(again(&[]));
+    let effects = machine.step(Event::Found(Ok(vec![table()])));
+    let opened = effects.iter().find_map(|e| if let Effect::OpenGroup(group) = e { Some(group) } else { None });
+    assert_eq!(opened.map(|group| group.revision), Some(Digest::of(b"asked for")));
+    machine.step(Event::Opened(Ok(())));
+    machine.step(Event::Committed(table(), Ok(receipt())));
+    let effects = machine.step(Event::Closed(table(), Ok(())));
+    let retries = |effect: &Effect| matches!(effect, Effect::RetryFailed { .. });
+    assert!(!effects.iter().any(retries), "what it rejected is not tried again by itself");
+    // Another one that becomes active changes nothing of what was asked for: it is bound again, and takes it.
+    machine.revision = Digest::of(b"a third");
+    machine.step(Event::Deployed { revision: machine.revision, number: 3 });
+    let effects = machine.step(again(&[replay_under("older")]));
+    assert_eq!(refines(&effects).len(), 1, "also while that is made ready");
+    machine.bound(3);
+    let effects = machine.step(again(&[replay_under("oldest")]));
+    assert!(effects.iter().any(|e| matches!(e, Effect::BindBeside { .. })), "to what schema and tables are then");
+}
+
+fn receipt() -> LoadReceipt {
+    LoadReceipt { table_version: 1, rows_added: 1, rows_removed: 0, committed_now: true }
+}
+
+#[test]
+fn a_revision_that_cannot_be_loaded_any_more_fails_what_was_asked_for_and_stops_nothing() {
+    let mut machine = Machine::serving(false, 1);
+    let old = replay_under("old");
+    machine.step(again(&[old.clone(), replay("other")]));
+    let gone = Error::operator("module fraud is not in the landing zone any more");
+    let effects = machine.step(Event::Bound(2, Ok(Binding::Refused(gone))));
+    let failed = effects.iter().find_map(|e| if let Effect::NoteFailure(failure) = e { Some(failure) } else { None });
+    let failed = failed.expect("a failure");
+    assert_eq!((&failed.segment, failed.revision), (&old.segment.id, Digest::of(b"asked for")));
+    assert_eq!(refines(&effects), [(1, replay("other").segment.id)], "what was asked for otherwise goes on");
+    let effects = machine.step(Event::Noted(old.segment.id, Ok(())));
+    let retries = |effect: &Effect| matches!(effect, Effect::RetryFailed { .. });
+    assert!(!effects.iter().any(retries), "the revision that serves is no reason to try it again");
+}
+
+#[test]
+fn a_replay_takes_no_more_workers_than_it_was_asked_to() {
+    let mut machine = Machine::serving(false, 1);
+    machine.state.settings.group_segments = 8;
+    let one = Terms { workers: std::num::NonZeroU32::new(1), revision: None };
+    let of = |key: &str| WorkItem { terms: one, ..replay(key) };
+    let effects = machine.step(again(&[of("a"), of("b"), of("c")]));
+    assert_eq!(refines(&effects).len(), 1, "the other worker is free");
+    let effects = machine.step(Event::Worked(Ok(Work { first: vec![item("new")], again: vec![] })));
+    assert_eq!(refines(&effects), [(1, item("new").segment.id)], "production takes it at once");
+    let effects = machine.step(Event::Refined(item("new").segment.id, Ok(staged(&item("new"), &table()))));
+    assert!(refines(&effects).is_empty(), "it has its share still");
+    machine.step(again(&[]));
+    let effects = machine.step(Event::Refined(of("a").segment.id, Ok(staged(&of("a"), &table()))));
+    assert_eq!(refines(&effects), [(1, of("b").segment.id)]);
 }
