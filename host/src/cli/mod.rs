@@ -220,8 +220,13 @@ pub(crate) fn main() -> ExitCode {
 /// What is told where another process has the host's lease, and which one.
 pub(crate) fn another_host(holder: Option<HostHolder>) -> Failure {
     let who = match holder {
-        Some(HostHolder { process: Some(process), since }) => format!(" (process {process}, since {since})"),
-        Some(HostHolder { process: None, since }) => format!(" (since {since})"),
+        Some(HostHolder { process: Some(process), host: Some(host), since }) => {
+            format!(" (process {process} on {host}, since {since})")
+        }
+        Some(HostHolder { process: Some(process), host: None, since }) => {
+            format!(" (process {process}, since {since})")
+        }
+        Some(HostHolder { process: None, host: _, since }) => format!(" (since {since})"),
         None => String::new(),
     };
     let failure =

@@ -11,10 +11,13 @@
 mod check;
 mod error;
 mod memory;
-mod sqlite;
+mod sql;
+mod stores;
 mod tables;
 mod versions;
 
-pub use error::LedgerError;
+pub use error::{LedgerError, Place};
 pub use memory::{MemoryLedger, MemorySnapshot};
-pub use sqlite::{OpenMode, SqliteLedger};
+pub use sql::SqlLedger;
+pub use stores::OpenMode;
+pub use stores::sqlite::{SqliteLedger, SqliteStore};

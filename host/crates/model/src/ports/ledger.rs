@@ -253,10 +253,13 @@ pub struct HeldChange {
 }
 
 /// Who has the right to be the one host of a ledger.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct HostHolder {
     /// The process, where it has said so.
     pub process: Option<u32>,
+    /// The machine that it runs on, where the ledger can be used from several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
     /// Since when.
     pub since: Timestamp,
 }

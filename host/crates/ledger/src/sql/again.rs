@@ -4,8 +4,8 @@ use forebay_model::Timestamp;
 use forebay_model::ids::{PipelineName, SegmentId, StreamName};
 use forebay_model::load::{Again, LoadGroup, RefinedSegment};
 use forebay_model::ports::{HealRequest, SegmentFailure, WorkItem};
-use sqlx::sqlite::SqliteConnection;
 
+use super::db::{Db, Row, query};
 use super::fault::Step;
 use super::refine::item;
 use super::rows::{self, Cells as _};
@@ -14,14 +14,14 @@ use crate::check::signed;
 /// Of segments that fit, how many are not asked for; then all of them are. A person asks `anew`: what failed is tried at once, and what is
 /// under way is done once more.
 async fn ask(
-    db: &mut SqliteConnection,
+    db: &mut Db<'_>,
     pipeline: &PipelineName,
     (what, segments, anew): (Again, &[String], bool),
     reason: &str,
     at: Timestamp,
 ) -> Step<u64> {
     let segments = serde_json::to_string(segments)?;
-    let known = sqlx::query(
+    let known = query(
         "SELECT count(*) AS known FROM again WHERE pipeline = ?1 AND segment IN (SELECT value FROM json_each(?2)) \
          AND (what = 'replay' OR what = ?3)",
     )
@@ -31,12 +31,13 @@ async fn ask(
     .fetch_one(&mut *db)
     .await?;
     let known = known.count("known")?;
-    let asked = sqlx::query(
+    let asked = query(
         "INSERT INTO again (pipeline, segment, what, reason, asked_at, attempts) \
          SELECT ?1, value, ?3, ?4, ?5, 0 FROM json_each(?2) j \
          WHERE ?6 OR NOT EXISTS (SELECT 1 FROM again a WHERE a.pipeline = ?1 AND a.segment = j.value) \
-         ON CONFLICT DO UPDATE SET reason = CASE WHEN what = excluded.what OR excluded.what = 'replay' THEN excluded.reason \
-         ELSE reason END, what = CASE WHEN what = 'replay' THEN what ELSE excluded.what END, asked_at = excluded.asked_at, \
+         ON CONFLICT (pipeline, segment) DO UPDATE SET reason = CASE WHEN again.what = excluded.what \
+         OR excluded.what = 'replay' THEN excluded.reason ELSE again.reason END, \
+         what = CASE WHEN again.what = 'replay' THEN again.what ELSE excluded.what END, asked_at = excluded.asked_at, \
          error_class = NULL, error_message = NULL, error_hint = NULL, failed_at = NULL, retry_at = NULL",
     )
     .bind(pipeline.as_str())
@@ -50,18 +51,18 @@ async fn ask(
     Ok(asked.rows_affected().saturating_sub(if anew { known } else { 0 }))
 }
 
-fn chosen(rows: &[sqlx::sqlite::SqliteRow]) -> Step<Vec<String>> {
+fn chosen(rows: &[Row]) -> Step<Vec<String>> {
     rows.iter().map(|row| row.value("segment")).collect()
 }
 
 pub(super) async fn ask_heal(
-    db: &mut SqliteConnection,
+    db: &mut Db<'_>,
     pipeline: &PipelineName,
     wanted: &HealRequest,
     at: Timestamp,
 ) -> Step<u64> {
     let HealRequest { unless_tried_by, codes, since, reason } = wanted;
-    let rows = sqlx::query(
+    let rows = query(
         "SELECT r.segment FROM refinements r JOIN segments s ON s.segment = r.segment \
          WHERE r.pipeline = ?1 AND r.state = 'loaded' AND coalesce(r.retryable, r.rejected, 1) > 0 \
          AND (?2 IS NULL OR ?2 <> coalesce((SELECT h.revision_id FROM heals h WHERE h.pipeline = r.pipeline \
@@ -81,13 +82,13 @@ pub(super) async fn ask_heal(
 }
 
 pub(super) async fn ask_replay(
-    db: &mut SqliteConnection,
+    db: &mut Db<'_>,
     pipeline: &PipelineName,
     segments: &[SegmentId],
     reason: &str,
     at: Timestamp,
 ) -> Step<u64> {
-    let rows = sqlx::query(
+    let rows = query(
         "SELECT r.segment FROM refinements r WHERE r.pipeline = ?1 AND r.state IN ('loaded', 'loading') \
          AND r.segment IN (SELECT value FROM json_each(?2))",
     )
@@ -99,8 +100,8 @@ pub(super) async fn ask_replay(
     ask(db, pipeline, (Again::Replay, &segments, true), reason, at).await
 }
 
-pub(super) async fn forget(db: &mut SqliteConnection, pipeline: &PipelineName, what: Again) -> Step<u64> {
-    let done = sqlx::query("DELETE FROM again WHERE pipeline = ? AND what = ?")
+pub(super) async fn forget(db: &mut Db<'_>, pipeline: &PipelineName, what: Again) -> Step<u64> {
+    let done = query("DELETE FROM again WHERE pipeline = ? AND what = ?")
         .bind(pipeline.as_str())
         .bind(rows::word(&what)?)
         .execute(db)
@@ -109,7 +110,7 @@ pub(super) async fn forget(db: &mut SqliteConnection, pipeline: &PipelineName, w
 }
 
 pub(super) async fn work(
-    db: &mut SqliteConnection,
+    db: &mut Db<'_>,
     pipeline: &PipelineName,
     stream: &StreamName,
     now: Timestamp,
@@ -119,7 +120,7 @@ pub(super) async fn work(
     if super::deployments::paused(db, pipeline).await?.is_some() {
         return Ok(Vec::new());
     }
-    let rows = sqlx::query(concat!(
+    let rows = query(concat!(
         "SELECT ",
         rows::segment_columns!(),
         ", a.attempts, r.loaded_generation, a.what, r.retryable FROM again a \
@@ -136,7 +137,7 @@ pub(super) async fn work(
     .bind(i64::from(limit))
     .fetch_all(db)
     .await?;
-    let again = |row: &sqlx::sqlite::SqliteRow| {
+    let again = |row: &Row| {
         let retryable = row.count_any("retryable")?;
         Ok(WorkItem { again: Some(row.word("what")?), retryable, ..item(row)? })
     };
@@ -144,11 +145,11 @@ pub(super) async fn work(
 }
 
 /// The segment stays loaded; what was asked of it waits. Where it is asked no more, there is nothing to wait.
-pub(super) async fn fail(db: &mut SqliteConnection, pipeline: &PipelineName, failure: &SegmentFailure) -> Step<()> {
+pub(super) async fn fail(db: &mut Db<'_>, pipeline: &PipelineName, failure: &SegmentFailure) -> Step<()> {
     let SegmentFailure { segment, generation: _, revision: _, class, message, hint, at, retry_at } = failure;
-    sqlx::query(
+    query(
         "UPDATE again SET attempts = attempts + 1, error_class = ?3, error_message = ?4, error_hint = ?5, failed_at = ?6, \
-         retry_at = ?7 WHERE pipeline = ?1 AND segment = ?2 AND failed_at IS NOT ?6",
+         retry_at = ?7 WHERE pipeline = ?1 AND segment = ?2 AND failed_at IS DISTINCT FROM ?6",
     )
     .bind(pipeline.as_str())
     .bind(segment.as_str())
@@ -162,8 +163,8 @@ pub(super) async fn fail(db: &mut SqliteConnection, pipeline: &PipelineName, fai
     Ok(())
 }
 
-pub(super) async fn retry(db: &mut SqliteConnection, pipeline: &PipelineName) -> Step<u64> {
-    let done = sqlx::query(
+pub(super) async fn retry(db: &mut Db<'_>, pipeline: &PipelineName) -> Step<u64> {
+    let done = query(
         "UPDATE again SET retry_at = failed_at WHERE pipeline = ? AND (retry_at IS NULL OR retry_at > failed_at) \
          AND failed_at IS NOT NULL",
     )
@@ -174,14 +175,14 @@ pub(super) async fn retry(db: &mut SqliteConnection, pipeline: &PipelineName) ->
 }
 
 /// A group does what was asked of its segments before it was begun; what was asked since, or is another thing, is still to be done.
-pub(super) async fn answered(db: &mut SqliteConnection, group: &LoadGroup) -> Step<()> {
+pub(super) async fn answered(db: &mut Db<'_>, group: &LoadGroup) -> Step<()> {
     for (what, done) in [("heal", Some(Again::Heal)), ("replay", Some(Again::Replay)), ("replay", None)] {
         let segments: Vec<_> = group.segments.iter().filter(|segment| segment.again == done).collect();
         let segments: Vec<_> = segments.into_iter().map(|segment| &segment.segment).collect();
         if segments.is_empty() {
             continue;
         }
-        sqlx::query(
+        query(
             "DELETE FROM again WHERE pipeline = ?1 AND segment IN (SELECT value FROM json_each(?2)) AND asked_at <= ?3 \
              AND (what = ?4 OR what = 'heal')",
         )
@@ -197,11 +198,11 @@ pub(super) async fn answered(db: &mut SqliteConnection, group: &LoadGroup) -> St
 
 /// Segments that are superseded are refined no more.
 pub(super) async fn superseded(
-    db: &mut SqliteConnection,
+    db: &mut Db<'_>,
     pipeline: &PipelineName,
     segments: &std::collections::BTreeSet<&SegmentId>,
 ) -> Step<()> {
-    sqlx::query("DELETE FROM again WHERE pipeline = ? AND segment IN (SELECT value FROM json_each(?))")
+    query("DELETE FROM again WHERE pipeline = ? AND segment IN (SELECT value FROM json_each(?))")
         .bind(pipeline.as_str())
         .bind(serde_json::to_string(segments)?)
         .execute(db)
@@ -210,7 +211,7 @@ pub(super) async fn superseded(
 }
 
 /// What became of the records that were tried again is added to what became of the others.
-pub(super) async fn write_healed(db: &mut SqliteConnection, group: &LoadGroup, segment: &RefinedSegment) -> Step<()> {
+pub(super) async fn write_healed(db: &mut Db<'_>, group: &LoadGroup, segment: &RefinedSegment) -> Step<()> {
     let RefinedSegment { segment, generation, again: _, counts, rejects: _, retryable, replaces: _ } = segment;
     let counts = [counts.records, counts.loaded, counts.filtered, counts.rejected, counts.rescued];
     let mut signed_counts = [0; 5];
@@ -218,9 +219,9 @@ pub(super) async fn write_healed(db: &mut SqliteConnection, group: &LoadGroup, s
         *to = signed("count", count)?;
     }
     let [records, loaded, filtered, rejected, rescued] = signed_counts;
-    sqlx::query(
+    query(
         "UPDATE refinements SET state = 'loading', generation = ?3, loaded = loaded + ?5, filtered = filtered + ?6, \
-         rejected = max(rejected - ?4 + ?7, 0), rescued = rescued + ?8, retryable = ?9 WHERE pipeline = ?1 AND segment = ?2",
+         rejected = CASE WHEN rejected - ?4 + ?7 < 0 THEN 0 ELSE rejected - ?4 + ?7 END, rescued = rescued + ?8, retryable = ?9 WHERE pipeline = ?1 AND segment = ?2",
     )
     .bind(group.pipeline.as_str())
     .bind(segment.as_str())
@@ -233,7 +234,7 @@ pub(super) async fn write_healed(db: &mut SqliteConnection, group: &LoadGroup, s
     .bind(signed("count", *retryable)?)
     .execute(&mut *db)
     .await?;
-    sqlx::query(
+    query(
         "INSERT INTO heals (pipeline, segment, generation, load_number, revision_id, records, loaded, filtered, rejected, \
          rescued) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
@@ -253,8 +254,8 @@ pub(super) async fn write_healed(db: &mut SqliteConnection, group: &LoadGroup, s
 }
 
 /// All of a segment is refined anew: what was healed of it before is no more.
-pub(super) async fn forget_heals(db: &mut SqliteConnection, pipeline: &PipelineName, segment: &SegmentId) -> Step<()> {
-    sqlx::query("DELETE FROM heals WHERE pipeline = ? AND segment = ?")
+pub(super) async fn forget_heals(db: &mut Db<'_>, pipeline: &PipelineName, segment: &SegmentId) -> Step<()> {
+    query("DELETE FROM heals WHERE pipeline = ? AND segment = ?")
         .bind(pipeline.as_str())
         .bind(segment.as_str())
         .execute(db)
