@@ -68,16 +68,16 @@ struct Cli {
 /// Refuses where nothing has run yet: the first `forebay run` makes the ledger, and no other verb does.
 ///
 /// # Errors
-/// Exit code 4; 3 where there was one.
-pub(crate) fn need_ledger(config: &Config) -> Result<(), Failure> {
-    if crate::assemble::ledger_is_there(config) {
+/// Exit code 4; 3 where there was one; where its server does not answer.
+pub(crate) async fn need_ledger(config: &Config) -> anyhow::Result<()> {
+    if crate::assemble::ledger_is_there(config).await? {
         return Ok(());
     }
     if crate::assemble::zone_is_taken(config) {
-        return Err(lost(config, "the landing zone belongs to one that was there"));
+        return Err(lost(config, "the landing zone belongs to one that was there").into());
     }
     let failure = Failure::new(Exit::NotFound, "nothing has landed yet: there is no ledger");
-    Err(failure.with_hint("`forebay run --once` makes it, and lands and loads what is there"))
+    Err(failure.with_hint("`forebay run --once` makes it, and lands and loads what is there").into())
 }
 
 /// What every verb takes.

@@ -139,7 +139,7 @@ pub(crate) async fn run(config: Config, global: Global, args: RunArgs) -> anyhow
 
 /// Before a ledger is made: where something has landed already, there was one.
 async fn check_lost(config: &Config) -> anyhow::Result<()> {
-    if assemble::ledger_is_there(config) {
+    if assemble::ledger_is_there(config).await? {
         return Ok(());
     }
     let zone = assemble::open_zone(config, Access::Read)?;

@@ -100,6 +100,17 @@ pub enum LedgerError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// A server or database that a ledger cannot be in.
+    #[error("ledger {place} cannot be there")]
+    Unfit {
+        /// Where it was to be.
+        place: Place,
+        /// What would do.
+        hint: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// Another process moved on.
     #[error("{0}")]
     Fenced(String),
@@ -124,6 +135,7 @@ impl LedgerError {
             | Self::LogWithoutLedger { .. }
             | Self::Newer { .. }
             | Self::Older { .. }
+            | Self::Unfit { .. }
             | Self::NoTable { .. } => ErrorClass::Operator,
             Self::File { source, .. } if source.kind() == std::io::ErrorKind::Interrupted => ErrorClass::Retry,
             Self::File { .. } => ErrorClass::Operator,
@@ -168,7 +180,7 @@ impl LedgerError {
             }
             Self::Older { .. } => Some("stop every forebay that uses it, then start this one with `forebay run`".to_owned()),
             Self::File { path, source, .. } => Some(file_hint(path, source)),
-            Self::Database { hint: Some(hint), .. } => Some(hint.clone()),
+            Self::Unfit { hint, .. } | Self::Database { hint: Some(hint), .. } => Some(hint.clone()),
             Self::Database { place: Place::File(path), class: ErrorClass::Operator, .. } => Some(format!(
                 "check that the disk of {} has space, and that forebay may write the file and its folder",
                 path.display()

@@ -4,6 +4,8 @@
 //! them. Values are texts, whole numbers and booleans: all that the ledger's columns are.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use sqlx::postgres::{PgArguments, PgConnection, PgRow};
 use sqlx::sqlite::{SqliteArguments, SqliteConnection, SqliteRow};
@@ -11,19 +13,22 @@ use sqlx::{AssertSqlSafe, Postgres, SqlSafeStr as _, SqlStr, Sqlite};
 
 use super::dialect;
 
+/// The tables of a schema, by their numbers: what PostgreSQL tells of a column's origin.
+pub(crate) type Tables = Arc<BTreeMap<u32, String>>;
+
 /// A connection, within a transaction.
 #[derive(Debug)]
 pub(crate) enum Db<'c> {
     /// To a file.
     Sqlite(&'c mut SqliteConnection),
     /// To a server.
-    Postgres(&'c mut PgConnection),
+    Postgres(&'c mut PgConnection, Tables),
 }
 
 /// A row of an answer; [`Cells`](super::rows::Cells) reads it.
 pub(crate) enum Row {
     Sqlite(SqliteRow),
-    Postgres(PgRow),
+    Postgres(PgRow, Tables),
 }
 
 /// What is given to a statement.
@@ -97,7 +102,7 @@ impl<'q> Query<'q> {
     pub(crate) async fn execute(self, db: &mut Db<'_>) -> sqlx::Result<Done> {
         let rows = match db {
             Db::Sqlite(connection) => self.sqlite().execute(&mut **connection).await?.rows_affected(),
-            Db::Postgres(connection) => self.postgres().execute(&mut **connection).await?.rows_affected(),
+            Db::Postgres(connection, _) => self.postgres().execute(&mut **connection).await?.rows_affected(),
         };
         Ok(Done { rows })
     }
@@ -109,9 +114,9 @@ impl<'q> Query<'q> {
                 let rows = self.sqlite().fetch_all(&mut **connection).await?;
                 rows.into_iter().map(Row::Sqlite).collect()
             }
-            Db::Postgres(connection) => {
+            Db::Postgres(connection, tables) => {
                 let rows = self.postgres().fetch_all(&mut **connection).await?;
-                rows.into_iter().map(Row::Postgres).collect()
+                rows.into_iter().map(|row| Row::Postgres(row, Arc::clone(tables))).collect()
             }
         })
     }
@@ -120,7 +125,10 @@ impl<'q> Query<'q> {
     pub(crate) async fn fetch_optional(self, db: &mut Db<'_>) -> sqlx::Result<Option<Row>> {
         Ok(match db {
             Db::Sqlite(connection) => self.sqlite().fetch_optional(&mut **connection).await?.map(Row::Sqlite),
-            Db::Postgres(connection) => self.postgres().fetch_optional(&mut **connection).await?.map(Row::Postgres),
+            Db::Postgres(connection, tables) => {
+                let row = self.postgres().fetch_optional(&mut **connection).await?;
+                row.map(|row| Row::Postgres(row, Arc::clone(tables)))
+            }
         })
     }
 

@@ -36,10 +36,11 @@ use forebay_model::time::Timestamp;
 use sqlx::{Postgres, Sqlite, Transaction};
 use uuid::Uuid;
 
-pub(crate) use self::db::{Db, query};
+pub(crate) use self::db::{Db, Tables, query};
 pub(crate) use self::fault::{Fault, Step};
 #[cfg(test)]
 pub(crate) use self::intake::land as landing_steps;
+pub(crate) use self::rebuilt::import as import_rebuilt;
 #[cfg(test)]
 pub(crate) use self::refine::CANDIDATES;
 pub(crate) use self::rows::Cells;
@@ -52,7 +53,7 @@ pub enum Unit {
     /// Of a file.
     Sqlite(Transaction<'static, Sqlite>),
     /// Of a server.
-    Postgres(Transaction<'static, Postgres>),
+    Postgres(Transaction<'static, Postgres>, Tables),
 }
 
 impl Unit {
@@ -60,7 +61,7 @@ impl Unit {
     pub(crate) fn db(&mut self) -> Db<'_> {
         match self {
             Self::Sqlite(transaction) => Db::Sqlite(&mut *transaction),
-            Self::Postgres(transaction) => Db::Postgres(&mut *transaction),
+            Self::Postgres(transaction, tables) => Db::Postgres(&mut *transaction, Tables::clone(tables)),
         }
     }
 
@@ -68,7 +69,7 @@ impl Unit {
     pub(crate) async fn commit(self) -> Step<()> {
         match self {
             Self::Sqlite(transaction) => transaction.commit().await?,
-            Self::Postgres(transaction) => transaction.commit().await?,
+            Self::Postgres(transaction, _) => transaction.commit().await?,
         }
         Ok(())
     }

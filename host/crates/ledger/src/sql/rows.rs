@@ -10,6 +10,7 @@ use forebay_model::segment::{LandedSegment, Partition, SegmentContent};
 use forebay_model::{Error, Timestamp};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use sqlx::postgres::PgColumn;
 use sqlx::{Column, ColumnIndex, ColumnOrigin, Decode, Postgres, Row as _, Sqlite, Type};
 
 use super::db::Row;
@@ -58,12 +59,20 @@ const NAMES: [&str; 12] = [
 /// What was written by nobody of ours: the ledger is damaged, and where is told.
 pub(super) fn damaged(row: &Row, column: &str, what: impl Display) -> Fault {
     match row {
-        Row::Sqlite(row) => damaged_in(row, column, what),
-        Row::Postgres(row) => damaged_in(row, column, what),
+        Row::Sqlite(row) => {
+            let origin = row.try_column(column).ok().map(Column::origin);
+            let origin = origin.as_ref().and_then(ColumnOrigin::table_column);
+            damaged_in(row, column, origin.map(|origin| (&*origin.name, &*origin.table)), what)
+        }
+        Row::Postgres(row, tables) => {
+            let table = row.try_column(column).ok().and_then(PgColumn::relation_id);
+            let table = table.and_then(|table| tables.get(&table.0));
+            damaged_in(row, column, table.map(|table| (column, table.as_str())), what)
+        }
     }
 }
 
-fn damaged_in<R>(row: &R, column: &str, what: impl Display) -> Fault
+fn damaged_in<R>(row: &R, column: &str, origin: Option<(&str, &str)>, what: impl Display) -> Fault
 where
     R: sqlx::Row,
     for<'i> &'i str: ColumnIndex<R>,
@@ -71,9 +80,8 @@ where
     for<'r> String: Decode<'r, R::Database> + Type<R::Database>,
     for<'r> i64: Decode<'r, R::Database> + Type<R::Database>,
 {
-    let origin = row.try_column(column).ok().map(Column::origin);
-    let place = match origin.as_ref().and_then(ColumnOrigin::table_column) {
-        Some(origin) => format!("column {} of table {}", origin.name, origin.table),
+    let place = match origin {
+        Some((name, table)) => format!("column {name} of table {table}"),
         None => format!("column {column}"),
     };
     let names = row.columns().iter().map(Column::name).filter(|name| *name != column && NAMES.contains(name));
@@ -130,7 +138,7 @@ impl Cells for Row {
     fn value<T: Readable>(&self, column: &str) -> Step<T> {
         let value = match self {
             Self::Sqlite(row) => row.try_get(column),
-            Self::Postgres(row) => row.try_get(column),
+            Self::Postgres(row, _) => row.try_get(column),
         };
         value.map_err(|error| {
             if let sqlx::Error::ColumnDecode { index: _, source } = error {

@@ -1,5 +1,6 @@
 //! Where a ledger can be kept: a file, or a schema of a server's database.
 
+pub(crate) mod postgres;
 pub(crate) mod sqlite;
 
 /// How to open a ledger.
