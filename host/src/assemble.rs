@@ -26,8 +26,6 @@ use crate::config::{Config, LandingConfig, LedgerConfig, StreamConfig, Warehouse
 use crate::failpoint::failpoint;
 use crate::logs::ModuleLog;
 
-pub(crate) use forebay_ledger::PostgresAddress;
-
 /// The system's time.
 #[derive(Debug)]
 pub(crate) struct SystemClock;

@@ -24,7 +24,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::assemble::PostgresAddress;
+use forebay_ledger::PostgresAddress;
 use forebay_model::ids::{ModuleName, WarehouseName};
 use forebay_model::revision::RouteTarget;
 use forebay_model::{PipelineName, StreamName, TableName};

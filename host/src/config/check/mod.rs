@@ -18,7 +18,7 @@ use super::node::{At, Node, Tree};
 use super::problem::{Problem, Problems, hint_for, nearest};
 use super::redact::{Settings, redact_url};
 use super::{Config, LandingConfig, LedgerConfig, ModulesConfig, StreamConfig, WarehouseConfig, shape};
-use crate::assemble::PostgresAddress;
+use forebay_ledger::PostgresAddress;
 
 /// Schemas of `forebay query` that are no warehouses.
 const RESERVED: [&str; 5] = ["rejects", "raw", "ledger", "decoded", "information_schema"];

@@ -3,7 +3,7 @@
 use forebay_model::ErrorClass;
 use sqlx::migrate::MigrateError;
 
-use super::address::PostgresAddress;
+use super::address::{PATIENCE, PostgresAddress};
 use crate::error::LedgerError;
 use crate::sql::Fault;
 
@@ -22,7 +22,11 @@ pub(super) fn explain(address: &PostgresAddress, error: sqlx::Error, action: &'s
         return LedgerError::Damaged { place, what };
     }
     let (class, hint) = meaning(address, &code, &error);
-    LedgerError::Database { place, action, class, hint, source: Box::new(error) }
+    let source: Box<dyn std::error::Error + Send + Sync> = match error {
+        sqlx::Error::PoolTimedOut => format!("no connection to the server within {PATIENCE:?}").into(),
+        error => Box::new(error),
+    };
+    LedgerError::Database { place, action, class, hint, source }
 }
 
 /// <https://www.postgresql.org/docs/current/errcodes-appendix.html>

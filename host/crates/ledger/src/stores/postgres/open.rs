@@ -266,7 +266,8 @@ async fn version(connection: &mut PgConnection) -> Step<i64> {
 }
 
 async fn pools(address: &PostgresAddress, mode: OpenMode) -> Step<Opened> {
-    let pool = || PgPoolOptions::new().acquire_timeout(PATIENCE);
+    // That one is waited for is told when it was in vain.
+    let pool = || PgPoolOptions::new().acquire_timeout(PATIENCE).acquire_slow_threshold(PATIENCE);
     let readers = pool().max_connections(READERS).connect_with(address.options()).await?;
     let writer = match mode {
         OpenMode::ReadOnly => None,
