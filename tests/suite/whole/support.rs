@@ -348,6 +348,11 @@ impl Running {
     }
 
     /// Whether it has not ended.
+    /// The exit code, once it ends by itself.
+    pub(crate) fn ended(&mut self) -> Option<i32> {
+        self.0.try_wait().unwrap().and_then(|status| status.code())
+    }
+
     pub(crate) fn is_alive(&mut self) -> bool {
         self.0.try_wait().unwrap().is_none()
     }

@@ -10,11 +10,12 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use forebay_model::Timestamp;
+use async_trait::async_trait;
 use forebay_model::ports::{HostHolder, HostLease};
+use forebay_model::{Error, Timestamp};
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection as _, Row as _};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::address::{PATIENCE, PostgresAddress};
@@ -72,9 +73,22 @@ struct SessionLease {
     held: Arc<Held>,
     leave: Option<oneshot::Sender<()>>,
     session: Option<JoinHandle<()>>,
+    /// Who took it.
+    lost: watch::Receiver<Option<LedgerError>>,
 }
 
-impl HostLease for SessionLease {}
+#[async_trait]
+impl HostLease for SessionLease {
+    async fn lost(&self) -> Error {
+        let mut lost = self.lost.clone();
+        let told = lost.wait_for(Option::is_some).await.ok().and_then(|told| told.as_ref().map(ToString::to_string));
+        match told {
+            Some(told) => LedgerError::Fenced(told).into(),
+            // It was given back.
+            None => std::future::pending().await,
+        }
+    }
+}
 
 impl Drop for SessionLease {
     fn drop(&mut self) {
@@ -105,9 +119,10 @@ pub(super) async fn take(
         held.set(Some(write_token(&mut session).await?));
     }
     let (leave, left) = oneshot::channel();
-    let keeper = Keeper { address: address.clone(), token: held.token().filter(|_| of_ledger) };
+    let (tell, lost) = watch::channel(None);
+    let keeper = Keeper { address: address.clone(), token: held.token().filter(|_| of_ledger), tell };
     let session = tokio::spawn(keeper.keep(session, left));
-    Ok(Some(Box::new(SessionLease { held: Arc::clone(held), leave: Some(leave), session: Some(session) })))
+    Ok(Some(Box::new(SessionLease { held: Arc::clone(held), leave: Some(leave), session: Some(session), lost })))
 }
 
 pub(super) async fn begin(address: &PostgresAddress) -> sqlx::Result<PgConnection> {
@@ -145,6 +160,7 @@ fn host_name() -> Option<String> {
 struct Keeper {
     address: PostgresAddress,
     token: Option<String>,
+    tell: watch::Sender<Option<LedgerError>>,
 }
 
 /// What came of taking the lock again.
@@ -153,7 +169,7 @@ enum Again {
     /// Not yet: the server has not noticed that the former session is gone, or somebody looks.
     Busy,
     /// Another host took the lease.
-    Lost,
+    Lost(LedgerError),
 }
 
 impl Keeper {
@@ -173,11 +189,9 @@ impl Keeper {
                         Some(open)
                     }
                     Ok(Again::Busy) => None,
-                    Ok(Again::Lost) => {
-                        tracing::error!(
-                            at = %self.address,
-                            "another host took the ledger over: this one writes nothing any more"
-                        );
+                    Ok(Again::Lost(by)) => {
+                        tracing::error!(at = %self.address, error = %by, "another host took the ledger over");
+                        drop(self.tell.send(Some(by)));
                         return;
                     }
                     Err(error) => {
@@ -217,8 +231,9 @@ impl Keeper {
         let row = sqlx::query("SELECT host_lease FROM _ledger").fetch_optional(&mut session).await?;
         let stands: Option<String> = row.map(|row| row.try_get("host_lease")).transpose()?.flatten();
         if stands.as_ref() != Some(mine) {
+            let by = taken(&self.address, written(&mut session).await?);
             let _ = session.close().await;
-            return Ok(Again::Lost);
+            return Ok(Again::Lost(by));
         }
         if got {
             return Ok(Again::Got(session));
@@ -231,6 +246,16 @@ impl Keeper {
 async fn give_back(mut session: PgConnection, address: &PostgresAddress) -> sqlx::Result<()> {
     sqlx::query("SELECT pg_advisory_unlock($1)").bind(key("host", address.schema())).execute(&mut session).await?;
     session.close().await
+}
+
+/// Another host has the lease.
+pub(super) fn taken(address: &PostgresAddress, by: Option<HostHolder>) -> LedgerError {
+    let who = by.map_or_else(String::new, |HostHolder { process, host, since }| {
+        let process = process.map_or_else(String::new, |process| format!("process {process} "));
+        let host = host.map_or_else(String::new, |host| format!("on {host}, "));
+        format!(" ({process}{host}since {since})")
+    });
+    LedgerError::Fenced(format!("this host lost its lease of ledger {address}, and another one took it{who}"))
 }
 
 /// The live process that has the lease, and what it wrote of itself.

@@ -167,16 +167,7 @@ impl PostgresStore {
             return Ok(());
         }
         let other = lease::written(transaction).await?;
-        let who = other.map_or_else(String::new, |holder| {
-            let process = holder.process.map_or_else(String::new, |process| format!("process {process}, "));
-            let host = holder.host.map_or_else(String::new, |host| format!("on {host}, "));
-            format!(" ({process}{host}since {})", holder.since)
-        });
-        Err(LedgerError::Fenced(format!(
-            "this host lost its lease of ledger {}, and another one took it{who}: nothing was written",
-            self.address
-        ))
-        .into())
+        Err(lease::taken(&self.address, other).into())
     }
 }
 
