@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use datafusion::catalog::TableProvider;
 use forebay_format::Formats;
 use forebay_landing::DiskZone;
-use forebay_ledger::{OpenMode, SqliteLedger};
+use forebay_ledger::{OpenMode, PostgresLedger, SqliteLedger};
 use forebay_model::ids::WarehouseName;
 use forebay_model::ports::{
     Clock, Decoder, Format, HostHolder, HostLease, LandingZone, Ledger, Progress, Random, Rebuilt, Source, SplitRule,
@@ -90,56 +90,75 @@ pub(crate) async fn open_ledger(config: &Config, access: Access) -> Result<Arc<d
     };
     match &config.ledger {
         LedgerConfig::Sqlite(path) => Ok(Arc::new(SqliteLedger::open(path, mode, &SystemClock, &SystemRandom).await?)),
+        LedgerConfig::Postgres(address) => {
+            Ok(Arc::new(PostgresLedger::open(address, mode, &SystemClock, &SystemRandom).await?))
+        }
     }
 }
 
-/// Where the ledger is.
-pub(crate) fn ledger_path(config: &Config) -> &Path {
+/// Where the ledger is, as people are told it.
+pub(crate) fn ledger_place(config: &Config) -> String {
     match &config.ledger {
-        LedgerConfig::Sqlite(path) => path,
+        LedgerConfig::Sqlite(path) => path.display().to_string(),
+        LedgerConfig::Postgres(address) => address.to_string(),
+    }
+}
+
+/// The folder for what a host keeps on its machine besides: that of the ledger where it is a file, else the config's.
+fn host_folder(config: &Config) -> &Path {
+    match &config.ledger {
+        LedgerConfig::Sqlite(path) => path.parent().unwrap_or(Path::new("")),
+        LedgerConfig::Postgres(_) => &config.root,
     }
 }
 
 /// Whether there is a ledger, or what is left of one.
-pub(crate) fn ledger_is_there(config: &Config) -> bool {
+///
+/// # Errors
+/// Where its server does not answer, or refuses.
+pub(crate) async fn ledger_is_there(config: &Config) -> Result<bool> {
     match &config.ledger {
-        LedgerConfig::Sqlite(path) => SqliteLedger::is_there(path),
+        LedgerConfig::Sqlite(path) => Ok(SqliteLedger::is_there(path)),
+        LedgerConfig::Postgres(address) => PostgresLedger::is_there(address).await,
     }
 }
 
 /// The host's lease of a ledger that need not be there; `None` where a live process has it.
 ///
 /// # Errors
-/// Where the lock file cannot be made.
-pub(crate) fn lease_ledger(config: &Config) -> Result<Option<Box<dyn HostLease>>> {
+/// Where the lock file cannot be made, or the server does not answer.
+pub(crate) async fn lease_ledger(config: &Config) -> Result<Option<Box<dyn HostLease>>> {
     match &config.ledger {
         LedgerConfig::Sqlite(path) => SqliteLedger::lease(path),
+        LedgerConfig::Postgres(address) => PostgresLedger::lease_of(address).await,
     }
 }
 
 /// Who has that lease.
 ///
 /// # Errors
-/// Where the lock file cannot be read.
-pub(crate) fn ledger_holder(config: &Config) -> Result<Option<HostHolder>> {
+/// Where the lock file cannot be read, or the server does not answer.
+pub(crate) async fn ledger_holder(config: &Config) -> Result<Option<HostHolder>> {
     match &config.ledger {
         LedgerConfig::Sqlite(path) => SqliteLedger::holder(path),
+        LedgerConfig::Postgres(address) => PostgresLedger::holder_of(address).await,
     }
 }
 
-/// Makes the ledger of what was rebuilt; the files that were moved aside for it.
+/// Makes the ledger of what was rebuilt; what was moved aside for it.
 ///
 /// # Errors
-/// Where there is one that is not to be replaced, or its folder cannot be written.
-pub(crate) async fn rebuild_ledger(
-    config: &Config,
-    id: Uuid,
-    content: &Rebuilt,
-    replace: bool,
-) -> Result<Vec<PathBuf>> {
+/// Where there is one that is not to be replaced, its folder cannot be written, or its server refuses.
+pub(crate) async fn rebuild_ledger(config: &Config, id: Uuid, content: &Rebuilt, replace: bool) -> Result<Vec<String>> {
     match &config.ledger {
         LedgerConfig::Sqlite(path) => {
-            SqliteLedger::rebuild(path, id, content, replace, (&SystemClock, &SystemRandom), failpoint).await
+            let random: (&dyn Clock, &dyn Random) = (&SystemClock, &SystemRandom);
+            let aside = SqliteLedger::rebuild(path, id, content, replace, random, failpoint).await?;
+            Ok(aside.iter().map(|path| path.display().to_string()).collect())
+        }
+        LedgerConfig::Postgres(address) => {
+            let aside = PostgresLedger::rebuild(address, id, content, replace, &SystemClock, failpoint).await?;
+            Ok(aside.into_iter().collect())
         }
     }
 }
@@ -147,10 +166,11 @@ pub(crate) async fn rebuild_ledger(
 /// Whether there is no ledger, nor what is left of one.
 ///
 /// # Errors
-/// Where there is.
-pub(crate) fn no_ledger(config: &Config) -> Result<()> {
+/// Where there is; where its server does not answer.
+pub(crate) async fn no_ledger(config: &Config) -> Result<()> {
     match &config.ledger {
         LedgerConfig::Sqlite(path) => SqliteLedger::must_not_be_there(path),
+        LedgerConfig::Postgres(address) => PostgresLedger::must_not_be_there(address).await,
     }
 }
 
@@ -346,7 +366,7 @@ pub(crate) fn open_segment(
 /// The hidden verb that compiles a module in a process of its own.
 pub(crate) const COMPILE_VERB: &str = "compile-module";
 
-/// The sandbox; its compiled modules lie beside the ledger.
+/// The sandbox; its compiled modules lie beside the ledger, or beside the config where that is on a server.
 ///
 /// # Errors
 /// Where the engine cannot be set up.
@@ -364,8 +384,12 @@ pub(crate) fn open_host_sandbox(config: &Config, log: Arc<ModuleLog>) -> Result<
 
 /// Where a config's host keeps compiled modules.
 pub(crate) fn cache_folder(config: &Config) -> Option<PathBuf> {
-    let LedgerConfig::Sqlite(ledger) = &config.ledger;
-    ledger.parent().map(|folder| folder.join(".forebay-cache"))
+    Some(host_folder(config).join(".forebay-cache"))
+}
+
+/// Where a config's host keeps what modules say.
+pub(crate) fn log_folder(config: &Config) -> PathBuf {
+    host_folder(config).join(".forebay-logs")
 }
 
 /// The sandbox of somebody who tries rules, and has no ledger; compiled modules are kept in the folder, if there is one.

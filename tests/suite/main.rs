@@ -10,6 +10,7 @@
 mod contract;
 mod flow;
 mod fuzz;
+mod postgres;
 mod promises;
 mod simulation;
 mod whole;

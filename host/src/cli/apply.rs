@@ -95,7 +95,7 @@ fn read(args: &ApplyArgs) -> anyhow::Result<Bundle> {
 pub(super) async fn apply(global: &Global, meant: Meant, args: &ApplyArgs) -> anyhow::Result<Exit> {
     let ApplyArgs { file, label, shadow, max_changed, detach } = args;
     let Meant { bundle, config, _folder } = &meant;
-    super::need_ledger(config)?;
+    super::need_ledger(config).await?;
     let ledger = assemble::open_ledger(config, Access::Write).await?;
     if ledger.host().await?.is_none() {
         let hint = "put the config in its place yourself, and start the host with `forebay run`";

@@ -68,12 +68,12 @@ fn deployed(global: &Global, name: &ModuleName) -> anyhow::Result<Option<Vec<u8>
     }
     let config = global.config()?;
     let none = || eprintln!("note: no module {name} is deployed there: there is nothing to compare with");
-    if !assemble::ledger_is_there(&config) {
-        none();
-        return Ok(None);
-    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
+        if !assemble::ledger_is_there(&config).await? {
+            none();
+            return Ok(None);
+        }
         let ledger = assemble::open_ledger(&config, Access::Read).await?;
         let zone = assemble::open_zone(&config, Access::Read)?;
         let wasm = match ledger.active_module(name).await? {

@@ -65,7 +65,7 @@ impl DeployArgs {
 
 pub(super) async fn deploy(global: &Global, config: &Config, args: &DeployArgs) -> anyhow::Result<Exit> {
     let DeployArgs { file, label, shadow, max_changed, detach, offline } = args;
-    need_ledger(config)?;
+    need_ledger(config).await?;
     let sandbox = assemble::open_sandbox(config)?;
     check_size(file, &loosest(sandbox.limits(), config)).map_err(|(error, _)| error)?;
     let wasm = read(file).await?;

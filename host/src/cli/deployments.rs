@@ -170,7 +170,7 @@ pub(super) async fn deployments(global: &Global, config: Config, args: Deploymen
             listing::list_first(global, lake.rows(&sql, vec![("pipeline", of)]).await?, limit)
         }
         DeploymentsCommand::Show(ShowArgs { pipeline, revision }) => {
-            need_ledger(&config)?;
+            need_ledger(&config).await?;
             let ledger = assemble::open_ledger(&config, Access::Read).await?;
             show_one(global, &look(&*ledger, &named::pipeline(&config, pipeline.as_str())?, revision).await?)
         }
@@ -186,7 +186,7 @@ pub(super) async fn deployments(global: &Global, config: Config, args: Deploymen
 }
 
 async fn decide(global: &Global, config: &Config, pipeline: &PipelineName, push: Push) -> anyhow::Result<Exit> {
-    need_ledger(config)?;
+    need_ledger(config).await?;
     let ledger = assemble::open_ledger(config, Access::Write).await?;
     if ledger.host().await?.is_none() {
         return Err(no_host().with_hint("start it with `forebay run`; what is in shadow goes on then").into());

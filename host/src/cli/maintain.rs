@@ -79,7 +79,7 @@ const POLL: Duration = Duration::from_millis(200);
 pub(super) async fn maintain(global: &Global, config: Config, args: MaintainArgs) -> anyhow::Result<Exit> {
     let MaintainArgs { dry_run, tables } = args;
     let request = MaintainRequest { zone: tables.is_empty(), tables: chosen(&config, tables)?, dry_run };
-    need_ledger(&config)?;
+    need_ledger(&config).await?;
     let ledger = assemble::open_ledger(&config, Access::Write).await?;
     let spinner = show::spinner(global);
     let say = |text: &str| {

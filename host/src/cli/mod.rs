@@ -71,16 +71,16 @@ struct Cli {
 /// Refuses where nothing has run yet: the first `forebay run` makes the ledger, and no other verb does.
 ///
 /// # Errors
-/// Exit code 4; 3 where there was one.
-pub(crate) fn need_ledger(config: &Config) -> Result<(), Failure> {
-    if crate::assemble::ledger_is_there(config) {
+/// Exit code 4; 3 where there was one; where its server does not answer.
+pub(crate) async fn need_ledger(config: &Config) -> anyhow::Result<()> {
+    if crate::assemble::ledger_is_there(config).await? {
         return Ok(());
     }
     if crate::assemble::zone_is_taken(config) {
-        return Err(lost(config, "the landing zone belongs to one that was there"));
+        return Err(lost(config, "the landing zone belongs to one that was there").into());
     }
     let failure = Failure::new(Exit::NotFound, "nothing has landed yet: there is no ledger");
-    Err(failure.with_hint("`forebay run --once` makes it, and lands and loads what is there"))
+    Err(failure.with_hint("`forebay run --once` makes it, and lands and loads what is there").into())
 }
 
 /// What every verb takes.
@@ -229,8 +229,13 @@ pub(crate) fn main() -> ExitCode {
 /// What is told where another process has the host's lease, and which one.
 pub(crate) fn another_host(holder: Option<HostHolder>) -> Failure {
     let who = match holder {
-        Some(HostHolder { process: Some(process), since }) => format!(" (process {process}, since {since})"),
-        Some(HostHolder { process: None, since }) => format!(" (since {since})"),
+        Some(HostHolder { process: Some(process), host: Some(host), since }) => {
+            format!(" (process {process} on {host}, since {since})")
+        }
+        Some(HostHolder { process: Some(process), host: None, since }) => {
+            format!(" (process {process}, since {since})")
+        }
+        Some(HostHolder { process: None, host: _, since }) => format!(" (since {since})"),
         None => String::new(),
     };
     let failure =

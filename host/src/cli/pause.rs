@@ -35,7 +35,7 @@ pub(super) struct ResumeArgs {
 pub(super) async fn pause(global: &Global, config: &Config, args: &PauseArgs) -> anyhow::Result<Exit> {
     let PauseArgs { pipeline, reason } = args;
     let pipeline = named::pipeline(config, pipeline.as_str())?;
-    need_ledger(config)?;
+    need_ledger(config).await?;
     let ledger = assemble::open_ledger(config, Access::Write).await?;
     let before = ledger.paused(&pipeline).await?;
     let reason = match reason.as_str() {
@@ -59,7 +59,7 @@ pub(super) async fn pause(global: &Global, config: &Config, args: &PauseArgs) ->
 pub(super) async fn resume(global: &Global, config: &Config, args: &ResumeArgs) -> anyhow::Result<Exit> {
     let ResumeArgs { pipeline } = args;
     let pipeline = named::pipeline(config, pipeline.as_str())?;
-    need_ledger(config)?;
+    need_ledger(config).await?;
     let ledger = assemble::open_ledger(config, Access::Write).await?;
     let was_paused = ledger.resume(&pipeline).await?;
     if global.json() {

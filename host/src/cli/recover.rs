@@ -4,7 +4,6 @@
 //! ledger appears whole or not at all, and an old one is moved aside last, so a recovery that is cut short is begun again.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Mutex;
 
 use clap::Args;
@@ -50,10 +49,10 @@ pub(super) struct RecoverArgs {
 pub(super) async fn recover(global: &Global, config: &Config, args: &RecoverArgs) -> anyhow::Result<Exit> {
     let RecoverArgs { dry_run, replace, skip_damaged, refine_all } = *args;
     if !replace && !dry_run {
-        assemble::no_ledger(config)?;
+        assemble::no_ledger(config).await?;
     }
-    let Some(lease) = assemble::lease_ledger(config)? else {
-        return Err(another_host(assemble::ledger_holder(config)?).into());
+    let Some(lease) = assemble::lease_ledger(config).await? else {
+        return Err(another_host(assemble::ledger_holder(config).await?).into());
     };
     let mut plan = look(global, config, if skip_damaged { Damage::Skip } else { Damage::Refuse }).await?;
     if refine_all {
@@ -86,8 +85,8 @@ async fn look(global: &Global, config: &Config, damage: Damage) -> anyhow::Resul
     Ok(plan(found, damage, listing::now())?)
 }
 
-/// Puts the ledger into place; the files that were moved aside for it.
-async fn put(config: &Config, plan: &Plan, replace: bool) -> anyhow::Result<Vec<PathBuf>> {
+/// Puts the ledger into place; what was moved aside for it.
+async fn put(config: &Config, plan: &Plan, replace: bool) -> anyhow::Result<Vec<String>> {
     let Plan { ledger, content, report } = plan;
     let zone = assemble::open_zone(config, Access::Write)?;
     zone.claim(&ZoneIdentity { version: 1, ledger: *ledger, since: listing::now() }).await?;
@@ -106,21 +105,21 @@ async fn put(config: &Config, plan: &Plan, replace: bool) -> anyhow::Result<Vec<
     Ok(aside)
 }
 
-fn tell(global: &Global, config: &Config, report: &Report, dry_run: bool, aside: &[PathBuf]) -> anyhow::Result<()> {
+fn tell(global: &Global, config: &Config, report: &Report, dry_run: bool, aside: &[String]) -> anyhow::Result<()> {
     if global.json() {
         let mut object = serde_json::to_value(report)?;
         if let Some(object) = object.as_object_mut() {
             object.insert("dry_run".to_owned(), json!(dry_run));
-            object.insert("path".to_owned(), json!(assemble::ledger_path(config)));
+            object.insert("path".to_owned(), json!(assemble::ledger_place(config)));
             object.insert("moved_aside".to_owned(), json!(aside));
         }
         return Ok(show::object(&object)?);
     }
     let Report { ledger, streams, pipelines, foreign, damaged, gaps } = report;
-    let path = assemble::ledger_path(config);
+    let place = assemble::ledger_place(config);
     let would = if dry_run { "would be " } else { "" };
-    let mut lines = vec![format!("ledger {ledger} {would}rebuilt at {}", path.display())];
-    lines.extend(aside.iter().map(|path| format!("  moved aside: {}", path.display())));
+    let mut lines = vec![format!("ledger {ledger} {would}rebuilt at {place}")];
+    lines.extend(aside.iter().map(|place| format!("  moved aside: {place}")));
     for stream in streams {
         stream_in_words(stream, &mut lines);
     }
@@ -194,8 +193,8 @@ fn pipeline_in_words(pipeline: &PipelineReport, lines: &mut Vec<String>) {
 
 /// What a run is told that finds no ledger where there was one.
 pub(crate) fn lost(config: &Config, owner: &str) -> Failure {
-    let path = assemble::ledger_path(config);
-    Failure::new(Exit::Refused, format!("there is no ledger at {}, and {owner}", path.display())).with_hint(
+    let place = assemble::ledger_place(config);
+    Failure::new(Exit::Refused, format!("there is no ledger at {place}, and {owner}")).with_hint(
         "put the ledger back from a backup that is not older than its tables, or rebuild it with `forebay recover`; for a new \
          one, give it an empty landing zone and new tables",
     )

@@ -140,7 +140,7 @@ pub(super) async fn rejects(global: &Global, config: Config, args: RejectsArgs) 
 
 async fn retry(global: &Global, config: &Config, args: &RetryArgs) -> anyhow::Result<Exit> {
     let RetryArgs { pipeline, codes, since } = args;
-    need_ledger(config)?;
+    need_ledger(config).await?;
     let names = match pipeline {
         Some(name) => vec![named::pipeline(config, name.as_str())?],
         None => config.pipelines.keys().cloned().collect(),

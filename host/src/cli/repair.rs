@@ -58,7 +58,7 @@ struct Made {
 
 pub(super) async fn repair(global: &Global, config: Config, args: &RepairArgs) -> anyhow::Result<Exit> {
     let RepairArgs { made_by: wrong, pipeline, yes, detach } = args;
-    need_ledger(&config)?;
+    need_ledger(&config).await?;
     let pipeline = pipeline.as_ref().map(|name| named::pipeline(&config, name.as_str())).transpose()?;
     let ledger = assemble::open_ledger(&config, Access::Write).await?;
     let lake = Lake::open(config).await?;

@@ -86,7 +86,7 @@ pub(super) struct ReplayArgs {
 pub(super) async fn replay(global: &Global, config: Config, args: &ReplayArgs) -> anyhow::Result<Exit> {
     let ReplayArgs { pipeline, workers, revision, dry_run, verify: twice, detach, stop, .. } = args;
     let pipeline = named::pipeline(&config, pipeline.as_str())?;
-    need_ledger(&config)?;
+    need_ledger(&config).await?;
     let ledger = assemble::open_ledger(&config, Access::Write).await?;
     if *stop {
         let left = ledger.forget_again(&pipeline, Again::Replay).await?;

@@ -42,7 +42,7 @@ pub(super) struct RollbackArgs {
 
 pub(super) async fn rollback(global: &Global, config: Config, args: &RollbackArgs) -> anyhow::Result<Exit> {
     let RollbackArgs { pipeline, to, repair } = args;
-    need_ledger(&config)?;
+    need_ledger(&config).await?;
     let pipeline = match pipeline {
         Some(name) => named::pipeline(&config, name.as_str())?,
         None => only(&config)?,

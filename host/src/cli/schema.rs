@@ -56,7 +56,7 @@ pub(super) async fn schema(global: &Global, config: Config, args: SchemaArgs) ->
             listing::list(global, &lake.rows(sql, vec![]).await?)
         }
         SchemaCommand::Approve(ApproveArgs { table, column }) => {
-            need_ledger(&config)?;
+            need_ledger(&config).await?;
             let ledger = assemble::open_ledger(&config, Access::Write).await?;
             if !ledger.approve_change(&table, &column).await? {
                 let failure = Failure::new(Exit::NotFound, format!("no change of {table} to `{column}` waits"));

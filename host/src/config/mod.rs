@@ -26,6 +26,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use forebay_ledger::PostgresAddress;
 use forebay_model::ids::{ModuleName, WarehouseName};
 use forebay_model::revision::RouteTarget;
 use forebay_model::{PipelineName, StreamName, TableName};
@@ -79,10 +80,12 @@ pub(crate) enum LandingConfig {
 }
 
 /// Where the ledger is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) enum LedgerConfig {
     /// An SQLite file.
     Sqlite(PathBuf),
+    /// A schema of a PostgreSQL database.
+    Postgres(PostgresAddress),
 }
 
 /// Where modules come from.

@@ -30,7 +30,10 @@ impl Config {
             maintain,
         } = self;
         let LandingConfig::Folder(landing) = landing;
-        let LedgerConfig::Sqlite(ledger) = ledger;
+        let ledger = match ledger {
+            LedgerConfig::Sqlite(path) => format!("sqlite:{}", path.display()),
+            LedgerConfig::Postgres(address) => address.to_string(),
+        };
         let ModulesConfig { watch } = modules;
         let MaintainConfig { target_file, retention } = maintain;
         let warehouses = warehouses.iter().map(|(name, WarehouseConfig::Delta { folder })| {
@@ -42,7 +45,7 @@ impl Config {
         let pipelines = pipelines.iter().map(|(name, shown)| (name.to_string(), pipeline(shown)));
         let mut shown = json!({
             "landing": { "url": path(landing) },
-            "ledger": { "url": format!("sqlite:{}", ledger.display()) },
+            "ledger": { "url": ledger },
             "modules": { "watch": path(watch) },
             "warehouses": Value::Object(warehouses.collect()),
             "streams": Value::Object(streams.collect()),

@@ -171,13 +171,21 @@ fn steps_get_names_of_their_own() {
 }
 
 #[test]
-fn what_is_not_built_says_so_and_hides_secrets() {
+fn what_is_not_built_or_wrong_says_so_and_hides_secrets() {
     let text = WHOLE
-        .replace("sqlite:forebay.db", "postgres://me:hunter2@host/db")
+        .replace("sqlite:forebay.db", "postgres://me:hunter2@host/db?sslmode=on")
         .replace("url = \"warehouse\"", "url = \"s3://key:hunter2@bucket/x\"");
     let shown = problems(&text);
     assert!(!shown.contains("hunter2"), "{shown}");
     insta::assert_snapshot!(shown);
+}
+
+#[test]
+fn a_ledger_on_a_server_is_shown_without_its_password() {
+    let config =
+        load_text(&WHOLE.replace("sqlite:forebay.db", "postgres://me:hunter2@host:6543/db?schema=team")).unwrap();
+    assert_eq!(config.to_json()["ledger"]["url"], "postgres://me@host:6543/db?schema=team");
+    assert!(!format!("{config:?}").contains("hunter2"));
 }
 
 #[test]

@@ -1,18 +1,18 @@
 //! What modules say, kept: `forebay logs` reads what a host that runs writes.
 //!
-//! Lines go to a file beside the ledger, a JSON object each, as well as to the host's own log. At [`FILE_BYTES`] the file becomes the
+//! Lines go to a file beside the ledger (or the config, where the ledger is on a server), a JSON object each, as well as to the host's own log. At [`FILE_BYTES`] the file becomes the
 //! former one, whose place it takes: so there are never more than twice as many bytes. Nothing waits for it, and nothing depends on
 //! it: lines that come faster than the disk takes them are counted and left out, and a line that a dead host tore is skipped.
 
 mod read;
 mod write;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use forebay_model::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Config, LedgerConfig};
+use crate::config::Config;
 
 pub(crate) use read::{Follower, Wanted};
 pub(crate) use write::ModuleLog;
@@ -60,10 +60,9 @@ pub(crate) struct Files {
 }
 
 impl Files {
-    /// Beside a config's ledger.
+    /// Of a config's host.
     pub(crate) fn of(config: &Config) -> Self {
-        let LedgerConfig::Sqlite(ledger) = &config.ledger;
-        Self { folder: ledger.parent().unwrap_or(Path::new("")).join(".forebay-logs") }
+        Self { folder: crate::assemble::log_folder(config) }
     }
 
     fn current(&self) -> PathBuf {

@@ -58,7 +58,7 @@ impl Lake {
     /// # Errors
     /// Where there is no ledger yet, or it or a warehouse's folder cannot be read.
     pub(crate) async fn open(config: Config) -> anyhow::Result<Self> {
-        need_ledger(&config)?;
+        need_ledger(&config).await?;
         let ledger = assemble::open_ledger(&config, assemble::Access::Read).await?;
         Self::with_ledger(Arc::new(config), ledger).await
     }

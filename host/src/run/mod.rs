@@ -106,7 +106,7 @@ pub(crate) async fn run(config: Config, global: Global, args: RunArgs) -> anyhow
     let watch = Watch::start(&config);
     check_lost(&config).await?;
     let ledger = assemble::open_ledger(&config, Access::Run).await?;
-    let Some(_lease) = ledger.lease_host().await? else {
+    let Some(lease) = ledger.lease_host().await? else {
         return Err(another_host(ledger.host().await?).into());
     };
     let since = assemble::clock().now();
@@ -144,13 +144,17 @@ pub(crate) async fn run(config: Config, global: Global, args: RunArgs) -> anyhow
         since,
     });
     let mut tasks = Tasks { begun, running: JoinSet::new(), ends: Ends::new() };
-    let (stopped, refused) = host.run(&global, (watch, runs), server, &mut tasks).await?;
+    let (stopped, refused) = tokio::select! {
+        ended = host.run(&global, (watch, runs), server, &mut tasks) => ended?,
+        // What it has under way is what a kill leaves: the ledger refuses it, and the other host has taken it up.
+        lost = lease.lost() => return Err(lost.into()),
+    };
     host.exit(tasks.ends, stopped, refused)
 }
 
 /// Before a ledger is made: where something has landed already, there was one.
 async fn check_lost(config: &Config) -> anyhow::Result<()> {
-    if assemble::ledger_is_there(config) {
+    if assemble::ledger_is_there(config).await? {
         return Ok(());
     }
     let zone = assemble::open_zone(config, Access::Read)?;

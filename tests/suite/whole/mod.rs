@@ -24,6 +24,7 @@ mod orphans;
 mod packed;
 mod panics;
 mod parts;
+mod postgres;
 mod push;
 mod pushes;
 mod readers;

@@ -166,6 +166,20 @@ impl Place {
         place
     }
 
+    /// The same with its ledger on a server.
+    pub(crate) fn with_ledger_at(url: &str) -> Self {
+        let place = Self::new();
+        let config = CONFIG.replace("sqlite:forebay.db", url);
+        place.write("forebay.toml", &config);
+        place.write("questions.toml", &config);
+        place
+    }
+
+    /// The text of its config.
+    pub(crate) fn config(&self) -> String {
+        std::fs::read_to_string(self.path("forebay.toml")).unwrap()
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -336,6 +350,11 @@ impl Running {
     }
 
     /// Whether it has not ended.
+    /// The exit code, once it ends by itself.
+    pub(crate) fn ended(&mut self) -> Option<i32> {
+        self.0.try_wait().unwrap().and_then(|status| status.code())
+    }
+
     pub(crate) fn is_alive(&mut self) -> bool {
         self.0.try_wait().unwrap().is_none()
     }

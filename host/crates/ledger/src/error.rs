@@ -1,29 +1,48 @@
+use std::fmt;
 use std::path::PathBuf;
 
 use forebay_model::{Error, ErrorClass};
 
+/// Where a ledger is, as people are told it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// A file.
+    File(PathBuf),
+    /// A schema of a database: `postgres://user@host:port/database?schema=forebay`, without its password.
+    Schema(String),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            Self::Schema(url) => f.write_str(url),
+        }
+    }
+}
+
 /// Why the ledger could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
-    /// The file is damaged.
-    #[error("ledger {} is damaged: {what}", path.display())]
+    /// It is damaged.
+    #[error("ledger {place} is damaged: {what}")]
     Damaged {
-        /// The file.
-        path: PathBuf,
-        /// What SQLite found.
+        /// Where it is.
+        place: Place,
+        /// What was found.
         what: String,
     },
-    /// The file is not there, and was not to be made.
-    #[error("there is no ledger at {}", path.display())]
+    /// It is not there, and was not to be made.
+    #[error("there is no ledger at {place}")]
     Missing {
-        /// The file.
-        path: PathBuf,
+        /// Where it is.
+        place: Place,
     },
-    /// The file is there, and was not to be touched.
-    #[error("there is a ledger at {}", path.display())]
+    /// It is there, and was not to be touched.
+    #[error("there is a ledger at {place}")]
     Exists {
-        /// The file.
-        path: PathBuf,
+        /// Where it is.
+        place: Place,
     },
     /// Its write-ahead log is there, and the file itself is not.
     #[error("ledger {} is missing, but its write-ahead log {} is there", path.display(), log.display())]
@@ -34,20 +53,20 @@ pub enum LedgerError {
         log: PathBuf,
     },
     /// A newer forebay made its schema.
-    #[error("ledger {} has schema version {found}, and this forebay knows versions up to {known}", path.display())]
+    #[error("ledger {place} has schema version {found}, and this forebay knows versions up to {known}")]
     Newer {
-        /// The file.
-        path: PathBuf,
+        /// Where it is.
+        place: Place,
         /// Its version.
         found: i64,
         /// The newest that is known here.
         known: i64,
     },
     /// An older forebay made its schema, and it may not be migrated now.
-    #[error("ledger {} has schema version {found}, this forebay needs {known}, and {why}", path.display())]
+    #[error("ledger {place} has schema version {found}, this forebay needs {known}, and {why}")]
     Older {
-        /// The file.
-        path: PathBuf,
+        /// Where it is.
+        place: Place,
         /// Its version.
         found: i64,
         /// The version that is needed.
@@ -66,18 +85,31 @@ pub enum LedgerError {
         #[source]
         source: std::io::Error,
     },
-    /// SQLite said no.
-    #[error("ledger {}: {action}", path.display())]
+    /// The database said no.
+    #[error("ledger {place}: {action}")]
     Database {
-        /// The file.
-        path: PathBuf,
+        /// Where it is.
+        place: Place,
         /// What was tried.
         action: &'static str,
-        /// The class, by SQLite's code.
+        /// The class, by the database's code.
         class: ErrorClass,
-        /// SQLite's answer.
+        /// What to do, where the code tells it.
+        hint: Option<String>,
+        /// The database's answer.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A server or database that a ledger cannot be in.
+    #[error("ledger {place} cannot be there")]
+    Unfit {
+        /// Where it was to be.
+        place: Place,
+        /// What would do.
+        hint: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
     },
     /// Another process moved on.
     #[error("{0}")]
@@ -103,6 +135,7 @@ impl LedgerError {
             | Self::LogWithoutLedger { .. }
             | Self::Newer { .. }
             | Self::Older { .. }
+            | Self::Unfit { .. }
             | Self::NoTable { .. } => ErrorClass::Operator,
             Self::File { source, .. } if source.kind() == std::io::ErrorKind::Interrupted => ErrorClass::Retry,
             Self::File { .. } => ErrorClass::Operator,
@@ -116,7 +149,12 @@ impl LedgerError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Damaged { path, .. } => Some(format!(
+            Self::Damaged { place: Place::Schema(_), .. } => Some(
+                "stop forebay, and restore the schema from a backup that is not older than its tables, or rebuild it: \
+                 `forebay recover --replace` keeps the damaged schema under another name"
+                    .to_owned(),
+            ),
+            Self::Damaged { place: Place::File(path), .. } => Some(format!(
                 "stop forebay, and restore {} (with its -wal file, if there is one) from a backup that is not older than its \
                  tables, or rebuild it: `forebay recover --replace` keeps the damaged file under another name",
                 path.display()
@@ -134,12 +172,16 @@ impl LedgerError {
                 path.display(),
                 log.display()
             )),
-            Self::Newer { .. } => {
+            Self::Newer { place: Place::Schema(_), .. } => {
+                Some("run the forebay that made it, or a newer one; to go back, restore a backup from before the upgrade".to_owned())
+            }
+            Self::Newer { place: Place::File(_), .. } => {
                 Some("run the forebay that made it, or a newer one; to go back, restore the backup that was made before the upgrade".to_owned())
             }
             Self::Older { .. } => Some("stop every forebay that uses it, then start this one with `forebay run`".to_owned()),
             Self::File { path, source, .. } => Some(file_hint(path, source)),
-            Self::Database { path, class: ErrorClass::Operator, .. } => Some(format!(
+            Self::Unfit { hint, .. } | Self::Database { hint: Some(hint), .. } => Some(hint.clone()),
+            Self::Database { place: Place::File(path), class: ErrorClass::Operator, .. } => Some(format!(
                 "check that the disk of {} has space, and that forebay may write the file and its folder",
                 path.display()
             )),

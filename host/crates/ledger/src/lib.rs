@@ -5,16 +5,21 @@
 //! not at all; a group of loads, once opened, only goes forward.
 //!
 //! [`SqliteLedger`] keeps it in one SQLite file: the write-ahead log is synced with each transaction, one connection
-//! writes, others read, also from other processes while a host runs. [`MemoryLedger`] is the plain model of the same
-//! contract; a property test holds the two to the same answers. `docs/ledger.md` documents the tables for people.
+//! writes, others read, also from other processes while a host runs. [`PostgresLedger`] keeps it in a schema of a PostgreSQL
+//! database, with the same statements. [`MemoryLedger`] is the plain model of the same contract; a property test holds all to
+//! the same answers. `docs/ledger.md` documents the tables for people.
 
 mod check;
 mod error;
 mod memory;
-mod sqlite;
+mod sql;
+mod stores;
 mod tables;
 mod versions;
 
-pub use error::LedgerError;
+pub use error::{LedgerError, Place};
 pub use memory::{MemoryLedger, MemorySnapshot};
-pub use sqlite::{OpenMode, SqliteLedger};
+pub use sql::SqlLedger;
+pub use stores::OpenMode;
+pub use stores::postgres::{PostgresAddress, PostgresLedger, PostgresStore};
+pub use stores::sqlite::{SqliteLedger, SqliteStore};

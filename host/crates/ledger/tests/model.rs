@@ -1,5 +1,8 @@
-//! The ledger in SQLite gives the same answers as the plain model, whatever is asked in whatever order.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+//! The ledger in SQLite, and that in PostgreSQL, give the same answers as the plain model, whatever is asked in whatever order.
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+#[path = "../../../../tests/suite/postgres.rs"]
+mod postgres;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
@@ -8,7 +11,7 @@ use std::time::Duration;
 
 use arrow_schema::{DataType, Field, Schema};
 use async_trait::async_trait;
-use forebay_ledger::{MemoryLedger, OpenMode, SqliteLedger};
+use forebay_ledger::{MemoryLedger, OpenMode, PostgresAddress, PostgresLedger, SqliteLedger};
 use forebay_model::flow::OnChange;
 use forebay_model::ids::{Digest, ModuleName, PipelineName, SegmentId, StreamName, TableName};
 use forebay_model::load::{Again, Load, LoadGroup, LoadReceipt, RefinedSegment, RejectCount, StagedFile, Terms};
@@ -527,5 +530,44 @@ fn sqlite_and_the_model_give_the_same_answers() {
     let config = ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() };
     proptest!(config, |(calls in proptest::collection::vec(call(), 1..40))| {
         runtime.block_on(compare(&empty, calls))?;
+    });
+}
+
+async fn compare_postgres(
+    address: &PostgresAddress,
+    schema: &postgres::Schema,
+    calls: Vec<Call>,
+) -> Result<(), TestCaseError> {
+    let open = async || PostgresLedger::open(address, OpenMode::Create, &Still, &Still).await.unwrap();
+    let mut ledger = open().await;
+    let mut memory = MemoryLedger::new(&Still);
+    let (mut of_postgres, mut of_memory) = (Vec::new(), Vec::new());
+    for (place, call) in calls.iter().enumerate() {
+        let expected = answer(&memory, call, &mut of_memory).await;
+        let given = answer(&ledger, call, &mut of_postgres).await;
+        prop_assert_eq!(given.replace(&address.to_string(), "here"), expected, "call {}: {:?}", place, call);
+        if place % 20 == 19 {
+            ledger.close().await;
+            ledger = open().await;
+            memory = MemoryLedger::restore(memory.snapshot());
+        }
+    }
+    for (given, expected) in all(&ledger).await.into_iter().zip(all(&memory).await) {
+        prop_assert_eq!(given, expected);
+    }
+    ledger.close().await;
+    schema.sql(&format!("DROP SCHEMA {} CASCADE", schema.name())).await;
+    Ok(())
+}
+
+#[test]
+fn postgres_and_the_model_give_the_same_answers() {
+    let Some(schema) = postgres::Schema::new() else { return };
+    let address = PostgresAddress::parse(&schema.url()).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    // A tenth of a second each: making the schema is most of it.
+    let config = ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() };
+    proptest!(config, |(calls in proptest::collection::vec(call(), 1..40))| {
+        runtime.block_on(compare_postgres(&address, &schema, calls))?;
     });
 }

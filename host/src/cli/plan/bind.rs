@@ -91,7 +91,7 @@ pub(super) struct Planner<'a> {
 
 impl<'a> Planner<'a> {
     pub(super) async fn open(config: &'a Config) -> Result<Self> {
-        let ledger = match assemble::ledger_is_there(config) {
+        let ledger = match assemble::ledger_is_there(config).await? {
             true => Some(assemble::open_ledger(config, Access::Read).await?),
             false => None,
         };

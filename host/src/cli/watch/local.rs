@@ -65,7 +65,7 @@ impl Local<'_> {
     pub(super) async fn compare(&self, built: &Built<'_>) -> anyhow::Result<Vec<Compared>> {
         let name = &built.module.description().name;
         let mut compared = Vec::new();
-        if !assemble::ledger_is_there(&self.config) {
+        if !assemble::ledger_is_there(&self.config).await? {
             return Ok(compared);
         }
         for (pipeline, settings) in
@@ -101,7 +101,7 @@ impl Local<'_> {
         let Built { path, wasm, module } = built;
         let (name, digest) = (module.description().name.clone(), module.digest());
         let file = path.file_name().unwrap_or(path.as_os_str());
-        if assemble::ledger_is_there(&self.config) {
+        if assemble::ledger_is_there(&self.config).await? {
             let ledger = assemble::open_ledger(&self.config, Access::Write).await?;
             if ledger.active_module(&name).await? == Some(digest) {
                 return Ok(Pushing::Same);

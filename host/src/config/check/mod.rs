@@ -18,6 +18,7 @@ use super::node::{At, Node, Tree};
 use super::problem::{Problem, Problems, hint_for, nearest};
 use super::redact::{Settings, redact_url};
 use super::{Config, LandingConfig, LedgerConfig, ModulesConfig, StreamConfig, WarehouseConfig, shape};
+use forebay_ledger::PostgresAddress;
 
 /// Schemas of `forebay query` that are no warehouses.
 const RESERVED: [&str; 5] = ["rejects", "raw", "ledger", "decoded", "information_schema"];
@@ -166,17 +167,19 @@ impl<'a> Check<'a> {
             Some(("sqlite", file)) if !file.trim_start_matches('/').is_empty() => {
                 Some(LedgerConfig::Sqlite(self.tree.root.join(file.strip_prefix("//").unwrap_or(file))))
             }
-            Some(("postgres" | "postgresql", _)) => {
-                let message = "a ledger on PostgreSQL is not built yet: this version keeps it in SQLite";
-                self.problem_at(&path, message, Some("use \"sqlite:forebay.db\"".to_owned()));
-                None
-            }
+            Some(("postgres" | "postgresql", _)) => match PostgresAddress::parse(&url) {
+                Ok(address) => Some(LedgerConfig::Postgres(address)),
+                Err(error) => {
+                    self.problem_at(&path, error.to_string(), error.hint().map(str::to_owned));
+                    None
+                }
+            },
             Some(_) | None => {
                 let message = format!("`{}` is not the URL of a ledger", redact_url(&url));
                 self.problem_at(
                     &path,
                     message,
-                    Some("use \"sqlite:<file>\", for example \"sqlite:forebay.db\"".to_owned()),
+                    Some("use \"sqlite:<file>\", for example \"sqlite:forebay.db\", or \"postgres://user@host:port/database\"".to_owned()),
                 );
                 None
             }

@@ -7,10 +7,11 @@ mod rebuilt;
 mod refine;
 pub(crate) mod support;
 
-use forebay_ledger::{MemoryLedger, OpenMode, SqliteLedger};
+use forebay_ledger::{MemoryLedger, OpenMode, PostgresAddress, PostgresLedger, SqliteLedger};
 use forebay_model::ports::Ledger;
 
 use super::support::{CountingRandom, SteeredClock};
+use crate::postgres::Schema;
 
 /// A new ledger, and the folder that it lives in.
 type Made = (Box<dyn Ledger>, Option<tempfile::TempDir>);
@@ -26,6 +27,14 @@ async fn sqlite() -> Made {
     (Box::new(ledger.expect("a new ledger")), Some(folder))
 }
 
+/// A ledger in a schema of its own; `None` where there is no server.
+async fn postgres() -> Option<(PostgresLedger, Schema)> {
+    let schema = Schema::new()?;
+    let address = PostgresAddress::parse(&schema.url()).expect("a url");
+    let ledger = PostgresLedger::open(&address, OpenMode::Create, &SteeredClock::new(), &CountingRandom::new(1)).await;
+    Some((ledger.expect("a new ledger"), schema))
+}
+
 /// Makes a test of each function, for each implementation.
 macro_rules! contract {
     ($($room:ident: $($name:ident),+ $(,)?;)+) => {
@@ -39,6 +48,12 @@ macro_rules! contract {
             $($(#[tokio::test] async fn $name() {
                 let (ledger, _folder) = super::sqlite().await;
                 super::$room::$name(ledger.as_ref()).await;
+            })+)+
+        }
+        mod in_postgres {
+            $($(#[tokio::test] async fn $name() {
+                let Some((ledger, _schema)) = super::postgres().await else { return };
+                super::$room::$name(&ledger).await;
             })+)+
         }
     };

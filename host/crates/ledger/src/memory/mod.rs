@@ -116,7 +116,7 @@ impl Ledger for MemoryLedger {
     async fn host(&self) -> Result<Option<HostHolder>> {
         let leased = self.lease.lock().unwrap_or_else(PoisonError::into_inner).load(Ordering::SeqCst);
         // There is no clock here, and no process but this one.
-        let holder = HostHolder { process: Some(std::process::id()), since: Timestamp::EPOCH };
+        let holder = HostHolder { process: Some(std::process::id()), host: None, since: Timestamp::EPOCH };
         Ok(leased.then_some(holder))
     }
 

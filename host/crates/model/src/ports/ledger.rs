@@ -3,6 +3,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::Error;
 use crate::error::{ErrorClass, Result};
 use crate::flow::OnChange;
 use crate::ids::{Digest, Generation, ModuleName, PipelineName, SegmentId, StreamName, TableName};
@@ -266,16 +267,28 @@ pub struct HeldChange {
 }
 
 /// Who has the right to be the one host of a ledger.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct HostHolder {
     /// The process, where it has said so.
     pub process: Option<u32>,
+    /// The machine that it runs on, where the ledger can be used from several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
     /// Since when.
     pub since: Timestamp,
 }
 
 /// The right to be the one host of a ledger; given back when dropped, and by the system when the process dies.
-pub trait HostLease: Send + Sync + std::fmt::Debug {}
+///
+/// A lease of a ledger on a server may be lost while the process lives, if it is not heard of for long. From the moment that another
+/// host has it, the ledger refuses with class fenced what this one wants to write.
+#[async_trait]
+pub trait HostLease: Send + Sync + std::fmt::Debug {
+    /// Waits until another host has taken it, and says which. A lease that cannot be lost waits for ever.
+    async fn lost(&self) -> Error {
+        std::future::pending().await
+    }
+}
 
 /// The ledger: the record of every segment, load, revision, module and deployment. Only what it lists exists.
 ///

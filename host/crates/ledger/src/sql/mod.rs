@@ -1,27 +1,22 @@
-//! The ledger in one SQLite file.
+//! A ledger in a database: the calls of the port, each one transaction of steps whose statements both databases take.
 //!
-//! Each writing call is one `BEGIN IMMEDIATE` transaction on the one writing connection; with the write-ahead log and
-//! `synchronous = FULL` it is on disk when the commit returns. Reading calls take a connection of their own, so a query
-//! of a person never waits for a landing, nor the other way round.
+//! A [`Store`] opens transactions and says what a database's errors mean; everything else is here, once.
 
 mod again;
 mod catalog;
+mod db;
 mod deployments;
+mod dialect;
 mod fault;
 mod groups;
 mod intake;
 mod landed;
-mod open;
 mod rebuilt;
 mod refine;
 mod rows;
-#[cfg(test)]
-mod tests;
 mod withdraw;
 
-use std::fs::File;
 use std::future::Future;
-use std::path::{Path, PathBuf};
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
@@ -30,171 +25,95 @@ use forebay_model::Result;
 use forebay_model::ids::{Digest, ModuleName, PipelineName, SegmentId, StreamName, TableName};
 use forebay_model::load::{Again, LoadGroup, LoadReceipt};
 use forebay_model::ports::{
-    Clock, Deployment, DeploymentState, HealRequest, HeldChange, HostHolder, HostLease, JournalEntry, LandOutcome,
-    Landing, Ledger, ModuleRecord, ObjectState, Pause, Random, Rebuilt, ReplayRequest, RevisionRecord, SegmentFailure,
-    Shadow, WorkItem,
+    Deployment, DeploymentState, HealRequest, HeldChange, HostHolder, HostLease, JournalEntry, LandOutcome, Landing,
+    Ledger, ModuleRecord, ObjectState, Pause, Rebuilt, ReplayRequest, RevisionRecord, SegmentFailure, Shadow, WorkItem,
 };
 use forebay_model::position::OrderedPosition;
 use forebay_model::revision::{Revision, RevisionId};
 use forebay_model::schema::{SchemaVersion, StreamSchema};
 use forebay_model::segment::{LandedSegment, Partition};
 use forebay_model::time::Timestamp;
-use sqlx::sqlite::Sqlite;
-use sqlx::{AssertSqlSafe, SqlitePool, Transaction};
+use sqlx::{Postgres, Sqlite, Transaction};
 use uuid::Uuid;
 
-use self::fault::{Fault, Step};
-use self::rows::Cells as _;
+pub(crate) use self::db::{Db, Tables, query};
+pub(crate) use self::fault::{Fault, Step};
+#[cfg(test)]
+pub(crate) use self::intake::land as landing_steps;
+pub(crate) use self::rebuilt::import as import_rebuilt;
+#[cfg(test)]
+pub(crate) use self::refine::CANDIDATES;
+pub(crate) use self::rows::Cells;
+use crate::error::{LedgerError, Place};
 use crate::tables::{self, Cell, Kind};
 
-/// How to open a ledger.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OpenMode {
-    /// To read and write; made where there is none.
-    Create,
-    /// To read and write; an error where there is none.
-    Existing,
-    /// To read, beside a process that writes.
-    ReadOnly,
-}
-
-/// The ledger in one SQLite file.
+/// A transaction; dropped, it is as if it had never been.
 #[derive(Debug)]
-pub struct SqliteLedger {
-    path: PathBuf,
-    id: Uuid,
-    writer: Option<SqlitePool>,
-    readers: SqlitePool,
+pub enum Unit {
+    /// Of a file.
+    Sqlite(Transaction<'static, Sqlite>),
+    /// Of a server.
+    Postgres(Transaction<'static, Postgres>, Tables),
 }
 
+impl Unit {
+    /// Its connection.
+    pub(crate) fn db(&mut self) -> Db<'_> {
+        match self {
+            Self::Sqlite(transaction) => Db::Sqlite(&mut *transaction),
+            Self::Postgres(transaction, tables) => Db::Postgres(&mut *transaction, Tables::clone(tables)),
+        }
+    }
+
+    /// Makes it last.
+    pub(crate) async fn commit(self) -> Step<()> {
+        match self {
+            Self::Sqlite(transaction) => transaction.commit().await?,
+            Self::Postgres(transaction, _) => transaction.commit().await?,
+        }
+        Ok(())
+    }
+}
+
+/// Where a ledger is kept.
+pub trait Store: Send + Sync + std::fmt::Debug {
+    /// A transaction that writes. No other writes beside it, whoever began it, and it sees all that was written before.
+    fn begin(&self) -> impl Future<Output = Step<Unit>> + Send;
+    /// A transaction that reads: all of its statements see one state of the ledger.
+    fn look(&self) -> impl Future<Output = Step<Unit>> + Send;
+    /// Where it is, for errors.
+    fn place(&self) -> Place;
+    /// What an answer of the database means.
+    fn explain(&self, error: sqlx::Error, action: &'static str) -> LedgerError;
+    /// The host's lease; see [`Ledger::lease_host`].
+    fn lease(&self) -> impl Future<Output = Result<Option<Box<dyn HostLease>>>> + Send;
+    /// Who has it.
+    fn holder(&self) -> impl Future<Output = Result<Option<HostHolder>>> + Send;
+}
+
+/// A ledger in a database.
 #[derive(Debug)]
-struct FileLease {
-    /// Locked until it is closed.
-    _file: File,
+pub struct SqlLedger<S> {
+    pub(crate) id: Uuid,
+    pub(crate) store: S,
 }
 
-impl HostLease for FileLease {}
-
-impl SqliteLedger {
-    /// Opens the ledger at `path`; `clock` and `random` are asked when it is made. An older schema is migrated, after a
-    /// copy was written to `<path>.v<version>.backup`.
-    ///
-    /// # Errors
-    /// Class operator, naming the file and what to do: it is missing, damaged, of a newer schema version, or of an older
-    /// one while it must not be migrated (opened to be read, or held by a running host); its folder cannot be written.
-    pub async fn open(path: impl AsRef<Path>, mode: OpenMode, clock: &dyn Clock, random: &dyn Random) -> Result<Self> {
-        Self::open_with(path.as_ref(), mode, clock, random, &open::MIGRATIONS).await
-    }
-
-    async fn open_with(
-        path: &Path,
-        mode: OpenMode,
-        clock: &dyn Clock,
-        random: &dyn Random,
-        migrations: &sqlx::migrate::Migrator,
-    ) -> Result<Self> {
-        let open::Opened { id, writer, readers } = open::open(path, mode, clock, random, migrations).await?;
-        Ok(Self { path: path.to_owned(), id, writer, readers })
-    }
-
-    /// Makes the ledger at `path` of what was rebuilt, under the id that the lost one had. It appears whole or not at all. With
-    /// `replace`, files that are there are moved aside first, under names with the time; returned are those names. `failpoint` is
-    /// called at named points, for faults.
-    ///
-    /// # Errors
-    /// Class operator, naming the file: it is there and is not to be replaced; its folder cannot be written.
-    pub async fn rebuild(
-        path: impl AsRef<Path>,
-        id: Uuid,
-        content: &Rebuilt,
-        replace: bool,
-        (clock, random): (&dyn Clock, &dyn Random),
-        failpoint: fn(&str),
-    ) -> Result<Vec<PathBuf>> {
-        let path = path.as_ref();
-        if !replace {
-            open::must_be_free(path)?;
-        }
-        let temporary = open::begin_rebuilt(path, id, clock).await?;
-        let filled = async {
-            let ledger = Self::open(&temporary, OpenMode::Existing, clock, random).await?;
-            let filled = ledger.import(content).await;
-            ledger.close().await;
-            filled
-        };
-        if let Err(error) = filled.await {
-            open::give_up(&temporary);
-            return Err(error);
-        }
-        failpoint("recover_filled");
-        let aside = if replace { open::move_aside(path, clock)? } else { Vec::new() };
-        failpoint("recover_moved_aside");
-        open::finish_rebuilt(&temporary, path)?;
-        tracing::info!(path = %path.display(), ledger = %id, "ledger rebuilt");
-        Ok(aside)
-    }
-
-    /// Nothing of a ledger is at `path`.
-    ///
-    /// # Errors
-    /// Class operator, naming what is there.
-    pub fn must_not_be_there(path: impl AsRef<Path>) -> Result<()> {
-        Ok(open::must_be_free(path.as_ref())?)
-    }
-
-    /// Whether there is a ledger at `path`, or what is left of one.
-    #[must_use]
-    pub fn is_there(path: impl AsRef<Path>) -> bool {
-        open::files_at(path.as_ref()).iter().any(|file| file.exists())
-    }
-
-    /// The host's lease of the ledger at `path`, which need not be there; `None` where a live process has it.
-    ///
-    /// # Errors
-    /// Class operator, where the lock file cannot be made.
-    pub fn lease(path: impl AsRef<Path>) -> Result<Option<Box<dyn HostLease>>> {
-        Ok(open::lock(path.as_ref())?.map(|file| Box::new(FileLease { _file: file }) as Box<dyn HostLease>))
-    }
-
-    /// Who has that lease.
-    ///
-    /// # Errors
-    /// Class operator, where the lock file cannot be read.
-    pub fn holder(path: impl AsRef<Path>) -> Result<Option<HostHolder>> {
-        Ok(open::holder(path.as_ref())?)
-    }
-
-    /// Closes its connections and folds the write-ahead log into the file. Dropping it loses nothing either.
-    pub async fn close(&self) {
-        self.readers.close().await;
-        if let Some(writer) = &self.writer {
-            writer.close().await;
-        }
-    }
-
-    async fn begin(&self) -> Step<Transaction<'static, Sqlite>> {
-        let writer = self.writer.as_ref().ok_or_else(|| Fault::read_only(&self.path))?;
-        Ok(writer.begin_with("BEGIN IMMEDIATE").await?)
-    }
-
-    /// One state of the ledger for all statements of a read.
-    async fn look(&self) -> Step<Transaction<'static, Sqlite>> {
-        Ok(self.readers.begin().await?)
-    }
-
+impl<S: Store> SqlLedger<S> {
     async fn at<T>(&self, action: &'static str, steps: impl Future<Output = Step<T>>) -> Result<T> {
-        Ok(steps.await.map_err(|fault| fault.at(&self.path, action))?)
+        let told = |fault: Fault| fault.told(&self.store.place(), |error| self.store.explain(error, action));
+        Ok(steps.await.map_err(told)?)
     }
 
     async fn rows(&self, table: &tables::Table) -> Step<Vec<Vec<Cell>>> {
-        let rows = sqlx::query(AssertSqlSafe(table.select())).fetch_all(&self.readers).await?;
+        let rows = query(table.select()).fetch_all(&mut self.store.look().await?.db()).await?;
         let mut cells = Vec::with_capacity(rows.len());
         for row in rows {
             let mut of_row = Vec::with_capacity(table.columns.len());
             for column in table.columns {
                 of_row.push(match column.kind {
                     Kind::Text => row.value::<Option<String>>(column.name)?.into(),
-                    Kind::Int | Kind::Time | Kind::Bool => row.value::<Option<i64>>(column.name)?.into(),
+                    Kind::Int | Kind::Time => row.value::<Option<i64>>(column.name)?.into(),
+                    Kind::Bool => row.value::<Option<bool>>(column.name)?.into(),
                 });
             }
             cells.push(of_row);
@@ -208,8 +127,8 @@ macro_rules! write {
     ($self:ident, $action:literal, |$db:ident| $steps:expr) => {
         $self
             .at($action, async {
-                let mut transaction = $self.begin().await?;
-                let $db = &mut *transaction;
+                let mut transaction = $self.store.begin().await?;
+                let $db = &mut transaction.db();
                 let answer = $steps.await?;
                 transaction.commit().await?;
                 Ok(answer)
@@ -223,8 +142,8 @@ macro_rules! read {
     ($self:ident, $action:literal, |$db:ident| $steps:expr) => {
         $self
             .at($action, async {
-                let mut transaction = $self.look().await?;
-                let $db = &mut *transaction;
+                let mut transaction = $self.store.look().await?;
+                let $db = &mut transaction.db();
                 $steps.await
             })
             .await
@@ -232,20 +151,17 @@ macro_rules! read {
 }
 
 #[async_trait]
-impl Ledger for SqliteLedger {
+impl<S: Store> Ledger for SqlLedger<S> {
     fn id(&self) -> Uuid {
         self.id
     }
 
     async fn lease_host(&self) -> Result<Option<Box<dyn HostLease>>> {
-        if self.writer.is_none() {
-            return Err(Fault::read_only(&self.path).at(&self.path, "taking the host lease").into());
-        }
-        Self::lease(&self.path)
+        self.store.lease().await
     }
 
     async fn host(&self) -> Result<Option<HostHolder>> {
-        Self::holder(&self.path)
+        self.store.holder().await
     }
 
     async fn import(&self, content: &Rebuilt) -> Result<()> {

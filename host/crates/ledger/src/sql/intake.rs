@@ -9,21 +9,20 @@ use forebay_model::ports::{LandOutcome, Landing, NewObject, NewSegment};
 use forebay_model::position::{OrderedPosition, Position};
 use forebay_model::segment::{Partition, SegmentContent};
 use serde_json::json;
-use sqlx::QueryBuilder;
-use sqlx::sqlite::{Sqlite, SqliteConnection};
 
+use super::db::{Db, Insert, query};
 use super::fault::Step;
 use super::landed::{replaced_by, segments_of_object};
 use super::rows::{self, Cells as _};
 use crate::check::{known_part, landed, may_advance, signed};
 use crate::error::LedgerError;
 
-/// Rows of one statement: 21 values each, of the 32,766 that SQLite takes.
+/// Rows of one statement: 21 values each, of the 32,766 that SQLite takes; PostgreSQL takes twice as many.
 const ROWS: usize = 1000;
 
 /// Lists a landing that was checked.
-pub(super) async fn land(db: &mut SqliteConnection, landing: &Landing) -> Step<LandOutcome> {
-    let repeated = sqlx::query("SELECT 1 FROM _landings WHERE attempt = ?")
+pub(crate) async fn land(db: &mut Db<'_>, landing: &Landing) -> Step<LandOutcome> {
+    let repeated = query("SELECT 1 FROM _landings WHERE attempt = ?")
         .bind(landing.attempt.to_string())
         .fetch_optional(&mut *db)
         .await?
@@ -64,7 +63,7 @@ pub(super) async fn land(db: &mut SqliteConnection, landing: &Landing) -> Step<L
         outcome.listed.extend(object.segments.iter().map(|segment| landed(landing, object, segment, replaces.clone())));
     }
     let body = (advanced || !fresh.is_empty()).then(|| serde_json::to_string(landing)).transpose()?;
-    sqlx::query("INSERT INTO _landings (attempt, stream, landed_at, body) VALUES (?, ?, ?, ?)")
+    query("INSERT INTO _landings (attempt, stream, landed_at, body) VALUES (?, ?, ?, ?)")
         .bind(landing.attempt.to_string())
         .bind(landing.stream.as_str())
         .bind(landing.landed_at.as_micros())
@@ -82,10 +81,10 @@ enum Listed {
     Elsewhere(String),
 }
 
-async fn listed_parts<'a>(db: &mut SqliteConnection, landing: &'a Landing) -> Step<BTreeMap<&'a str, Listed>> {
+async fn listed_parts<'a>(db: &mut Db<'_>, landing: &'a Landing) -> Step<BTreeMap<&'a str, Listed>> {
     let mut standing = BTreeMap::new();
     let names: BTreeSet<_> = landing.objects.iter().map(|object| object.name.as_str()).collect();
-    let rows = sqlx::query("SELECT object, sha256 FROM objects WHERE object IN (SELECT value FROM json_each(?))")
+    let rows = query("SELECT object, sha256 FROM objects WHERE object IN (SELECT value FROM json_each(?))")
         .bind(serde_json::to_string(&names)?)
         .fetch_all(&mut *db)
         .await?;
@@ -104,7 +103,7 @@ async fn listed_parts<'a>(db: &mut SqliteConnection, landing: &'a Landing) -> St
         .collect();
     let asked: Vec<_> =
         parts.iter().map(|(_, source)| json!([source.partition.as_str(), source.key, source.version])).collect();
-    let rows = sqlx::query(
+    let rows = query(
         "SELECT j.key AS part, o.object, o.source_start, o.source_end FROM json_each(?) j JOIN objects o \
          ON o.stream = ? AND o.partition = j.value ->> 0 AND o.key = j.value ->> 1 AND o.version = j.value ->> 2 \
          ORDER BY o.number",
@@ -125,7 +124,7 @@ async fn listed_parts<'a>(db: &mut SqliteConnection, landing: &'a Landing) -> St
     Ok(standing)
 }
 
-async fn advance(db: &mut SqliteConnection, landing: &Landing) -> Step<bool> {
+async fn advance(db: &mut Db<'_>, landing: &Landing) -> Step<bool> {
     let spans: BTreeSet<&Partition> =
         landing.objects.iter().flat_map(|object| &object.segments).map(|segment| &segment.partition).collect();
     let standing = next_positions(db, landing).await?;
@@ -137,26 +136,26 @@ async fn advance(db: &mut SqliteConnection, landing: &Landing) -> Step<bool> {
         }
     }
     for chunk in moving.chunks(ROWS) {
-        let mut insert =
-            QueryBuilder::<Sqlite>::new("INSERT INTO partitions (stream, partition, next_position, advanced_at) ");
-        insert.push_values(chunk, |mut row, advance| {
+        let mut insert = Insert::new("INSERT INTO partitions (stream, partition, next_position, advanced_at) ");
+        insert.push_values(chunk, |row, advance| {
             row.push_bind(landing.stream.as_str())
                 .push_bind(advance.partition.as_str())
                 .push_bind(advance.to.to_string())
                 .push_bind(landing.landed_at.as_micros());
         });
         insert.push(
-            " ON CONFLICT DO UPDATE SET next_position = excluded.next_position, advanced_at = excluded.advanced_at",
+            " ON CONFLICT (stream, partition) DO UPDATE SET next_position = excluded.next_position, \
+             advanced_at = excluded.advanced_at",
         );
-        insert.build().persistent(false).execute(&mut *db).await?;
+        insert.build().execute(&mut *db).await?;
     }
     Ok(!moving.is_empty())
 }
 
 /// Where the partitions of a landing stand.
-async fn next_positions(db: &mut SqliteConnection, landing: &Landing) -> Step<BTreeMap<String, OrderedPosition>> {
+async fn next_positions(db: &mut Db<'_>, landing: &Landing) -> Step<BTreeMap<String, OrderedPosition>> {
     let partitions: Vec<_> = landing.advances.iter().map(|advance| advance.partition.as_str()).collect();
-    let rows = sqlx::query(
+    let rows = query(
         "SELECT p.partition, p.next_position FROM json_each(?) j JOIN partitions p \
          ON p.stream = ? AND p.partition = j.value",
     )
@@ -167,7 +166,7 @@ async fn next_positions(db: &mut SqliteConnection, landing: &Landing) -> Step<BT
     rows.iter().map(|row| Ok((row.value("partition")?, row.parsed("next_position")?))).collect()
 }
 
-pub(super) async fn insert_objects(db: &mut SqliteConnection, landing: &Landing, objects: &[&NewObject]) -> Step<()> {
+pub(super) async fn insert_objects(db: &mut Db<'_>, landing: &Landing, objects: &[&NewObject]) -> Step<()> {
     for chunk in objects.chunks(ROWS) {
         let mut values = Vec::with_capacity(chunk.len());
         for object in chunk {
@@ -177,11 +176,11 @@ pub(super) async fn insert_objects(db: &mut SqliteConnection, landing: &Landing,
             let on_change = source.map(|_| rows::word(&object.on_change)).transpose()?;
             values.push((object, source, start, end, on_change, signed("size", object.bytes)?));
         }
-        let mut insert = QueryBuilder::<Sqlite>::new(
+        let mut insert = Insert::new(
             "INSERT INTO objects (object, stream, partition, key, version, source_start, source_end, identity, \
              on_change, bytes, sha256, attempt, landed_at) ",
         );
-        insert.push_values(values, |mut row, (object, source, start, end, on_change, bytes)| {
+        insert.push_values(values, |row, (object, source, start, end, on_change, bytes)| {
             row.push_bind(object.name.as_str())
                 .push_bind(landing.stream.as_str())
                 .push_bind(source.map(|source| source.partition.as_str()))
@@ -196,7 +195,7 @@ pub(super) async fn insert_objects(db: &mut SqliteConnection, landing: &Landing,
                 .push_bind(landing.attempt.to_string())
                 .push_bind(landing.landed_at.as_micros());
         });
-        insert.build().persistent(false).execute(&mut *db).await?;
+        insert.build().execute(&mut *db).await?;
     }
     Ok(())
 }
@@ -247,7 +246,7 @@ fn columns(segment: &NewSegment) -> Step<SegmentColumns> {
     })
 }
 
-pub(super) async fn insert_segments(db: &mut SqliteConnection, landing: &Landing, objects: &[&NewObject]) -> Step<()> {
+pub(super) async fn insert_segments(db: &mut Db<'_>, landing: &Landing, objects: &[&NewObject]) -> Step<()> {
     let all: Vec<_> =
         objects.iter().flat_map(|object| object.segments.iter().map(move |segment| (object, segment))).collect();
     for chunk in all.chunks(ROWS) {
@@ -255,12 +254,12 @@ pub(super) async fn insert_segments(db: &mut SqliteConnection, landing: &Landing
         for (object, segment) in chunk {
             values.push((object, segment, columns(segment)?));
         }
-        let mut insert = QueryBuilder::<Sqlite>::new(
+        let mut insert = Insert::new(
             "INSERT INTO segments (segment, stream, partition, key, version, source_start, source_end, position, \
              next_position, object, content, content_start, content_end, compression, preamble, bytes, records, \
              format, landed_at) ",
         );
-        insert.push_values(values, |mut row, (object, segment, columns)| {
+        insert.push_values(values, |row, (object, segment, columns)| {
             let id = SegmentId::derive(&landing.stream, &segment.partition, &segment.first);
             row.push_bind(id.as_str().to_owned())
                 .push_bind(landing.stream.as_str())
@@ -282,14 +281,14 @@ pub(super) async fn insert_segments(db: &mut SqliteConnection, landing: &Landing
                 .push_bind(segment.format.as_str())
                 .push_bind(landing.landed_at.as_micros());
         });
-        insert.build().persistent(false).execute(&mut *db).await?;
+        insert.build().execute(&mut *db).await?;
     }
     Ok(())
 }
 
 /// Notes which former versions of their keys the new objects take the place of; gives the segments of those.
 pub(super) async fn replace(
-    db: &mut SqliteConnection,
+    db: &mut Db<'_>,
     landing: &Landing,
     objects: &[&NewObject],
 ) -> Step<BTreeMap<String, Vec<SegmentId>>> {
@@ -299,7 +298,7 @@ pub(super) async fn replace(
         .map(|object| object.name.as_str())
         .collect();
     // One look for all, since most keys are new.
-    let names = sqlx::query(
+    let names = query(
         "SELECT n.object FROM json_each(?) j JOIN objects n ON n.object = j.value WHERE EXISTS (SELECT 1 FROM objects f \
          WHERE f.stream = n.stream AND f.partition = n.partition AND f.key = n.key AND f.number < n.number) \
          ORDER BY n.number",
@@ -310,7 +309,7 @@ pub(super) async fn replace(
     let mut replaced = BTreeMap::new();
     for row in names {
         let name: String = row.value("object")?;
-        sqlx::query(
+        query(
             "UPDATE objects SET replaced_by = n.object FROM (SELECT * FROM objects WHERE object = ?) n \
              WHERE objects.stream = n.stream AND objects.partition = n.partition AND objects.key = n.key \
              AND objects.number < n.number AND objects.replaced_by IS NULL",

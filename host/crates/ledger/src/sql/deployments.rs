@@ -4,14 +4,14 @@ use forebay_model::Timestamp;
 use forebay_model::ids::PipelineName;
 use forebay_model::ports::{Deployment, DeploymentState, Pause, Shadow};
 use forebay_model::revision::{RevisionId, canonical};
-use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
 use super::catalog;
+use super::db::{Db, Row, query};
 use super::fault::Step;
 use super::rows::{self, Cells as _};
 
 pub(super) async fn deploy(
-    db: &mut SqliteConnection,
+    db: &mut Db<'_>,
     pipeline: &PipelineName,
     revision: RevisionId,
     state: DeploymentState,
@@ -37,7 +37,7 @@ pub(super) async fn deploy(
         DeploymentState::Retired if is_active => retire(db, pipeline, at).await,
         DeploymentState::Retired => Ok(()),
         DeploymentState::Refused | DeploymentState::Cancelled => {
-            let noted = sqlx::query(
+            let noted = query(
                 "SELECT 1 FROM deployments WHERE pipeline = ? AND revision_id = ? AND state = ? AND deployed_at = ?",
             )
             .bind(pipeline.as_str())
@@ -55,16 +55,16 @@ pub(super) async fn deploy(
     }
 }
 
-async fn active_revision(db: &mut SqliteConnection, pipeline: &PipelineName) -> Step<Option<RevisionId>> {
-    let row = sqlx::query("SELECT number, revision_id FROM deployments WHERE pipeline = ? AND state = 'active'")
+async fn active_revision(db: &mut Db<'_>, pipeline: &PipelineName) -> Step<Option<RevisionId>> {
+    let row = query("SELECT number, revision_id FROM deployments WHERE pipeline = ? AND state = 'active'")
         .bind(pipeline.as_str())
         .fetch_optional(db)
         .await?;
     row.map(|row| row.parsed("revision_id")).transpose()
 }
 
-async fn retire(db: &mut SqliteConnection, pipeline: &PipelineName, at: Timestamp) -> Step<()> {
-    sqlx::query("UPDATE deployments SET state = 'retired', retired_at = ? WHERE pipeline = ? AND state = 'active'")
+async fn retire(db: &mut Db<'_>, pipeline: &PipelineName, at: Timestamp) -> Step<()> {
+    query("UPDATE deployments SET state = 'retired', retired_at = ? WHERE pipeline = ? AND state = 'active'")
         .bind(at.as_micros())
         .bind(pipeline.as_str())
         .execute(db)
@@ -74,14 +74,14 @@ async fn retire(db: &mut SqliteConnection, pipeline: &PipelineName, at: Timestam
 
 /// A revision in shadow gets another state, and keeps what came of it; false where it is not in shadow.
 async fn leave_shadow(
-    db: &mut SqliteConnection,
+    db: &mut Db<'_>,
     pipeline: &PipelineName,
     revision: RevisionId,
     state: DeploymentState,
     reason: &str,
     at: Timestamp,
 ) -> Step<bool> {
-    let done = sqlx::query(
+    let done = query(
         "UPDATE deployments SET state = ?, reason = ?, deployed_at = ? \
          WHERE pipeline = ? AND revision_id = ? AND state = 'shadow'",
     )
@@ -97,13 +97,13 @@ async fn leave_shadow(
 
 /// Cancels another revision that is in shadow.
 async fn supersede(
-    db: &mut SqliteConnection,
+    db: &mut Db<'_>,
     pipeline: &PipelineName,
     (revision, number): (RevisionId, u32),
     reason: &str,
     at: Timestamp,
 ) -> Step<()> {
-    sqlx::query(
+    query(
         "UPDATE deployments SET state = 'cancelled', reason = ?, deployed_at = ? \
          WHERE pipeline = ? AND revision_id <> ? AND state = 'shadow'",
     )
@@ -117,7 +117,7 @@ async fn supersede(
 }
 
 pub(super) async fn shadow(
-    db: &mut SqliteConnection,
+    db: &mut Db<'_>,
     pipeline: &PipelineName,
     revision: RevisionId,
     plan: &serde_json::Value,
@@ -131,7 +131,7 @@ pub(super) async fn shadow(
         return Err(crate::check::shadow_of_itself(pipeline, revision).into());
     }
     supersede(db, pipeline, (revision, record.number), reason, at).await?;
-    sqlx::query(
+    query(
         "INSERT INTO deployments (pipeline, revision_id, state, reason, deployed_at, shadow_since, shadow_plan) \
          VALUES (?1, ?2, 'shadow', ?3, ?4, ?4, ?5) ON CONFLICT DO NOTHING",
     )
@@ -146,24 +146,23 @@ pub(super) async fn shadow(
 }
 
 pub(super) async fn report_shadow(
-    db: &mut SqliteConnection,
+    db: &mut Db<'_>,
     pipeline: &PipelineName,
     revision: RevisionId,
     report: &serde_json::Value,
 ) -> Step<bool> {
-    let done = sqlx::query(
-        "UPDATE deployments SET shadow_report = ? WHERE pipeline = ? AND revision_id = ? AND state = 'shadow'",
-    )
-    .bind(canonical(report))
-    .bind(pipeline.as_str())
-    .bind(revision.to_string())
-    .execute(db)
-    .await?;
+    let done =
+        query("UPDATE deployments SET shadow_report = ? WHERE pipeline = ? AND revision_id = ? AND state = 'shadow'")
+            .bind(canonical(report))
+            .bind(pipeline.as_str())
+            .bind(revision.to_string())
+            .execute(db)
+            .await?;
     Ok(done.rows_affected() > 0)
 }
 
-pub(super) async fn shadows(db: &mut SqliteConnection) -> Step<Vec<Shadow>> {
-    let rows = sqlx::query(
+pub(super) async fn shadows(db: &mut Db<'_>) -> Step<Vec<Shadow>> {
+    let rows = query(
         "SELECT d.pipeline, v.revision, v.revision_id, v.body, v.created_at, d.reason, d.shadow_since, d.shadow_plan, \
          d.shadow_report FROM deployments d \
          JOIN revisions v ON v.pipeline = d.pipeline AND v.revision_id = d.revision_id \
@@ -171,7 +170,7 @@ pub(super) async fn shadows(db: &mut SqliteConnection) -> Step<Vec<Shadow>> {
     )
     .fetch_all(db)
     .await?;
-    let shadow = |row: &SqliteRow| {
+    let shadow = |row: &Row| {
         Ok(Shadow {
             pipeline: row.parsed("pipeline")?,
             revision: catalog::revision_record(row)?,
@@ -185,14 +184,14 @@ pub(super) async fn shadows(db: &mut SqliteConnection) -> Step<Vec<Shadow>> {
 }
 
 async fn insert_deployment(
-    db: &mut SqliteConnection,
+    db: &mut Db<'_>,
     pipeline: &PipelineName,
     revision: RevisionId,
     state: DeploymentState,
     reason: &str,
     at: Timestamp,
 ) -> Step<()> {
-    sqlx::query("INSERT INTO deployments (pipeline, revision_id, state, reason, deployed_at) VALUES (?, ?, ?, ?, ?)")
+    query("INSERT INTO deployments (pipeline, revision_id, state, reason, deployed_at) VALUES (?, ?, ?, ?, ?)")
         .bind(pipeline.as_str())
         .bind(revision.to_string())
         .bind(rows::word(&state)?)
@@ -203,8 +202,8 @@ async fn insert_deployment(
     Ok(())
 }
 
-pub(super) async fn active(db: &mut SqliteConnection, pipeline: &PipelineName) -> Step<Option<Deployment>> {
-    let row = sqlx::query(
+pub(super) async fn active(db: &mut Db<'_>, pipeline: &PipelineName) -> Step<Option<Deployment>> {
+    let row = query(
         "SELECT v.pipeline, v.revision, v.revision_id, v.body, v.created_at, d.reason, d.deployed_at FROM deployments d \
          JOIN revisions v ON v.pipeline = d.pipeline AND v.revision_id = d.revision_id \
          WHERE d.pipeline = ? AND d.state = 'active'",
@@ -223,7 +222,7 @@ pub(super) async fn active(db: &mut SqliteConnection, pipeline: &PipelineName) -
 }
 
 pub(super) async fn roll_back(
-    db: &mut SqliteConnection,
+    db: &mut Db<'_>,
     pipeline: &PipelineName,
     to: RevisionId,
     meant: Option<RevisionId>,
@@ -238,12 +237,8 @@ pub(super) async fn roll_back(
     Ok(())
 }
 
-pub(super) async fn is_cancelled(
-    db: &mut SqliteConnection,
-    pipeline: &PipelineName,
-    revision: RevisionId,
-) -> Step<bool> {
-    let last = sqlx::query(
+pub(super) async fn is_cancelled(db: &mut Db<'_>, pipeline: &PipelineName, revision: RevisionId) -> Step<bool> {
+    let last = query(
         "SELECT state = 'cancelled' AND substr(reason, 1, length(?1)) <> ?1 AS cancelled FROM deployments \
          WHERE pipeline = ?2 AND revision_id = ?3 ORDER BY number DESC LIMIT 1",
     )
@@ -255,8 +250,8 @@ pub(super) async fn is_cancelled(
     Ok(last.map(|row| row.value("cancelled")).transpose()?.unwrap_or(false))
 }
 
-pub(super) async fn pause(db: &mut SqliteConnection, pipeline: &PipelineName, reason: &str, at: Timestamp) -> Step<()> {
-    sqlx::query("INSERT INTO paused (pipeline, reason, since) VALUES (?, ?, ?) ON CONFLICT DO NOTHING")
+pub(super) async fn pause(db: &mut Db<'_>, pipeline: &PipelineName, reason: &str, at: Timestamp) -> Step<()> {
+    query("INSERT INTO paused (pipeline, reason, since) VALUES (?, ?, ?) ON CONFLICT DO NOTHING")
         .bind(pipeline.as_str())
         .bind(reason)
         .bind(at.as_micros())
@@ -265,13 +260,13 @@ pub(super) async fn pause(db: &mut SqliteConnection, pipeline: &PipelineName, re
     Ok(())
 }
 
-pub(super) async fn resume(db: &mut SqliteConnection, pipeline: &PipelineName) -> Step<bool> {
-    let done = sqlx::query("DELETE FROM paused WHERE pipeline = ?").bind(pipeline.as_str()).execute(db).await?;
+pub(super) async fn resume(db: &mut Db<'_>, pipeline: &PipelineName) -> Step<bool> {
+    let done = query("DELETE FROM paused WHERE pipeline = ?").bind(pipeline.as_str()).execute(db).await?;
     Ok(done.rows_affected() > 0)
 }
 
-pub(super) async fn paused(db: &mut SqliteConnection, pipeline: &PipelineName) -> Step<Option<Pause>> {
-    let row = sqlx::query("SELECT pipeline, reason, since FROM paused WHERE pipeline = ?")
+pub(super) async fn paused(db: &mut Db<'_>, pipeline: &PipelineName) -> Step<Option<Pause>> {
+    let row = query("SELECT pipeline, reason, since FROM paused WHERE pipeline = ?")
         .bind(pipeline.as_str())
         .fetch_optional(db)
         .await?;

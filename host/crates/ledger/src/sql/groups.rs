@@ -6,17 +6,17 @@ use forebay_model::Timestamp;
 use forebay_model::ids::{Generation, PipelineName, SegmentId, TableName};
 use forebay_model::load::{Again, Load, LoadGroup, LoadReceipt, RefinedSegment};
 use forebay_model::segment::SegmentCounts;
-use sqlx::sqlite::SqliteConnection;
 
 use super::again;
+use super::db::{Db, query};
 use super::fault::Step;
 use super::refine::{move_mark, refinement};
 use super::rows::Cells as _;
 use crate::check::{may_open, signed};
 use crate::error::LedgerError;
 
-pub(super) async fn last_number(db: &mut SqliteConnection, pipeline: &PipelineName) -> Step<u64> {
-    let row = sqlx::query("SELECT number FROM _groups WHERE pipeline = ? ORDER BY number DESC LIMIT 1")
+pub(super) async fn last_number(db: &mut Db<'_>, pipeline: &PipelineName) -> Step<u64> {
+    let row = query("SELECT number FROM _groups WHERE pipeline = ? ORDER BY number DESC LIMIT 1")
         .bind(pipeline.as_str())
         .fetch_optional(db)
         .await?;
@@ -24,10 +24,10 @@ pub(super) async fn last_number(db: &mut SqliteConnection, pipeline: &PipelineNa
 }
 
 /// Writes down a group that was checked.
-pub(super) async fn open(db: &mut SqliteConnection, group: &LoadGroup) -> Step<()> {
+pub(super) async fn open(db: &mut Db<'_>, group: &LoadGroup) -> Step<()> {
     let LoadGroup { pipeline, number, segments, loads, .. } = group;
     let fingerprint = crate::check::fingerprint(group);
-    let former = sqlx::query("SELECT pipeline, number, fingerprint FROM _groups WHERE pipeline = ? AND number = ?")
+    let former = query("SELECT pipeline, number, fingerprint FROM _groups WHERE pipeline = ? AND number = ?")
         .bind(pipeline.as_str())
         .bind(signed("number", *number)?)
         .fetch_optional(&mut *db)
@@ -39,7 +39,7 @@ pub(super) async fn open(db: &mut SqliteConnection, group: &LoadGroup) -> Step<(
     crate::check::number_follows(pipeline, *number, last_number(db, pipeline).await?)?;
     let streams = check_segments(db, group).await?;
     let body = LoadGroup { loads: Vec::new(), ..group.clone() };
-    sqlx::query("INSERT INTO _groups (pipeline, number, fingerprint, body) VALUES (?, ?, ?, ?)")
+    query("INSERT INTO _groups (pipeline, number, fingerprint, body) VALUES (?, ?, ?, ?)")
         .bind(pipeline.as_str())
         .bind(signed("number", *number)?)
         .bind(fingerprint)
@@ -63,7 +63,7 @@ pub(super) async fn open(db: &mut SqliteConnection, group: &LoadGroup) -> Step<(
 }
 
 /// Each segment may be refined, in that generation; each replaced one is listed. Gives their streams.
-async fn check_segments(db: &mut SqliteConnection, group: &LoadGroup) -> Step<BTreeSet<String>> {
+async fn check_segments(db: &mut Db<'_>, group: &LoadGroup) -> Step<BTreeSet<String>> {
     let mut streams = BTreeSet::new();
     for segment in &group.segments {
         let Some(known) = refinement(db, &group.pipeline, &segment.segment).await? else {
@@ -73,8 +73,9 @@ async fn check_segments(db: &mut SqliteConnection, group: &LoadGroup) -> Step<BT
         streams.insert(known.stream);
     }
     let replaced: BTreeSet<&SegmentId> = group.segments.iter().flat_map(|segment| &segment.replaces).collect();
-    let unknown = sqlx::query(
-        "SELECT j.value AS value FROM json_each(?) j WHERE NOT EXISTS (SELECT 1 FROM segments s WHERE s.segment = j.value) LIMIT 1",
+    let unknown = query(
+        "SELECT j.value AS value FROM json_each(?) j WHERE NOT EXISTS (SELECT 1 FROM segments s WHERE s.segment = j.value) \
+         ORDER BY j.key LIMIT 1",
     )
     .bind(serde_json::to_string(&replaced)?)
     .fetch_optional(&mut *db)
@@ -88,7 +89,7 @@ async fn check_segments(db: &mut SqliteConnection, group: &LoadGroup) -> Step<BT
     }
 }
 
-async fn write_segment(db: &mut SqliteConnection, group: &LoadGroup, segment: &RefinedSegment) -> Step<()> {
+async fn write_segment(db: &mut Db<'_>, group: &LoadGroup, segment: &RefinedSegment) -> Step<()> {
     let RefinedSegment { segment: id, generation, again: why, terms, counts, rejects, retryable, replaces: _ } =
         segment;
     match why {
@@ -99,9 +100,9 @@ async fn write_segment(db: &mut SqliteConnection, group: &LoadGroup, segment: &R
         }
     }
     for reject in rejects {
-        sqlx::query(
-            "INSERT OR REPLACE INTO reject_counts (pipeline, segment, generation, stage, code, records) \
-             VALUES (?, ?, ?, ?, ?, ?)",
+        query(
+            "INSERT INTO reject_counts (pipeline, segment, generation, stage, code, records) VALUES (?, ?, ?, ?, ?, ?) \
+             ON CONFLICT (pipeline, segment, generation, stage, code) DO UPDATE SET records = excluded.records",
         )
         .bind(group.pipeline.as_str())
         .bind(id.as_str())
@@ -116,17 +117,20 @@ async fn write_segment(db: &mut SqliteConnection, group: &LoadGroup, segment: &R
 }
 
 async fn write_whole(
-    db: &mut SqliteConnection,
+    db: &mut Db<'_>,
     group: &LoadGroup,
     (segment, generation): (&SegmentId, Generation),
     counts: &SegmentCounts,
     (retryable, chosen): (u64, bool),
 ) -> Step<()> {
-    sqlx::query(
-        "INSERT OR REPLACE INTO refinements (pipeline, segment, state, generation, loaded_generation, load_number, \
-         revision_id, records, loaded, filtered, rejected, rescued, retryable, chosen, attempts) \
-         VALUES (?1, ?2, 'loading', ?3, (SELECT r.loaded_generation FROM refinements r WHERE r.pipeline = ?1 AND \
-         r.segment = ?2), ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, 0)",
+    query(
+        "INSERT INTO refinements (pipeline, segment, state, generation, load_number, revision_id, records, loaded, \
+         filtered, rejected, rescued, retryable, chosen, attempts) VALUES (?, ?, 'loading', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0) \
+         ON CONFLICT (pipeline, segment) DO UPDATE SET state = excluded.state, generation = excluded.generation, \
+         load_number = excluded.load_number, revision_id = excluded.revision_id, records = excluded.records, \
+         loaded = excluded.loaded, filtered = excluded.filtered, rejected = excluded.rejected, \
+         rescued = excluded.rescued, retryable = excluded.retryable, chosen = excluded.chosen, attempts = 0, \
+         error_class = NULL, error_message = NULL, error_hint = NULL, failed_at = NULL, retry_at = NULL",
     )
     .bind(group.pipeline.as_str())
     .bind(segment.as_str())
@@ -146,10 +150,10 @@ async fn write_whole(
 }
 
 /// Segments whose rows a group removes are no work any more.
-async fn supersede(db: &mut SqliteConnection, pipeline: &PipelineName, replaced: &BTreeSet<&SegmentId>) -> Step<()> {
-    sqlx::query(
+async fn supersede(db: &mut Db<'_>, pipeline: &PipelineName, replaced: &BTreeSet<&SegmentId>) -> Step<()> {
+    query(
         "INSERT INTO refinements (pipeline, segment, state, attempts) SELECT ?, j.value, 'superseded', 0 \
-         FROM json_each(?) j WHERE true ON CONFLICT DO UPDATE SET state = 'superseded', attempts = 0, \
+         FROM json_each(?) j WHERE true ON CONFLICT (pipeline, segment) DO UPDATE SET state = 'superseded', attempts = 0, \
          error_class = NULL, error_message = NULL, error_hint = NULL, failed_at = NULL, retry_at = NULL",
     )
     .bind(pipeline.as_str())
@@ -159,7 +163,7 @@ async fn supersede(db: &mut SqliteConnection, pipeline: &PipelineName, replaced:
     Ok(())
 }
 
-async fn write_load(db: &mut SqliteConnection, load: &Load) -> Step<()> {
+async fn write_load(db: &mut Db<'_>, load: &Load) -> Step<()> {
     // What a table got of each segment: files and rows.
     let mut shares: BTreeMap<&SegmentId, (u64, u64)> = BTreeMap::new();
     for file in &load.files {
@@ -169,7 +173,7 @@ async fn write_load(db: &mut SqliteConnection, load: &Load) -> Step<()> {
     }
     let (files, bytes, rows) = crate::check::totals(load);
     let table = load.table.to_string();
-    sqlx::query(
+    query(
         "INSERT INTO loads (pipeline, number, table_name, id, state, revision_id, schema_version, files, bytes, rows, \
          begun_at, body) VALUES (?, ?, ?, ?, 'open', ?, ?, ?, ?, ?, ?, ?)",
     )
@@ -187,7 +191,7 @@ async fn write_load(db: &mut SqliteConnection, load: &Load) -> Step<()> {
     .execute(&mut *db)
     .await?;
     for (segment, (files, rows)) in shares {
-        sqlx::query(
+        query(
             "INSERT INTO load_segments (pipeline, number, table_name, segment, files, rows) VALUES (?, ?, ?, ?, ?, ?)",
         )
         .bind(load.pipeline.as_str())
@@ -203,8 +207,8 @@ async fn write_load(db: &mut SqliteConnection, load: &Load) -> Step<()> {
 }
 
 /// The segments of a group are loaded, except what a later group superseded since.
-async fn finish(db: &mut SqliteConnection, pipeline: &PipelineName, number: u64) -> Step<()> {
-    sqlx::query(
+async fn finish(db: &mut Db<'_>, pipeline: &PipelineName, number: u64) -> Step<()> {
+    query(
         "UPDATE refinements SET state = 'loaded', loaded_generation = generation \
          WHERE pipeline = ?1 AND state = 'loading' AND (load_number = ?2 OR segment IN \
          (SELECT h.segment FROM heals h WHERE h.pipeline = ?1 AND h.load_number = ?2))",
@@ -213,7 +217,7 @@ async fn finish(db: &mut SqliteConnection, pipeline: &PipelineName, number: u64)
     .bind(signed("number", number)?)
     .execute(&mut *db)
     .await?;
-    sqlx::query("UPDATE _groups SET body = NULL WHERE pipeline = ? AND number = ?")
+    query("UPDATE _groups SET body = NULL WHERE pipeline = ? AND number = ?")
         .bind(pipeline.as_str())
         .bind(signed("number", number)?)
         .execute(db)
@@ -222,14 +226,14 @@ async fn finish(db: &mut SqliteConnection, pipeline: &PipelineName, number: u64)
 }
 
 pub(super) async fn close_load(
-    db: &mut SqliteConnection,
+    db: &mut Db<'_>,
     pipeline: &PipelineName,
     number: u64,
     table: &TableName,
     receipt: &LoadReceipt,
     at: Timestamp,
 ) -> Step<()> {
-    let row = sqlx::query(
+    let row = query(
         "SELECT pipeline, number, table_name, state FROM loads WHERE pipeline = ? AND number = ? AND table_name = ?",
     )
     .bind(pipeline.as_str())
@@ -243,7 +247,7 @@ pub(super) async fn close_load(
         Some("done") => return Ok(()),
         Some(_) => {}
     }
-    sqlx::query(
+    query(
         "UPDATE loads SET state = 'done', body = NULL, done_at = ?, table_version = ?, removed_rows = ? \
          WHERE pipeline = ? AND number = ? AND table_name = ?",
     )
@@ -255,7 +259,7 @@ pub(super) async fn close_load(
     .bind(table.to_string())
     .execute(&mut *db)
     .await?;
-    let open = sqlx::query("SELECT 1 FROM loads WHERE pipeline = ? AND number = ? AND state = 'open'")
+    let open = query("SELECT 1 FROM loads WHERE pipeline = ? AND number = ? AND state = 'open'")
         .bind(pipeline.as_str())
         .bind(signed("number", number)?)
         .fetch_optional(&mut *db)
@@ -263,17 +267,16 @@ pub(super) async fn close_load(
     if open.is_some() { Ok(()) } else { finish(db, pipeline, number).await }
 }
 
-pub(super) async fn open_groups(db: &mut SqliteConnection, pipeline: &PipelineName) -> Step<Vec<LoadGroup>> {
-    let rows = sqlx::query(
-        "SELECT pipeline, number, body FROM _groups WHERE pipeline = ? AND body IS NOT NULL ORDER BY number",
-    )
-    .bind(pipeline.as_str())
-    .fetch_all(&mut *db)
-    .await?;
+pub(super) async fn open_groups(db: &mut Db<'_>, pipeline: &PipelineName) -> Step<Vec<LoadGroup>> {
+    let rows =
+        query("SELECT pipeline, number, body FROM _groups WHERE pipeline = ? AND body IS NOT NULL ORDER BY number")
+            .bind(pipeline.as_str())
+            .fetch_all(&mut *db)
+            .await?;
     let mut groups = Vec::with_capacity(rows.len());
     for row in rows {
         let group: LoadGroup = row.json("body")?;
-        let loads = sqlx::query(
+        let loads = query(
             "SELECT pipeline, number, table_name, body FROM loads WHERE pipeline = ? AND number = ? AND state = 'open' ORDER BY table_name",
         )
         .bind(pipeline.as_str())

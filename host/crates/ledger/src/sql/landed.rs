@@ -6,15 +6,15 @@ use forebay_model::ids::{SegmentId, StreamName};
 use forebay_model::ports::{JournalEntry, Landing, ObjectState};
 use forebay_model::position::OrderedPosition;
 use forebay_model::segment::{LandedSegment, Partition};
-use sqlx::sqlite::SqliteConnection;
 use uuid::Uuid;
 
+use super::db::{Db, query};
 use super::fault::Step;
 use super::rows::{self, Cells as _, segments};
 
 /// The segments that an object took the place of when it landed.
-pub(super) async fn replaced_by(db: &mut SqliteConnection, object: &str) -> Step<Vec<SegmentId>> {
-    let rows = sqlx::query(
+pub(super) async fn replaced_by(db: &mut Db<'_>, object: &str) -> Step<Vec<SegmentId>> {
+    let rows = query(
         "SELECT s.segment FROM objects f JOIN segments s ON s.object = f.object WHERE f.replaced_by = ? ORDER BY s.number",
     )
     .bind(object)
@@ -24,8 +24,8 @@ pub(super) async fn replaced_by(db: &mut SqliteConnection, object: &str) -> Step
 }
 
 /// The segments of an object, and what they took the place of.
-pub(super) async fn segments_of_object(db: &mut SqliteConnection, object: &str) -> Step<Vec<LandedSegment>> {
-    let rows = sqlx::query(segments!("WHERE s.object = ? ORDER BY s.number")).bind(object).fetch_all(&mut *db).await?;
+pub(super) async fn segments_of_object(db: &mut Db<'_>, object: &str) -> Step<Vec<LandedSegment>> {
+    let rows = query(segments!("WHERE s.object = ? ORDER BY s.number")).bind(object).fetch_all(&mut *db).await?;
     let replaces = replaced_by(db, object).await?;
     rows.iter()
         .map(|row| rows::segment(row).map(|segment| LandedSegment { replaces: replaces.clone(), ..segment }))
@@ -33,8 +33,8 @@ pub(super) async fn segments_of_object(db: &mut SqliteConnection, object: &str) 
 }
 
 /// One segment.
-pub(super) async fn segment(db: &mut SqliteConnection, id: &SegmentId) -> Step<Option<LandedSegment>> {
-    let row = sqlx::query(segments!("WHERE s.segment = ?")).bind(id.as_str()).fetch_optional(&mut *db).await?;
+pub(super) async fn segment(db: &mut Db<'_>, id: &SegmentId) -> Step<Option<LandedSegment>> {
+    let row = query(segments!("WHERE s.segment = ?")).bind(id.as_str()).fetch_optional(&mut *db).await?;
     let Some(row) = row else { return Ok(None) };
     let segment = rows::segment(&row)?;
     let replaces = replaced_by(db, &segment.object).await?;
@@ -42,11 +42,11 @@ pub(super) async fn segment(db: &mut SqliteConnection, id: &SegmentId) -> Step<O
 }
 
 pub(super) async fn next_position(
-    db: &mut SqliteConnection,
+    db: &mut Db<'_>,
     stream: &StreamName,
     partition: &Partition,
 ) -> Step<Option<OrderedPosition>> {
-    let row = sqlx::query("SELECT stream, partition, next_position FROM partitions WHERE stream = ? AND partition = ?")
+    let row = query("SELECT stream, partition, next_position FROM partitions WHERE stream = ? AND partition = ?")
         .bind(stream.as_str())
         .bind(partition.as_str())
         .fetch_optional(db)
@@ -55,12 +55,12 @@ pub(super) async fn next_position(
 }
 
 pub(super) async fn latest_objects(
-    db: &mut SqliteConnection,
+    db: &mut Db<'_>,
     stream: &StreamName,
     partition: &Partition,
     keys: &[String],
 ) -> Step<Vec<Option<ObjectState>>> {
-    let rows = sqlx::query(
+    let rows = query(
         "SELECT j.key AS place, o.key, o.version, o.source_start, o.source_end, o.identity FROM json_each(?) j \
          JOIN objects o ON o.number = (SELECT max(l.number) FROM objects l \
          WHERE l.stream = ? AND l.partition = ? AND l.key = j.value)",
@@ -87,8 +87,8 @@ pub(super) async fn latest_objects(
     Ok(found)
 }
 
-pub(super) async fn objects_listed(db: &mut SqliteConnection, names: &[String]) -> Step<Vec<bool>> {
-    let rows = sqlx::query("SELECT object FROM objects WHERE object IN (SELECT value FROM json_each(?))")
+pub(super) async fn objects_listed(db: &mut Db<'_>, names: &[String]) -> Step<Vec<bool>> {
+    let rows = query("SELECT object FROM objects WHERE object IN (SELECT value FROM json_each(?))")
         .bind(serde_json::to_string(names)?)
         .fetch_all(db)
         .await?;
@@ -96,13 +96,9 @@ pub(super) async fn objects_listed(db: &mut SqliteConnection, names: &[String]) 
     Ok(names.iter().map(|name| listed.contains(name)).collect())
 }
 
-pub(super) async fn unjournalled(
-    db: &mut SqliteConnection,
-    ledger: Uuid,
-    stream: &StreamName,
-) -> Step<Vec<JournalEntry>> {
+pub(super) async fn unjournalled(db: &mut Db<'_>, ledger: Uuid, stream: &StreamName) -> Step<Vec<JournalEntry>> {
     let rows =
-        sqlx::query("SELECT number, stream, body FROM _landings WHERE stream = ? AND body IS NOT NULL ORDER BY number")
+        query("SELECT number, stream, body FROM _landings WHERE stream = ? AND body IS NOT NULL ORDER BY number")
             .bind(stream.as_str())
             .fetch_all(&mut *db)
             .await?;
@@ -110,7 +106,7 @@ pub(super) async fn unjournalled(
     for row in rows {
         let landing: Landing = row.json("body")?;
         let mut segments = Vec::new();
-        let objects = sqlx::query("SELECT object FROM objects WHERE attempt = ? ORDER BY number")
+        let objects = query("SELECT object FROM objects WHERE attempt = ? ORDER BY number")
             .bind(landing.attempt.to_string())
             .fetch_all(&mut *db)
             .await?;
@@ -123,7 +119,7 @@ pub(super) async fn unjournalled(
     Ok(entries)
 }
 
-pub(super) async fn mark_journalled(db: &mut SqliteConnection, attempt: Uuid) -> Step<()> {
-    sqlx::query("UPDATE _landings SET body = NULL WHERE attempt = ?").bind(attempt.to_string()).execute(db).await?;
+pub(super) async fn mark_journalled(db: &mut Db<'_>, attempt: Uuid) -> Step<()> {
+    query("UPDATE _landings SET body = NULL WHERE attempt = ?").bind(attempt.to_string()).execute(db).await?;
     Ok(())
 }

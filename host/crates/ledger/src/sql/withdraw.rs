@@ -5,21 +5,21 @@ use std::collections::BTreeMap;
 use forebay_model::ids::PipelineName;
 use forebay_model::load::LoadGroup;
 use forebay_model::ports::SegmentFailure;
-use sqlx::sqlite::SqliteConnection;
 
+use super::db::{Db, query};
 use super::fault::Step;
 use super::rows::{self, Cells as _};
 use crate::check::{failure_of, signed};
 use crate::error::LedgerError;
 
 pub(super) async fn group(
-    db: &mut SqliteConnection,
+    db: &mut Db<'_>,
     pipeline: &PipelineName,
     number: u64,
     failures: &[SegmentFailure],
 ) -> Step<()> {
     let key = signed("number", number)?;
-    let row = sqlx::query(
+    let row = query(
         "SELECT g.pipeline, g.number, g.body, \
          EXISTS (SELECT 1 FROM loads l WHERE l.pipeline = g.pipeline AND l.number = g.number AND l.state = 'done') AS done, \
          EXISTS (SELECT 1 FROM loads l WHERE l.pipeline = g.pipeline AND l.number = g.number AND l.state = 'withdrawn') \
@@ -45,7 +45,7 @@ pub(super) async fn group(
         }
     }
     let replaced: Vec<_> = group.segments.iter().flat_map(|segment| &segment.replaces).collect();
-    sqlx::query(
+    query(
         "UPDATE refinements SET state = 'loaded' WHERE pipeline = ? AND state = 'superseded' \
          AND loaded_generation IS NOT NULL AND segment IN (SELECT value FROM json_each(?))",
     )
@@ -59,22 +59,22 @@ pub(super) async fn group(
         "UPDATE loads SET state = 'withdrawn', body = NULL WHERE pipeline = ?1 AND number = ?2 AND state = 'open'",
         "UPDATE _groups SET body = NULL WHERE pipeline = ?1 AND number = ?2",
     ] {
-        sqlx::query(statement).bind(pipeline.as_str()).bind(key).execute(&mut *db).await?;
+        query(statement).bind(pipeline.as_str()).bind(key).execute(&mut *db).await?;
     }
     Ok(())
 }
 
 /// What a later group superseded since is no work any more, and stays as it is: false.
 async fn fail(
-    db: &mut SqliteConnection,
+    db: &mut Db<'_>,
     pipeline: &PipelineName,
     number: i64,
     failure: &SegmentFailure,
     partly_done: bool,
 ) -> Step<bool> {
     let SegmentFailure { segment, generation, revision, class, message, hint, at, retry_at } = failure;
-    let failed = sqlx::query(
-        "UPDATE refinements SET state = 'failed', chosen = 0, \
+    let failed = query(
+        "UPDATE refinements SET state = 'failed', chosen = false, \
          loaded_generation = CASE WHEN ?4 THEN generation ELSE loaded_generation END, \
          load_number = NULL, records = NULL, loaded = NULL, filtered = NULL, rejected = NULL, rescued = NULL, \
          retryable = NULL, \
@@ -95,13 +95,13 @@ async fn fail(
     .bind(retry_at.map(forebay_model::Timestamp::as_micros))
     .execute(&mut *db)
     .await?;
-    sqlx::query("DELETE FROM heals WHERE pipeline = ? AND segment = ? AND load_number = ?")
+    query("DELETE FROM heals WHERE pipeline = ? AND segment = ? AND load_number = ?")
         .bind(pipeline.as_str())
         .bind(segment.as_str())
         .bind(number)
         .execute(&mut *db)
         .await?;
-    sqlx::query("DELETE FROM reject_counts WHERE pipeline = ? AND segment = ? AND generation = ?")
+    query("DELETE FROM reject_counts WHERE pipeline = ? AND segment = ? AND generation = ?")
         .bind(pipeline.as_str())
         .bind(segment.as_str())
         .bind(i64::from(*generation))

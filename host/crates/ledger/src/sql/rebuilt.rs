@@ -5,16 +5,16 @@ use forebay_model::ids::PipelineName;
 use forebay_model::ports::{
     NewObject, Rebuilt, RebuiltLoad, RebuiltPartition, RebuiltPipeline, RebuiltSegment, Standing,
 };
-use sqlx::sqlite::SqliteConnection;
 
+use super::db::{Db, query};
 use super::fault::Step;
 use super::rows::Cells as _;
 use super::{catalog, deployments, intake};
 use crate::check::{not_empty, rebuilt_revisions, signed};
 
-pub(super) async fn import(db: &mut SqliteConnection, content: &Rebuilt) -> Step<()> {
+pub(crate) async fn import(db: &mut Db<'_>, content: &Rebuilt) -> Step<()> {
     let Rebuilt { landings, partitions, modules, pipelines } = content;
-    let row = sqlx::query(
+    let row = query(
         "SELECT EXISTS (SELECT 1 FROM _landings) OR EXISTS (SELECT 1 FROM _groups) OR EXISTS (SELECT 1 FROM modules) \
          OR EXISTS (SELECT 1 FROM revisions) OR EXISTS (SELECT 1 FROM schemas) AS filled",
     )
@@ -30,7 +30,7 @@ pub(super) async fn import(db: &mut SqliteConnection, content: &Rebuilt) -> Step
         if objects.iter().any(|object| object.on_change == OnChange::Replace) {
             intake::replace(db, landing, &objects).await?;
         }
-        sqlx::query("INSERT INTO _landings (attempt, stream, landed_at) VALUES (?, ?, ?)")
+        query("INSERT INTO _landings (attempt, stream, landed_at) VALUES (?, ?, ?)")
             .bind(landing.attempt.to_string())
             .bind(landing.stream.as_str())
             .bind(landing.landed_at.as_micros())
@@ -38,7 +38,7 @@ pub(super) async fn import(db: &mut SqliteConnection, content: &Rebuilt) -> Step
             .await?;
     }
     for RebuiltPartition { stream, partition, next, at } in partitions {
-        sqlx::query("INSERT INTO partitions (stream, partition, next_position, advanced_at) VALUES (?, ?, ?, ?)")
+        query("INSERT INTO partitions (stream, partition, next_position, advanced_at) VALUES (?, ?, ?, ?)")
             .bind(stream.as_str())
             .bind(partition.as_str())
             .bind(next.to_string())
@@ -55,11 +55,11 @@ pub(super) async fn import(db: &mut SqliteConnection, content: &Rebuilt) -> Step
     Ok(())
 }
 
-async fn import_pipeline(db: &mut SqliteConnection, content: &RebuiltPipeline) -> Step<()> {
+async fn import_pipeline(db: &mut Db<'_>, content: &RebuiltPipeline) -> Step<()> {
     let RebuiltPipeline { pipeline, last_number, loads, segments, schemas, revisions, active } = content;
     rebuilt_revisions(content)?;
     if *last_number > 0 {
-        sqlx::query("INSERT INTO _groups (pipeline, number, fingerprint) VALUES (?, ?, '')")
+        query("INSERT INTO _groups (pipeline, number, fingerprint) VALUES (?, ?, '')")
             .bind(pipeline.as_str())
             .bind(signed("number", *last_number)?)
             .execute(&mut *db)
@@ -72,7 +72,7 @@ async fn import_pipeline(db: &mut SqliteConnection, content: &RebuiltPipeline) -
         import_segment(db, pipeline, segment).await?;
     }
     for (schema, at) in schemas {
-        sqlx::query("INSERT INTO schemas (pipeline, version, schema, created_at) VALUES (?, ?, ?, ?)")
+        query("INSERT INTO schemas (pipeline, version, schema, created_at) VALUES (?, ?, ?, ?)")
             .bind(pipeline.as_str())
             .bind(i64::from(schema.version))
             .bind(serde_json::to_string(&schema.schema)?)
@@ -81,7 +81,7 @@ async fn import_pipeline(db: &mut SqliteConnection, content: &RebuiltPipeline) -
             .await?;
     }
     for record in revisions {
-        sqlx::query("INSERT INTO revisions (pipeline, revision, revision_id, body, created_at) VALUES (?, ?, ?, ?, ?)")
+        query("INSERT INTO revisions (pipeline, revision, revision_id, body, created_at) VALUES (?, ?, ?, ?, ?)")
             .bind(pipeline.as_str())
             .bind(i64::from(record.number))
             .bind(record.id.to_string())
@@ -101,10 +101,10 @@ async fn import_pipeline(db: &mut SqliteConnection, content: &RebuiltPipeline) -
     Ok(())
 }
 
-async fn import_load(db: &mut SqliteConnection, pipeline: &PipelineName, load: &RebuiltLoad) -> Step<()> {
+async fn import_load(db: &mut Db<'_>, pipeline: &PipelineName, load: &RebuiltLoad) -> Step<()> {
     let RebuiltLoad { number, table, id, revision, table_version, rows_removed, at, rows } = load;
     let (number, table) = (signed("number", *number)?, table.to_string());
-    sqlx::query(
+    query(
         "INSERT INTO loads (pipeline, number, table_name, id, state, revision_id, schema_version, files, bytes, rows, \
          removed_rows, table_version, begun_at, done_at) VALUES (?1, ?2, ?3, ?4, 'done', ?5, 0, ?6, 0, ?7, ?8, ?9, ?10, ?10)",
     )
@@ -121,7 +121,7 @@ async fn import_load(db: &mut SqliteConnection, pipeline: &PipelineName, load: &
     .execute(&mut *db)
     .await?;
     for (segment, rows) in rows {
-        sqlx::query(
+        query(
             "INSERT INTO load_segments (pipeline, number, table_name, segment, files, rows) VALUES (?, ?, ?, ?, 1, ?)",
         )
         .bind(pipeline.as_str())
@@ -135,7 +135,7 @@ async fn import_load(db: &mut SqliteConnection, pipeline: &PipelineName, load: &
     Ok(())
 }
 
-async fn import_segment(db: &mut SqliteConnection, pipeline: &PipelineName, content: &RebuiltSegment) -> Step<()> {
+async fn import_segment(db: &mut Db<'_>, pipeline: &PipelineName, content: &RebuiltSegment) -> Step<()> {
     let RebuiltSegment { segment, standing, number, revision } = content;
     let (state, has_rows, again) = match standing {
         Standing::Loaded => ("loaded", true, None),
@@ -143,7 +143,7 @@ async fn import_segment(db: &mut SqliteConnection, pipeline: &PipelineName, cont
         Standing::Superseded => ("superseded", false, None),
     };
     let generation = has_rows.then_some(0_i64);
-    sqlx::query(
+    query(
         "INSERT INTO refinements (pipeline, segment, state, generation, loaded_generation, load_number, revision_id, \
          attempts, error_class, error_message, error_hint, failed_at, retry_at) \
          VALUES (?1, ?2, ?3, ?4, ?4, ?5, ?6, 0, ?7, ?8, ?9, ?10, ?10)",

@@ -9,8 +9,8 @@ use forebay_model::load::Terms;
 use forebay_model::ports::{SegmentFailure, WorkItem};
 use forebay_model::revision::RevisionId;
 use forebay_model::segment::LandedSegment;
-use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
+use super::db::{Db, Row, query};
 use super::fault::Step;
 use super::rows::{self, Cells as _};
 use crate::error::LedgerError;
@@ -20,14 +20,15 @@ use crate::versions::{self, Standing, Unit, Version};
 const PAGE: usize = 256;
 
 /// Segments to refine: those behind the mark that nothing was made of, and failed ones that are due.
-pub(super) const CANDIDATES: &str = concat!(
+pub(crate) const CANDIDATES: &str = concat!(
     "SELECT ",
     rows::segment_columns!(),
     ", r.attempts, r.loaded_generation, \
     o.key IS NOT NULL AND EXISTS (SELECT 1 FROM objects v WHERE v.stream = o.stream AND v.partition = o.partition \
         AND v.key = o.key AND v.number <> o.number) AS versions \
-    FROM (SELECT n.number FROM segments n WHERE n.stream = ?2 AND n.number > max(?3, coalesce( \
-            (SELECT m.number FROM _work_marks m WHERE m.pipeline = ?1 AND m.stream = ?2), 0)) \
+    FROM (SELECT n.number FROM segments n WHERE n.stream = ?2 AND n.number > (SELECT max(b.number) FROM ( \
+            SELECT ?3 AS number UNION ALL \
+            SELECT m.number FROM _work_marks m WHERE m.pipeline = ?1 AND m.stream = ?2) b) \
             AND NOT EXISTS (SELECT 1 FROM refinements x WHERE x.pipeline = ?1 AND x.segment = n.segment) \
         UNION ALL \
         SELECT n.number FROM refinements x JOIN segments n ON n.segment = x.segment \
@@ -38,7 +39,7 @@ pub(super) const CANDIDATES: &str = concat!(
 );
 
 pub(super) async fn work(
-    db: &mut SqliteConnection,
+    db: &mut Db<'_>,
     pipeline: &PipelineName,
     stream: &StreamName,
     now: Timestamp,
@@ -57,7 +58,7 @@ pub(super) async fn work(
     let mut after = 0_i64;
     let page = limit.saturating_add(skip.len()).clamp(1, PAGE);
     loop {
-        let rows = sqlx::query(CANDIDATES)
+        let rows = query(CANDIDATES)
             .bind(pipeline.as_str())
             .bind(stream.as_str())
             .bind(after)
@@ -97,7 +98,7 @@ pub(super) async fn work(
     }
 }
 
-pub(super) fn item(row: &SqliteRow) -> Step<WorkItem> {
+pub(super) fn item(row: &Row) -> Step<WorkItem> {
     Ok(WorkItem {
         segment: rows::segment(row)?,
         generation: next_generation(row)?,
@@ -108,20 +109,20 @@ pub(super) fn item(row: &SqliteRow) -> Step<WorkItem> {
     })
 }
 
-fn next_generation(row: &SqliteRow) -> Step<Generation> {
+fn next_generation(row: &Row) -> Step<Generation> {
     Ok(row.small_any("loaded_generation")?.map_or(0, |last| last.saturating_add(1)))
 }
 
 /// Plans all versions of a segment's object; each of their segments is in `planned` then.
 async fn plan_key(
-    db: &mut SqliteConnection,
+    db: &mut Db<'_>,
     pipeline: &PipelineName,
     segment: &LandedSegment,
     now: Timestamp,
     skip: &BTreeSet<SegmentId>,
     planned: &mut BTreeMap<SegmentId, Option<Unit>>,
 ) -> Step<()> {
-    let rows = sqlx::query(
+    let rows = query(
         "SELECT o.number, o.on_change, s.segment, r.state, r.retry_at FROM objects o \
          JOIN segments s ON s.object = o.object \
          LEFT JOIN refinements r ON r.pipeline = ? AND r.segment = s.segment \
@@ -153,7 +154,7 @@ async fn plan_key(
     Ok(())
 }
 
-pub(super) fn standing(row: &SqliteRow) -> Step<Standing> {
+pub(super) fn standing(row: &Row) -> Step<Standing> {
     let state: Option<String> = row.value("state")?;
     let retry_at: Option<i64> = row.value("retry_at")?;
     Ok(match state.as_deref() {
@@ -175,11 +176,11 @@ pub(super) struct Refinement {
 }
 
 pub(super) async fn refinement(
-    db: &mut SqliteConnection,
+    db: &mut Db<'_>,
     pipeline: &PipelineName,
     segment: &SegmentId,
 ) -> Step<Option<Refinement>> {
-    let row = sqlx::query(
+    let row = query(
         "SELECT s.segment, s.stream, r.state, r.retry_at, r.loaded_generation, r.generation, r.failed_at, r.revision_id \
          FROM segments s LEFT JOIN refinements r ON r.pipeline = ? AND r.segment = s.segment WHERE s.segment = ?",
     )
@@ -200,7 +201,7 @@ pub(super) async fn refinement(
     }))
 }
 
-pub(super) async fn fail(db: &mut SqliteConnection, pipeline: &PipelineName, failure: &SegmentFailure) -> Step<()> {
+pub(super) async fn fail(db: &mut Db<'_>, pipeline: &PipelineName, failure: &SegmentFailure) -> Step<()> {
     let SegmentFailure { segment, generation, revision, class, message, hint, at, retry_at } = failure;
     let Some(known) = refinement(db, pipeline, segment).await? else {
         return Err(LedgerError::invariant(format!("segment {segment} failed, and is not listed")).into());
@@ -213,11 +214,11 @@ pub(super) async fn fail(db: &mut SqliteConnection, pipeline: &PipelineName, fai
     if known.failed.as_ref() == Some(&this) {
         return Ok(());
     }
-    sqlx::query(
+    query(
         "INSERT INTO refinements (pipeline, segment, state, generation, revision_id, attempts, error_class, \
          error_message, error_hint, failed_at, retry_at) VALUES (?, ?, 'failed', ?, ?, 1, ?, ?, ?, ?, ?) \
-         ON CONFLICT DO UPDATE SET generation = excluded.generation, revision_id = excluded.revision_id, \
-         attempts = attempts + 1, error_class = excluded.error_class, error_message = excluded.error_message, \
+         ON CONFLICT (pipeline, segment) DO UPDATE SET generation = excluded.generation, \
+         revision_id = excluded.revision_id, attempts = refinements.attempts + 1, error_class = excluded.error_class, error_message = excluded.error_message, \
          error_hint = excluded.error_hint, failed_at = excluded.failed_at, retry_at = excluded.retry_at",
     )
     .bind(pipeline.as_str())
@@ -234,8 +235,8 @@ pub(super) async fn fail(db: &mut SqliteConnection, pipeline: &PipelineName, fai
     move_mark(db, pipeline, &known.stream).await
 }
 
-pub(super) async fn retry_failed(db: &mut SqliteConnection, pipeline: &PipelineName) -> Step<u64> {
-    let done = sqlx::query(
+pub(super) async fn retry_failed(db: &mut Db<'_>, pipeline: &PipelineName) -> Step<u64> {
+    let done = query(
         "UPDATE refinements SET retry_at = failed_at WHERE pipeline = ? AND state = 'failed' \
          AND (retry_at IS NULL OR retry_at > failed_at)",
     )
@@ -246,15 +247,15 @@ pub(super) async fn retry_failed(db: &mut SqliteConnection, pipeline: &PipelineN
 }
 
 /// Moves the mark to before the first segment that nothing was made of, so that `work` does not pass over the old ones again.
-pub(super) async fn move_mark(db: &mut SqliteConnection, pipeline: &PipelineName, stream: &str) -> Step<()> {
-    sqlx::query(
+pub(super) async fn move_mark(db: &mut Db<'_>, pipeline: &PipelineName, stream: &str) -> Step<()> {
+    query(
         "INSERT INTO _work_marks (pipeline, stream, number) SELECT ?1, ?2, coalesce( \
          (SELECT s.number - 1 FROM segments s WHERE s.stream = ?2 AND s.number > coalesce( \
              (SELECT m.number FROM _work_marks m WHERE m.pipeline = ?1 AND m.stream = ?2), 0) \
              AND NOT EXISTS (SELECT 1 FROM refinements r WHERE r.pipeline = ?1 AND r.segment = s.segment) \
              ORDER BY s.number LIMIT 1), \
          (SELECT max(s.number) FROM segments s WHERE s.stream = ?2), 0) \
-         WHERE true ON CONFLICT DO UPDATE SET number = excluded.number",
+         WHERE true ON CONFLICT (pipeline, stream) DO UPDATE SET number = excluded.number",
     )
     .bind(pipeline.as_str())
     .bind(stream)
@@ -265,12 +266,12 @@ pub(super) async fn move_mark(db: &mut SqliteConnection, pipeline: &PipelineName
 
 /// Segments that are loaded as a revision refined them, the last landed first.
 pub(super) async fn refined_by(
-    db: &mut SqliteConnection,
+    db: &mut Db<'_>,
     pipeline: &PipelineName,
     revision: RevisionId,
     limit: u32,
 ) -> Step<Vec<LandedSegment>> {
-    let rows = sqlx::query(concat!(
+    let rows = query(concat!(
         "SELECT ",
         rows::segment_columns!(),
         " FROM refinements r JOIN segments s ON s.segment = r.segment JOIN objects o ON o.object = s.object \
@@ -286,11 +287,11 @@ pub(super) async fn refined_by(
 }
 
 pub(super) async fn tables_of(
-    db: &mut SqliteConnection,
+    db: &mut Db<'_>,
     pipeline: &PipelineName,
     segments: &[SegmentId],
 ) -> Step<Vec<TableName>> {
-    let rows = sqlx::query(
+    let rows = query(
         "SELECT DISTINCT l.table_name FROM json_each(?) j JOIN load_segments l ON l.pipeline = ? AND l.segment = j.value \
          ORDER BY l.table_name",
     )

@@ -12,9 +12,9 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, Sq
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row, SqlitePool};
 use uuid::Uuid;
 
-use super::OpenMode;
-use super::fault::{Fault, Step};
-use crate::error::{LedgerError, Result};
+use crate::error::{LedgerError, Place, Result};
+use crate::sql::{Fault, Step};
+use crate::stores::OpenMode;
 
 /// The migrations that this forebay knows.
 pub(super) static MIGRATIONS: Migrator = sqlx::migrate!();
@@ -51,12 +51,12 @@ pub(super) async fn open(
 ) -> Result<Opened> {
     match std::fs::metadata(path) {
         Ok(found) if found.len() == 0 => {
-            return Err(LedgerError::Damaged { path: path.to_owned(), what: "the file is empty".to_owned() });
+            return Err(LedgerError::Damaged { place: at(path), what: "the file is empty".to_owned() });
         }
         Ok(found) => check(path, found.len()).await.map_err(|fault| fault.at(path, "checking it"))?,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => match mode {
             OpenMode::Create => make(path, clock, random, migrations).await?,
-            OpenMode::Existing | OpenMode::ReadOnly => return Err(LedgerError::Missing { path: path.to_owned() }),
+            OpenMode::Existing | OpenMode::ReadOnly => return Err(LedgerError::Missing { place: at(path) }),
         },
         Err(source) => return Err(file(path, "looking for it", source)),
     }
@@ -106,9 +106,7 @@ fn link(temporary: &Path, path: &Path) -> Result<()> {
     File::open(temporary).and_then(|made| made.sync_all()).map_err(|source| file(path, "syncing it", source))?;
     match std::fs::hard_link(temporary, path) {
         Ok(()) => sync_folder(path),
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-            Err(LedgerError::Exists { path: path.to_owned() })
-        }
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Err(LedgerError::Exists { place: at(path) }),
         Err(source) => Err(file(path, "putting it into place", source)),
     }
 }
@@ -122,7 +120,7 @@ pub(super) fn files_at(path: &Path) -> [PathBuf; 3] {
 pub(super) fn must_be_free(path: &Path) -> Result<()> {
     let [ledger, log, _] = files_at(path);
     if ledger.exists() {
-        return Err(LedgerError::Exists { path: ledger });
+        return Err(LedgerError::Exists { place: Place::File(ledger) });
     }
     if log.exists() { Err(LedgerError::LogWithoutLedger { path: ledger, log }) } else { Ok(()) }
 }
@@ -161,7 +159,7 @@ pub(super) fn move_aside(path: &Path, clock: &dyn Clock) -> Result<Vec<PathBuf>>
     let mut moved = Vec::new();
     for (from, to) in files_at(path).into_iter().zip(files_at(&aside)) {
         if to.exists() {
-            return Err(LedgerError::Exists { path: to });
+            return Err(LedgerError::Exists { place: Place::File(to) });
         }
         match std::fs::rename(&from, &to) {
             Ok(()) => moved.push(to),
@@ -186,19 +184,19 @@ async fn check(path: &Path, bytes: u64) -> Step<()> {
         .try_get(0)?;
     if known != 2 {
         let what = "it is an SQLite file that forebay did not make".to_owned();
-        return Err(LedgerError::Damaged { path: path.to_owned(), what }.into());
+        return Err(LedgerError::Damaged { place: at(path), what }.into());
     }
     // SQLite takes what is missing of the last page for zeros. While there is a log, the page is read from there.
     let page: i64 = sqlx::query("PRAGMA page_size").fetch_one(&mut connection).await?.try_get(0)?;
     let logged = std::fs::metadata(beside(path, "-wal")).is_ok_and(|log| log.len() > 0);
     if !logged && u64::try_from(page).is_ok_and(|page| page > 0 && !bytes.is_multiple_of(page)) {
         let what = format!("its {bytes} bytes end within a page of {page}: it was cut off");
-        return Err(LedgerError::Damaged { path: path.to_owned(), what }.into());
+        return Err(LedgerError::Damaged { place: at(path), what }.into());
     }
     if bytes <= CHECKED_BYTES {
         let found: String = sqlx::query("PRAGMA quick_check(1)").fetch_one(&mut connection).await?.try_get(0)?;
         if found != "ok" {
-            return Err(LedgerError::Damaged { path: path.to_owned(), what: found }.into());
+            return Err(LedgerError::Damaged { place: at(path), what: found }.into());
         }
     }
     connection.close().await?;
@@ -208,21 +206,21 @@ async fn check(path: &Path, bytes: u64) -> Step<()> {
 async fn migrate(path: &Path, mode: OpenMode, migrations: &Migrator) -> Result<()> {
     let found = version(path).await.map_err(|fault| fault.at(path, "reading its schema version"))?;
     let known = migrations.iter().map(|migration| migration.version).max().unwrap_or(0);
-    let path = path.to_owned();
+    let place = at(path);
     if found > known {
-        return Err(LedgerError::Newer { path, found, known });
+        return Err(LedgerError::Newer { place, found, known });
     }
     if found == known {
         return Ok(());
     }
     if mode == OpenMode::ReadOnly {
-        return Err(LedgerError::Older { path, found, known, why: "was opened to be read only" });
+        return Err(LedgerError::Older { place, found, known, why: "was opened to be read only" });
     }
     // While a host of the older version runs, its tables may not change under it.
-    let Some(_lease) = lock(&path)? else {
-        return Err(LedgerError::Older { path, found, known, why: "a running forebay holds it" });
+    let Some(_lease) = lock(path)? else {
+        return Err(LedgerError::Older { place, found, known, why: "a running forebay holds it" });
     };
-    let kept = upgrade(&path, found, migrations).await.map_err(|fault| fault.at(&path, "migrating it"))?;
+    let kept = upgrade(path, found, migrations).await.map_err(|fault| fault.at(path, "migrating it"))?;
     tracing::info!(path = %path.display(), from = found, to = known, backup = %kept.display(), "ledger migrated");
     Ok(())
 }
@@ -279,9 +277,8 @@ async fn connect(path: &Path, mode: OpenMode) -> Step<Opened> {
         }
     };
     let id: String = sqlx::query("SELECT id FROM _ledger").fetch_one(&readers).await?.try_get(0)?;
-    let id = id
-        .parse()
-        .map_err(|_| LedgerError::Damaged { path: path.to_owned(), what: "its id is not a UUID".to_owned() })?;
+    let id =
+        id.parse().map_err(|_| LedgerError::Damaged { place: at(path), what: "its id is not a UUID".to_owned() })?;
     Ok(Opened { id, writer, readers })
 }
 
@@ -345,10 +342,15 @@ pub(super) fn holder(path: &Path) -> Result<Option<HostHolder>> {
             let process = std::fs::read_to_string(&name).ok().and_then(|text| text.trim().parse().ok());
             let since = lock.metadata().and_then(|found| found.modified());
             let since = since.map_err(|source| file(&name, "looking at the lock file", source))?;
-            Ok(Some(HostHolder { process, since: Timestamp::from_system(since) }))
+            Ok(Some(HostHolder { process, host: None, since: Timestamp::from_system(since) }))
         }
         Err(TryLockError::Error(source)) => Err(file(&name, "looking at the lock", source)),
     }
+}
+
+/// Where a file is, for an error.
+fn at(path: &Path) -> Place {
+    Place::File(path.to_owned())
 }
 
 pub(super) fn file(path: &Path, action: &'static str, source: std::io::Error) -> LedgerError {

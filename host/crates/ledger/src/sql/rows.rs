@@ -10,9 +10,10 @@ use forebay_model::segment::{LandedSegment, Partition, SegmentContent};
 use forebay_model::{Error, Timestamp};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use sqlx::sqlite::{Sqlite, SqliteRow};
-use sqlx::{Column, ColumnOrigin, Decode, Row, Type};
+use sqlx::postgres::PgColumn;
+use sqlx::{Column, ColumnIndex, ColumnOrigin, Decode, Postgres, Row as _, Sqlite, Type};
 
+use super::db::Row;
 use super::fault::{Fault, Step};
 use crate::error::LedgerError;
 
@@ -31,7 +32,7 @@ macro_rules! segments {
     ($rest:literal) => {
         concat!(
             "SELECT ",
-            $crate::sqlite::rows::segment_columns!(),
+            $crate::sql::rows::segment_columns!(),
             "FROM segments s JOIN objects o ON o.object = s.object ",
             $rest
         )
@@ -56,10 +57,31 @@ const NAMES: [&str; 12] = [
 ];
 
 /// What was written by nobody of ours: the ledger is damaged, and where is told.
-pub(super) fn damaged(row: &SqliteRow, column: &str, what: impl Display) -> Fault {
-    let origin = row.try_column(column).ok().map(Column::origin);
-    let place = match origin.as_ref().and_then(ColumnOrigin::table_column) {
-        Some(origin) => format!("column {} of table {}", origin.name, origin.table),
+pub(super) fn damaged(row: &Row, column: &str, what: impl Display) -> Fault {
+    match row {
+        Row::Sqlite(row) => {
+            let origin = row.try_column(column).ok().map(Column::origin);
+            let origin = origin.as_ref().and_then(ColumnOrigin::table_column);
+            damaged_in(row, column, origin.map(|origin| (&*origin.name, &*origin.table)), what)
+        }
+        Row::Postgres(row, tables) => {
+            let table = row.try_column(column).ok().and_then(PgColumn::relation_id);
+            let table = table.and_then(|table| tables.get(&table.0));
+            damaged_in(row, column, table.map(|table| (column, table.as_str())), what)
+        }
+    }
+}
+
+fn damaged_in<R>(row: &R, column: &str, origin: Option<(&str, &str)>, what: impl Display) -> Fault
+where
+    R: sqlx::Row,
+    for<'i> &'i str: ColumnIndex<R>,
+    usize: ColumnIndex<R>,
+    for<'r> String: Decode<'r, R::Database> + Type<R::Database>,
+    for<'r> i64: Decode<'r, R::Database> + Type<R::Database>,
+{
+    let place = match origin {
+        Some((name, table)) => format!("column {name} of table {table}"),
         None => format!("column {column}"),
     };
     let names = row.columns().iter().map(Column::name).filter(|name| *name != column && NAMES.contains(name));
@@ -73,12 +95,19 @@ pub(super) fn damaged(row: &SqliteRow, column: &str, what: impl Display) -> Faul
     Fault::Damaged(format!("{place}{of}: {what}"))
 }
 
+/// What a column may be read as.
+pub(crate) trait Readable:
+    for<'r> Decode<'r, Sqlite> + Type<Sqlite> + for<'r> Decode<'r, Postgres> + Type<Postgres>
+{
+}
+
+impl<T> Readable for T where T: for<'r> Decode<'r, Sqlite> + Type<Sqlite> + for<'r> Decode<'r, Postgres> + Type<Postgres>
+{}
+
 /// Reading a row of what only this room writes. What stands there and cannot be is damage, told by table, column and row.
-pub(super) trait Cells {
-    /// A value as SQLite has it.
-    fn value<'r, T>(&'r self, column: &str) -> Step<T>
-    where
-        T: Decode<'r, Sqlite> + Type<Sqlite>;
+pub(crate) trait Cells {
+    /// A value as the database has it.
+    fn value<T: Readable>(&self, column: &str) -> Step<T>;
     /// A text that means something.
     fn parsed<T: FromStr<Err = Error>>(&self, column: &str) -> Step<T>;
     /// The same where there may be none.
@@ -105,12 +134,13 @@ pub(super) trait Cells {
     fn id(&self, column: &str) -> Step<SegmentId>;
 }
 
-impl Cells for SqliteRow {
-    fn value<'r, T>(&'r self, column: &str) -> Step<T>
-    where
-        T: Decode<'r, Sqlite> + Type<Sqlite>,
-    {
-        self.try_get(column).map_err(|error| {
+impl Cells for Row {
+    fn value<T: Readable>(&self, column: &str) -> Step<T> {
+        let value = match self {
+            Self::Sqlite(row) => row.try_get(column),
+            Self::Postgres(row, _) => row.try_get(column),
+        };
+        value.map_err(|error| {
             if let sqlx::Error::ColumnDecode { index: _, source } = error {
                 damaged(self, column, source)
             } else {
@@ -190,7 +220,7 @@ pub(super) fn word<T: Serialize>(value: &T) -> Step<String> {
 }
 
 /// A segment, of [`segment_columns`]; `replaces` is empty.
-pub(super) fn segment(row: &SqliteRow) -> Step<LandedSegment> {
+pub(super) fn segment(row: &Row) -> Step<LandedSegment> {
     Ok(LandedSegment {
         id: row.id("segment")?,
         stream: stream(row)?,
@@ -208,11 +238,11 @@ pub(super) fn segment(row: &SqliteRow) -> Step<LandedSegment> {
     })
 }
 
-fn stream(row: &SqliteRow) -> Step<StreamName> {
+fn stream(row: &Row) -> Step<StreamName> {
     StreamName::new(row.value::<String>("stream")?).map_err(|error| damaged(row, "stream", error))
 }
 
-fn position(row: &SqliteRow) -> Step<Position> {
+fn position(row: &Row) -> Step<Position> {
     if let Some(ordered) = row.parsed_any("position")? {
         return Ok(Position::Ordered(ordered));
     }
@@ -221,7 +251,7 @@ fn position(row: &SqliteRow) -> Step<Position> {
     Ok(Position::object(key, version, row.range("source_start", "source_end")?))
 }
 
-fn content(row: &SqliteRow) -> Step<SegmentContent> {
+fn content(row: &Row) -> Step<SegmentContent> {
     let range = row.range("content_start", "content_end")?;
     let kind: String = row.value("content")?;
     match kind.as_str() {
