@@ -213,6 +213,7 @@ fn encode(runtime: &tokio::runtime::Runtime, batches: &[RecordBatch], bytes: u64
         partition_by: vec![],
         files: stage(100 + number),
         removes: vec![],
+        chosen: false,
     };
     let loads: Vec<_> = (1..=5).map(load).collect();
     let mut next = 0;

@@ -46,6 +46,7 @@ impl Lost {
             table_version: number,
             rows_removed: 0,
             replaces: Vec::new(),
+            chosen: false,
             at: None,
         };
         let rows = rows.iter().map(|(segment, load)| SegmentRows { segment: (*segment).clone(), load: *load, rows: 5 });

@@ -317,3 +317,25 @@ fn a_replay_that_is_waited_for_tells_which_rows_are_others_now() {
     assert!(running.stop().success());
     place.adds_up();
 }
+
+#[test]
+fn a_ledger_that_is_rebuilt_takes_no_replay_for_what_is_active() {
+    let place = place();
+    lands(&place, &[("a", payments(0..10, 1))]);
+    std::fs::remove_file(place.path("modules/expr.wasm")).unwrap();
+    place.drop_module("newer.wasm", expr_wasm(), 1);
+    lands(&place, &[("b", payments(40..60, 2))]);
+    let active = || place.query("SELECT sha256 FROM ledger.modules WHERE active");
+    let newer = active();
+    // The last load of each table is of the first revision.
+    place.run_well(&["replay", "--pipeline", "fraud", "--revision", "1"]);
+    place.run_well(&["run", "--once"]);
+    assert_eq!(refined_by(&place), [1, 1]);
+    place.remove_ledger();
+    place.run_well(&["recover"]);
+    assert_eq!(place.number("SELECT revision FROM ledger.deployments WHERE state = 'active'"), 2);
+    assert_eq!(active(), newer);
+    lands(&place, &[("c", payments(60..80, 3))]);
+    assert_eq!(place.number("SELECT max(revision) FROM ledger.refinements"), 2);
+    assert_eq!((active(), ids(&place, "lake.payments").len()), (newer, 50));
+}

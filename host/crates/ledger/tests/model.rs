@@ -250,6 +250,7 @@ fn group(items: &[WorkItem], of: u8, number: u64, tables: u8, generation: u8) ->
         partition_by: Vec::new(),
         files: segments.iter().skip(usize::from(name)).map(file).collect(),
         removes: Vec::new(),
+        chosen: false,
     };
     LoadGroup {
         pipeline: pipeline(of),

@@ -64,6 +64,9 @@ pub struct Load {
     pub files: Vec<StagedFile>,
     /// The segments whose rows are to be removed, in the same commit: former generations, replaced objects.
     pub removes: Vec<SegmentId>,
+    /// Whether a replay asked for the revision: then it says nothing of which one is active.
+    #[serde(default)]
+    pub chosen: bool,
 }
 
 /// Why a segment that is loaded is refined once more.

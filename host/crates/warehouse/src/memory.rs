@@ -191,6 +191,7 @@ impl MemoryState {
             table_version: table.version,
             rows_removed,
             replaces: load.removes.clone(),
+            chosen: load.chosen,
             at: None,
         });
         for file in &load.files {
@@ -468,6 +469,7 @@ mod tests {
             partition_by: vec![],
             files: vec![],
             removes: vec![],
+            chosen: false,
         }
     }
 

@@ -181,6 +181,7 @@ pub(crate) fn load(ledger: &dyn Ledger, number: u64, name: &str, segments: &[Seg
         partition_by: vec!["day".to_owned()],
         files: segments.iter().map(file).collect(),
         removes: Vec::new(),
+        chosen: false,
     }
 }
 

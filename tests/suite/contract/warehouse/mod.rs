@@ -166,6 +166,7 @@ fn a_load(number: u64, table: &str, schema: &SchemaRef, files: Vec<StagedFile>, 
         partition_by: Vec::new(),
         files,
         removes: removes.iter().map(|name| segment(name)).collect(),
+        chosen: false,
     }
 }
 

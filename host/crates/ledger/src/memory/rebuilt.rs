@@ -110,6 +110,7 @@ fn done(ledger: Uuid, pipeline: &PipelineName, load: &RebuiltLoad) -> (Load, Opt
         partition_by: Vec::new(),
         files: files.collect(),
         removes: Vec::new(),
+        chosen: false,
     };
     (load, Some((receipt, *at)))
 }

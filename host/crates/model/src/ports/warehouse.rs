@@ -79,6 +79,8 @@ pub struct PastLoad {
     pub rows_removed: u64,
     /// The segments whose rows of former generations it was to remove.
     pub replaces: Vec<SegmentId>,
+    /// Whether a replay asked for the revision.
+    pub chosen: bool,
     /// When it was committed, where the history says so.
     pub at: Option<Timestamp>,
 }

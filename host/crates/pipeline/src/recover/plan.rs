@@ -307,9 +307,16 @@ impl Parts {
         let unsure = Unsure { last_number, replaced: self.replaced(last_number), withdrawn: self.withdrawn() };
         let segments = standings(&self.rows(), &unsure, listing, now, &loads);
         let revisions = numbered(self.revisions);
-        let last_load = loads.iter().filter(|load| !load.id.is_nil()).max_by_key(|load| load.number);
+        // What a replay asked for was active once, or never.
+        let of_tables = self.tables.iter().flat_map(|(_, history)| &history.loads);
+        let chosen: BTreeMap<u64, RevisionId> =
+            of_tables.filter(|load| load.chosen).map(|load| (load.number, load.revision)).collect();
+        let own = |load: &&RebuiltLoad| !load.id.is_nil() && !chosen.contains_key(&load.number);
+        let last_load = loads.iter().filter(own).max_by_key(|load| load.number);
+        let known = |record: &&RevisionRecord| chosen.values().all(|chosen| *chosen != record.id);
         let active = last_load
             .and_then(|load| revisions.iter().find(|record| record.id == load.revision))
+            .or_else(|| revisions.iter().rev().find(known))
             .or(revisions.last())
             .map(|record| (record.id, record.created_at));
         let schemas = versions(self.schemas);
@@ -364,7 +371,9 @@ impl Parts {
     fn loads(&self, now: Timestamp) -> Vec<RebuiltLoad> {
         let mut loads: BTreeMap<(u64, &TableName), RebuiltLoad> = BTreeMap::new();
         for (table, history) in &self.tables {
-            for PastLoad { number, id, revision, table_version, rows_removed, replaces: _, at } in &history.loads {
+            for PastLoad { number, id, revision, table_version, rows_removed, replaces: _, chosen: _, at } in
+                &history.loads
+            {
                 let load = RebuiltLoad {
                     number: *number,
                     table: table.clone(),

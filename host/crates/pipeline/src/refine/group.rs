@@ -159,6 +159,7 @@ pub fn write_down(
         touched.iter().map(|table| (table.clone(), Vec::new())).collect();
     let mut segments = Vec::with_capacity(staged.len());
     let mut healed: BTreeMap<TableName, Vec<SegmentId>> = BTreeMap::new();
+    let chosen = staged.iter().all(|(item, _)| item.terms.revision.is_some());
     for (_, segment) in staged {
         let StagedSegment { refined, bytes: _, files: of_segment, heals } = segment;
         if let Some(rejects) = heals {
@@ -193,6 +194,7 @@ pub fn write_down(
                 partition_by,
                 files,
                 removes,
+                chosen,
             }
         })
         .collect();

@@ -177,6 +177,7 @@ impl DeltaWarehouse {
             rows_added,
             rows_removed,
             replaces: load.removes.clone(),
+            chosen: load.chosen,
             // The transaction comes on top.
             actions: actions.len() + 1,
         };

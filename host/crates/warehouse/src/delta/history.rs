@@ -32,9 +32,18 @@ impl DeltaWarehouse {
             let notes = log::notes(&table)?.into_iter();
             let own = notes.filter(|(note, _)| note.ledger == ledger && note.pipeline == of);
             let loads = own.filter_map(|(note, at)| {
-                let CommitNote { load, id, revision, version, rows_removed, replaces, .. } = note;
+                let CommitNote { load, id, revision, version, rows_removed, replaces, chosen, .. } = note;
                 let revision = revision.parse().ok()?;
-                Some(PastLoad { number: load, id, revision, table_version: version, rows_removed, replaces, at })
+                Some(PastLoad {
+                    number: load,
+                    id,
+                    revision,
+                    table_version: version,
+                    rows_removed,
+                    replaces,
+                    chosen,
+                    at,
+                })
             });
             Ok((loads.collect(), rows_of(&table, &active)?))
         })

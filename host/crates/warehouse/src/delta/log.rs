@@ -44,6 +44,9 @@ pub(super) struct CommitNote {
     /// The segments whose former rows it removes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) replaces: Vec<SegmentId>,
+    /// Whether a replay asked for the revision.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) chosen: bool,
     /// Actions of the commit besides its information: so that a file cut at a line's end is known to be torn.
     pub(super) actions: usize,
 }

@@ -218,6 +218,7 @@ pub(super) fn load_of(number: u64, schema: &SchemaRef, files: Vec<StagedFile>, r
         partition_by: Vec::new(),
         files,
         removes: removes.iter().map(|name| segment(name)).collect(),
+        chosen: false,
     }
 }
 
