@@ -22,9 +22,10 @@ pub(super) fn explain(address: &PostgresAddress, error: sqlx::Error, action: &'s
         return LedgerError::Damaged { place, what };
     }
     let (class, hint) = meaning(address, &code, &error);
-    let source: Box<dyn std::error::Error + Send + Sync> = match error {
-        sqlx::Error::PoolTimedOut => format!("no connection to the server within {PATIENCE:?}").into(),
-        error => Box::new(error),
+    let source: Box<dyn std::error::Error + Send + Sync> = if matches!(error, sqlx::Error::PoolTimedOut) {
+        format!("no connection to the server within {PATIENCE:?}").into()
+    } else {
+        Box::new(error)
     };
     LedgerError::Database { place, action, class, hint, source }
 }
