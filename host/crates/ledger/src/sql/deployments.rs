@@ -131,9 +131,11 @@ pub(super) async fn shadow(
         return Err(crate::check::shadow_of_itself(pipeline, revision).into());
     }
     supersede(db, pipeline, (revision, record.number), reason, at).await?;
+    // Not `ON CONFLICT DO NOTHING`: what is not inserted would take a number of SQLite's all the same.
     query(
         "INSERT INTO deployments (pipeline, revision_id, state, reason, deployed_at, shadow_since, shadow_plan) \
-         VALUES (?1, ?2, 'shadow', ?3, ?4, ?4, ?5) ON CONFLICT DO NOTHING",
+         SELECT ?1, ?2, 'shadow', ?3, ?4, ?4, ?5 \
+         WHERE NOT EXISTS (SELECT 1 FROM deployments d WHERE d.pipeline = ?1 AND d.state = 'shadow')",
     )
     .bind(pipeline.as_str())
     .bind(revision.to_string())
