@@ -409,7 +409,9 @@ fn a_module_is_deployed_rolled_back_and_paused_over_http() {
     assert_eq!(refused.status, 422, "{refused:?}");
     assert!(refused.json()["error"].as_str().unwrap().starts_with("module.wasm is refused"), "{refused:?}");
     // By its head alone: not a byte of the 500 MB is waited for.
-    let huge = format!("POST /v1/deploy HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: 500000000\r\n\r\n");
+    let huge = format!(
+        "POST /v1/deploy HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: 500000000\r\n\r\n"
+    );
     let huge = client.says(huge.as_bytes());
     assert!(huge.starts_with("HTTP/1.1 413 ") && huge.contains("67108864 bytes"), "{huge}");
     assert_eq!(post("/v1/deploy?file=../x.wasm", &wasm).status, 400);

@@ -38,7 +38,14 @@ pub(super) fn explain(path: &Path, error: sqlx::Error, action: &'static str) -> 
         None if matches!(error, sqlx::Error::Io(_)) => ErrorClass::Operator,
         None => ErrorClass::Bug,
     };
-    LedgerError::Database { place, action, class, hint: None, source: Box::new(error) }
+    let hint = matches!(code, Some(BUSY | LOCKED)).then(|| {
+        format!(
+            "another process has held it for {} s: `fuser -v {}` names those that have it open; nothing has changed, ask again when it is gone",
+            super::open::BUSY.as_secs(),
+            path.display()
+        )
+    });
+    LedgerError::Database { place, action, class, hint, source: Box::new(error) }
 }
 
 const PERMISSION: u32 = 3;

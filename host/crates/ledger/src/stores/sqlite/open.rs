@@ -20,7 +20,7 @@ use crate::stores::OpenMode;
 pub(super) static MIGRATIONS: Migrator = sqlx::migrate!();
 
 /// How long a writer waits for another process's transaction.
-const BUSY: Duration = Duration::from_secs(30);
+pub(super) const BUSY: Duration = Duration::from_secs(30);
 /// Up to this size the whole file is checked when it is opened (about a tenth of a second); a larger one as it is read.
 const CHECKED_BYTES: u64 = 64 << 20;
 
