@@ -49,12 +49,18 @@ const PARTLY: &str = "which was healed, has rows";
 
 /// Runs seeds until each of `kinds` was the first that one of them told; what they tell first is nothing else.
 fn found(what: &str, kinds: &[&str], make: MakeStorage) {
+    found_of(what, (kinds, &[]), make);
+}
+
+/// The same, where some tell first what few do.
+fn found_of(what: &str, (kinds, rare): (&[&str], &[&str]), make: MakeStorage) {
     let mut missing: Vec<_> = kinds.to_vec();
     let mut first = None;
     for seed in 0..SEEDS {
         let violations = run(seed, false, make).violations;
         let Some(told) = violations.into_iter().next() else { continue };
-        assert!(kinds.iter().any(|kind| told.contains(kind)), "{what}: seed {seed} tells something else: {told}");
+        let known = kinds.iter().chain(rare).any(|kind| told.contains(kind));
+        assert!(known, "{what}: seed {seed} tells something else: {told}");
         missing.retain(|kind| !told.contains(kind));
         let (found, told) = first.get_or_insert((seed, told));
         if missing.is_empty() {
@@ -86,7 +92,8 @@ fn a_sweep_that_leaves_orphans_is_found() {
 #[test]
 fn a_withdrawal_that_is_not_kept_is_found() {
     let make: MakeStorage = |_, clock, random| Box::new(HastyZoneStorage::new(Omits::Withdrawals, clock, random));
-    found("withdrawal forgotten", &[MISSING, OTHER, PARTLY], make);
+    // What is there too often, or is another's, was refined under a revision that went back since.
+    found_of("withdrawal forgotten", (&[MISSING, PARTLY], &[OTHER, DOUBLED]), make);
 }
 
 #[test]
