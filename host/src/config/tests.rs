@@ -274,7 +274,7 @@ fn keys_of<T: serde::de::DeserializeOwned>() -> &'static [&'static str] {
 #[test]
 fn every_key_is_documented_and_no_other() {
     let docs = include_str!("../../../docs/config.md");
-    let sections: [(&str, &str, Vec<&str>); 12] = [
+    let sections: [(&str, &str, Vec<&str>); 14] = [
         ("## `[landing]`", "## ", keys_of::<shape::Landing>().to_vec()),
         ("## `[ledger]`", "## ", keys_of::<shape::Ledger>().to_vec()),
         ("## `[modules]`", "## ", keys_of::<shape::Modules>().to_vec()),
@@ -283,6 +283,8 @@ fn every_key_is_documented_and_no_other() {
         ("## `[pipelines.<name>]`", "A step:", keys_of::<shape::Pipeline>().to_vec()),
         ("A step:", "A route is", keys_of::<shape::Step>().to_vec()),
         ("A route is", "### ", keys_of::<shape::Route>().to_vec()),
+        ("### `deploy`", "### ", keys_of::<shape::Deploy>().to_vec()),
+        ("### `retry`", "### ", keys_of::<shape::Retry>().to_vec()),
         ("## `[host]`", "## ", {
             let commit = keys_of::<shape::Commit>().iter().map(|key| format!("commit.{key}"));
             let commit: Vec<&'static str> = commit.map(|key| &*key.leak()).collect();
