@@ -42,7 +42,7 @@ use tokio::task::JoinSet;
 
 use crate::assemble::{self, Access};
 use crate::cli::{Exit, FailOn, Global, RunArgs, another_host, lost, named};
-use crate::config::Config;
+use crate::config::{Config, LedgerConfig};
 use crate::logs::{Files, ModuleLog};
 use back::Outcomes;
 use deploy::Deployer;
@@ -59,6 +59,9 @@ pub(crate) use service::Signals;
 
 /// A table above this is not rewritten to widen a column from `Int64` to `Float64`: the change is held and shown.
 pub(crate) const WIDEN_MAX_BYTES: u64 = 1 << 30;
+
+/// How long a lease may take to notice that another host has it: it speaks to the server every five seconds.
+const LOST: Duration = Duration::from_secs(12);
 
 /// How often the ledger is asked for work when nothing tells of any.
 const POLL: Duration = Duration::from_secs(1);
@@ -149,6 +152,14 @@ pub(crate) async fn run(config: Config, global: Global, args: RunArgs) -> anyhow
         // What it has under way is what a kill leaves: the ledger refuses it, and the other host has taken it up.
         lost = lease.lost() => return Err(lost.into()),
     };
+    // A part may have met the other host before the lease did: who has it is told.
+    let fenced = tasks.ends.values().any(|end| end.as_ref().is_err_and(|error| error.class() == ErrorClass::Fenced));
+    if fenced
+        && matches!(host.config.ledger, LedgerConfig::Postgres(_))
+        && let Ok(lost) = tokio::time::timeout(LOST, lease.lost()).await
+    {
+        return Err(lost.into());
+    }
     host.exit(tasks.ends, stopped, refused)
 }
 
