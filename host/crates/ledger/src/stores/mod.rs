@@ -2,6 +2,8 @@
 
 pub(crate) mod postgres;
 pub(crate) mod sqlite;
+#[cfg(test)]
+mod testing;
 
 /// How to open a ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -144,16 +144,11 @@ async fn write_token(session: &mut PgConnection) -> Step<String> {
          host_since = (extract(epoch FROM clock_timestamp()) * 1000000)::bigint RETURNING host_lease",
     )
     .bind(i64::from(std::process::id()))
-    .bind(host_name())
+    .bind(whoami::hostname().ok())
     .fetch_optional(session)
     .await?;
     let row = row.ok_or_else(|| LedgerError::invariant("table _ledger is empty"))?;
     Ok(row.try_get("host_lease")?)
-}
-
-fn host_name() -> Option<String> {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().or_else(|| std::env::var("HOSTNAME").ok());
-    name.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty())
 }
 
 /// Keeps the session of a lease.

@@ -5,10 +5,9 @@
 mod schema;
 
 use std::borrow::Cow;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use forebay_model::ids::{PipelineName, StreamName};
 use forebay_model::ports::{Advance, Landing, Ledger as _, Rebuilt};
 use forebay_model::position::OrderedPosition;
@@ -19,29 +18,7 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 use self::schema::Schema;
 use super::*;
 use crate::sql::landing_steps;
-
-#[derive(Debug)]
-struct Still;
-
-#[async_trait]
-impl Clock for Still {
-    fn now(&self) -> Timestamp {
-        Timestamp::from_micros(1)
-    }
-    async fn sleep(&self, _duration: Duration) {}
-}
-
-#[derive(Debug, Default)]
-struct Counting(AtomicU64);
-
-impl Random for Counting {
-    fn uuid(&self) -> Uuid {
-        Uuid::from_u128(u128::from(self.bits()))
-    }
-    fn bits(&self) -> u64 {
-        self.0.fetch_add(1, Ordering::SeqCst)
-    }
-}
+use crate::stores::testing::{Counting, Still};
 
 fn at(schema: &Schema) -> PostgresAddress {
     PostgresAddress::parse(&schema.url()).unwrap()

@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::borrow::Cow;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use forebay_model::ErrorClass;
@@ -11,7 +11,6 @@ use forebay_model::position::Position;
 use forebay_model::segment::SegmentContent;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 
-use async_trait::async_trait;
 use forebay_model::ids::{Digest, PipelineName, SegmentId, StreamName};
 use forebay_model::ports::{DeploymentState, Landing};
 use forebay_model::position::OrderedPosition;
@@ -22,29 +21,7 @@ use sqlx::AssertSqlSafe;
 
 use super::*;
 use crate::sql::{CANDIDATES, landing_steps};
-
-#[derive(Debug)]
-struct Still;
-
-#[async_trait]
-impl Clock for Still {
-    fn now(&self) -> Timestamp {
-        Timestamp::from_micros(1)
-    }
-    async fn sleep(&self, _duration: Duration) {}
-}
-
-#[derive(Debug, Default)]
-struct Counting(AtomicU64);
-
-impl Random for Counting {
-    fn uuid(&self) -> Uuid {
-        Uuid::from_u128(u128::from(self.bits()))
-    }
-    fn bits(&self) -> u64 {
-        self.0.fetch_add(1, Ordering::SeqCst)
-    }
-}
+use crate::stores::testing::{Counting, Still};
 
 async fn open(path: &Path, mode: OpenMode) -> Result<SqliteLedger> {
     SqliteLedger::open(path, mode, &Still, &Counting(AtomicU64::new(7))).await
