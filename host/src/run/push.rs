@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use forebay_model::ports::RevisionRecord;
 use forebay_model::{Error, PipelineName, Result, RevisionId};
-use forebay_pipeline::refine::bind::{BoundPipeline, BoundStep};
+use forebay_pipeline::refine::bind::{BoundPipeline, BoundStep, reads};
 use tokio::sync::oneshot;
 
 use super::back::Back;
@@ -78,23 +78,24 @@ impl Deployer {
             | Push::Approve { pipeline: of }
             | Push::Cancel { pipeline: of, .. } => of == pipeline,
         };
+        // Who wants what is there already loses nothing.
+        let is_there = match push {
+            Push::Module { name, digest, .. } => ledger.active_module(name).await? == Some(*digest),
+            Push::RollBack { .. } | Push::Apply { .. } | Push::Approve { .. } | Push::Cancel { .. } => false,
+        };
+        let concerned: Vec<_> = seen.keys().filter(|pipeline| concerned(pipeline)).collect();
+        let now = Seen::all(ledger.as_ref(), concerned).await?;
         let mut refused = Vec::new();
-        for (pipeline, seen) in seen.iter().filter(|(pipeline, _)| concerned(pipeline)) {
-            let now = Seen::of(ledger.as_ref(), pipeline).await?;
-            let wanted = match push {
-                // Who wants what is there already loses nothing.
-                Push::Module { name, digest, .. } => ledger.active_module(name).await? == Some(*digest),
-                Push::RollBack { to, .. } => now.active == Some(*to),
-                Push::Apply { .. } | Push::Approve { .. } | Push::Cancel { .. } => false,
-            };
-            if now == *seen || wanted {
+        for (pipeline, now) in now {
+            let went_back = matches!(push, Push::RollBack { to, .. } if now.active == Some(*to));
+            let Some(seen) = seen.get(&pipeline).filter(|seen| **seen != now && !is_there && !went_back) else {
                 continue;
-            }
-            let happened = self.happened(pipeline, *seen, now).await?;
+            };
+            let happened = self.happened(&pipeline, *seen, now).await?;
             let error = Error::operator(format!("somebody else was first: {happened}")).with_hint(format!(
                 "look at it with `forebay deployments show {pipeline}`, and ask again where you still want it"
             ));
-            refused.push(Refused::new(Some(pipeline), &error));
+            refused.push(Refused::new(Some(&pipeline), &error));
         }
         Ok(refused)
     }
@@ -131,12 +132,7 @@ impl Deployer {
         let record =
             record.ok_or_else(|| Error::operator(format!("pipeline {name} has no revision {}", to.short())))?;
         let RevisionRecord { number, id, ref revision, created_at: _ } = record;
-        if revision.stream != pipeline.from {
-            return Err(Error::operator(format!(
-                "revision {number} of pipeline {name} reads stream {}, and the pipeline reads {} now",
-                revision.stream, pipeline.from
-            )));
-        }
+        reads(&record, &pipeline.from)?;
         let modules = self.former_modules(pipeline, &record).await?;
         let refused = self.refusals(config, handles, name, &modules).await;
         if !refused.is_empty() {

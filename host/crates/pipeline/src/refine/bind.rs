@@ -34,6 +34,22 @@ pub struct Materials {
     pub assets: Vec<Assets>,
 }
 
+/// Refuses a revision of another stream's records.
+///
+/// # Errors
+/// Class operator, with both streams.
+pub fn reads(record: &RevisionRecord, stream: &StreamName) -> Result<()> {
+    let RevisionRecord { number, id: _, revision, created_at: _ } = record;
+    if revision.stream == *stream {
+        return Ok(());
+    }
+    Err(Error::operator(format!(
+        "revision {number} of pipeline {} reads stream {}, and the pipeline reads {stream} now",
+        revision.pipeline, revision.stream
+    ))
+    .with_hint("choose a revision of this stream: `forebay revisions list`"))
+}
+
 /// Refuses a revision whose records came of another stream, or of other settings of its decoder: history refined under it now would not be
 /// what it made.
 ///
@@ -41,15 +57,9 @@ pub struct Materials {
 /// Class operator, with what differs.
 pub fn decodes_alike(record: &RevisionRecord, stream: &StreamName, decoder: &serde_json::Value) -> Result<()> {
     let RevisionRecord { number, id: _, revision, created_at: _ } = record;
-    let name = format!("revision {number} of pipeline {}", revision.pipeline);
-    if revision.stream != *stream {
-        return Err(Error::operator(format!(
-            "{name} reads stream {}, and the pipeline reads {stream} now",
-            revision.stream
-        ))
-        .with_hint("replay under a revision of this stream: `forebay revisions list`"));
-    }
+    reads(record, stream)?;
     if revision.decoder != *decoder {
+        let name = format!("revision {number} of pipeline {}", revision.pipeline);
         return Err(Error::operator(format!("{name} decodes stream {stream} with other settings than the config has now"))
             .with_hint(format!(
                 "put `format` of [streams.{stream}] back as `forebay revisions show` has it, or replay under a revision since"
