@@ -90,17 +90,6 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    /// What stands there now.
-    ///
-    /// # Errors
-    /// Those of the ledger.
-    pub(crate) async fn of(ledger: &dyn Ledger, pipeline: &PipelineName) -> forebay_model::Result<Self> {
-        let active = ledger.active(pipeline).await?.map(|active| active.revision.id);
-        let shadows = ledger.shadows().await?;
-        let shadow = shadows.iter().find(|shadow| shadow.pipeline == *pipeline).map(|shadow| shadow.revision.id);
-        Ok(Self { active, shadow })
-    }
-
     /// What stands there now, of each.
     ///
     /// # Errors
@@ -109,9 +98,12 @@ impl Seen {
         ledger: &dyn Ledger,
         pipelines: impl IntoIterator<Item = &'a PipelineName>,
     ) -> forebay_model::Result<BTreeMap<PipelineName, Self>> {
+        let shadows = ledger.shadows().await?;
         let mut seen = BTreeMap::new();
         for pipeline in pipelines {
-            seen.insert(pipeline.clone(), Self::of(ledger, pipeline).await?);
+            let active = ledger.active(pipeline).await?.map(|active| active.revision.id);
+            let shadow = shadows.iter().find(|shadow| shadow.pipeline == *pipeline).map(|shadow| shadow.revision.id);
+            seen.insert(pipeline.clone(), Self { active, shadow });
         }
         Ok(seen)
     }

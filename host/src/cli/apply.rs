@@ -3,16 +3,16 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use forebay_model::{Digest, Error};
+use forebay_model::Digest;
 
 use super::deployments::{self, follow};
 use super::plan::check;
-use super::pushing::{ask, no_host, tell};
-use super::{Exit, Failure, Global, remote, show};
+use super::pushing::{Upload, ask, no_host, send, tell};
+use super::{Exit, Failure, Global, remote};
 use crate::assemble::{self, Access};
 use crate::bundle::{Bundle, Staged};
 use crate::config::{self, Config, Share};
-use crate::requests::{Push, Pushed, Seen, ShadowWanted};
+use crate::requests::{Push, Seen, ShadowWanted};
 use crate::who::who;
 
 /// What is said where it was as it is.
@@ -126,19 +126,9 @@ pub(super) async fn apply(global: &Global, meant: Meant, args: &ApplyArgs) -> an
 pub(super) async fn ask_host(global: &Global, host: &remote::Host, args: &ApplyArgs) -> anyhow::Result<Exit> {
     let ApplyArgs { file, label, shadow, max_changed, detach } = args;
     let bundle = read(args)?.bytes()?;
-    let name = remote::plain_name(file);
-    let mut query = vec![("file", name.as_str())];
-    query.extend(label.as_deref().map(|label| ("label", label)));
-    let (shadow, max_changed) = (shadow.map(|shadow| shadow.to_string()), max_changed.map(|share| share.to_string()));
-    query.extend(shadow.as_deref().map(|shadow| ("shadow", shadow)));
-    query.extend(max_changed.as_deref().map(|share| ("max_changed", share)));
-    let bar = show::spinner(global).map(|bar| bar.with_message("waiting for the host"));
-    let answer = host.upload("/v1/apply", "application/json", &query, bundle.into()).await;
-    if let Some(bar) = bar {
-        bar.finish_and_clear();
-    }
-    let pushed: Pushed = serde_json::from_value(answer?)
-        .map_err(|error| Error::operator("the host's answer is not that of this forebay's host").with_source(error))?;
+    let (path, media) = ("/v1/apply", "application/json");
+    let upload = Upload { path, media, file, label: label.as_deref(), shadow: *shadow, max_changed: *max_changed };
+    let pushed = send(global, host, upload, bundle.into()).await?;
     if *detach || pushed.shadow.is_empty() {
         return tell(global, &pushed, NOTHING);
     }

@@ -16,7 +16,7 @@ use forebay_model::segment::SegmentContent;
 use forebay_model::{LandedSegment, PipelineName, SegmentId, TableName, Timestamp, column};
 
 use super::kept::blocking;
-use super::listing::{self, number, text, time_value};
+use super::listing::{self, number, quoted, text, time_value};
 use super::{Exit, Failure};
 use crate::assemble::{self, Access};
 use crate::query::{Lake, Object};
@@ -88,10 +88,6 @@ async fn by_tables(
         if within > 0 { Some(true) } else { all_known.then_some(false) }
     };
     Ok(rows.iter().map(keep).collect())
-}
-
-fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 /// Of each segment in a table: how many records have a time, and how many rows are within `$since` and `$until`.

@@ -10,12 +10,12 @@ use forebay_model::ports::{Ledger, ModuleLoader as _, ModuleRecord};
 use super::deployments::follow;
 use super::kept::blocking;
 use super::plan::check;
-use super::pushing::{ask, no_host, tell};
+use super::pushing::{Upload, ask, no_host, send, tell};
 use super::{Exit, Failure, Global, another_host, deployments, listing, need_ledger, remote, show};
 use crate::assemble::{self, Access};
 use crate::config::Config;
 use crate::config::Share;
-use crate::requests::{Push, Pushed, Seen, ShadowWanted};
+use crate::requests::{Push, Seen, ShadowWanted};
 use crate::rules::prove::{TIME, prove};
 use crate::run::modules::{check_size, keep_module, loosest, uses};
 use crate::who::who;
@@ -139,18 +139,9 @@ pub(super) async fn deploy(global: &Global, config: &Config, args: &DeployArgs) 
 pub(super) async fn ask_host(global: &Global, host: &remote::Host, args: &DeployArgs) -> anyhow::Result<Exit> {
     let DeployArgs { file, label, shadow, max_changed, detach, offline: _ } = args;
     let wasm = read(file).await?;
-    let name = remote::plain_name(file);
-    let mut query = vec![("file", name.as_str())];
-    query.extend(label.as_deref().map(|label| ("label", label)));
-    let (shadow, max_changed) = (shadow.map(|shadow| shadow.to_string()), max_changed.map(|share| share.to_string()));
-    query.extend(shadow.as_deref().map(|shadow| ("shadow", shadow)));
-    query.extend(max_changed.as_deref().map(|share| ("max_changed", share)));
-    let bar = show::spinner(global).map(|bar| bar.with_message("waiting for the host"));
-    let answer = host.upload("/v1/deploy", "application/wasm", &query, wasm).await;
-    if let Some(bar) = bar {
-        bar.finish_and_clear();
-    }
-    let pushed: Pushed = serde_json::from_value(answer?)?;
+    let (path, media) = ("/v1/deploy", "application/wasm");
+    let upload = Upload { path, media, file, label: label.as_deref(), shadow: *shadow, max_changed: *max_changed };
+    let pushed = send(global, host, upload, wasm).await?;
     if *detach || pushed.shadow.is_empty() {
         return tell(global, &pushed, "nothing changed: it is active already, or no pipeline uses it");
     }

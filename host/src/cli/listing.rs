@@ -107,6 +107,11 @@ pub(super) async fn objects(lake: &Lake, sql: &str, values: Vec<(&str, ScalarVal
     lake.rows(sql, values).await?.objects()
 }
 
+/// A name as SQL writes it, whatever is in it.
+pub(super) fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
 /// Text of a row; empty where it is null.
 pub(super) fn text<'a>(row: &'a Object, key: &str) -> &'a str {
     row.get(key).and_then(|value| value.as_str()).unwrap_or_default()

@@ -289,12 +289,13 @@ fn start(cli: Cli) -> anyhow::Result<Exit> {
         return on_runtime(async move { apply::apply(&global, meant, &args).await });
     }
     let running = matches!(work, Work::Run(_));
-    if running && crate::bundle::finish(&global.config)? {
-        eprintln!("the config that was applied last is in place now: the host had stopped before it was");
-    }
+    let finished = running && crate::bundle::finish(&global.config)?;
     // The config first: how loud a run logs stands in it.
     let config = global.config()?;
     logging::start(&global, running.then_some(config.host.log.as_str()))?;
+    if finished {
+        tracing::info!("the config that was applied last is in place now: the host had stopped before it was");
+    }
     on_runtime(dispatch(global, work, config))
 }
 

@@ -1,12 +1,15 @@
 //! What `deploy` and `rollback` have in common: the host is asked through the ledger, and what it made of it is told.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use forebay_model::PipelineName;
 use forebay_model::ports::Ledger;
 
-use super::{Exit, Failure, Global, listing, show};
+use super::{Exit, Failure, Global, listing, remote, show};
+use crate::config::Share;
 use crate::requests::{Active, Applied, InShadow, Push, PushRequest, Pushed, Refused, Seen};
 use crate::who::who;
 
@@ -48,6 +51,41 @@ async fn answer(ledger: &dyn Ledger, seen: BTreeMap<PipelineName, Seen>, push: P
         }
         tokio::time::sleep(POLL).await;
     }
+}
+
+/// A file that goes to a host elsewhere, and how what it leads to is compared.
+pub(super) struct Upload<'a> {
+    pub(super) path: &'static str,
+    pub(super) media: &'static str,
+    pub(super) file: &'a Path,
+    pub(super) label: Option<&'a str>,
+    pub(super) shadow: Option<u32>,
+    pub(super) max_changed: Option<Share>,
+}
+
+/// Sends it, and waits for what the host made of it.
+///
+/// # Errors
+/// What the host refuses; where it does not answer as a forebay does.
+pub(super) async fn send(
+    global: &Global,
+    host: &remote::Host,
+    upload: Upload<'_>,
+    bytes: Vec<u8>,
+) -> anyhow::Result<Pushed> {
+    let Upload { path, media, file, label, shadow, max_changed } = upload;
+    let name = remote::plain_name(file);
+    let mut query = vec![("file", name.as_str())];
+    query.extend(label.map(|label| ("label", label)));
+    let (shadow, max_changed) = (shadow.map(|shadow| shadow.to_string()), max_changed.map(|share| share.to_string()));
+    query.extend(shadow.as_deref().map(|shadow| ("shadow", shadow)));
+    query.extend(max_changed.as_deref().map(|share| ("max_changed", share)));
+    let bar = show::spinner(global).map(|bar| bar.with_message("waiting for the host"));
+    let answer = host.upload(path, media, &query, bytes).await;
+    if let Some(bar) = bar {
+        bar.finish_and_clear();
+    }
+    serde_json::from_value(answer?).context("the host's answer is not that of this forebay's host")
 }
 
 /// Nobody runs what is to change.

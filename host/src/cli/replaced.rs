@@ -10,7 +10,7 @@ use arrow::datatypes::SchemaRef;
 use forebay_model::{PipelineName, Revision, SegmentId, TableName, column};
 use serde_json::{Value, json};
 
-use super::listing::{self, number};
+use super::listing::{self, number, quoted};
 use super::show;
 use crate::assemble::{self, Access};
 use crate::query::{BARE_SCHEMA, Lake};
@@ -112,10 +112,6 @@ impl Before {
 async fn schema(lake: &Lake, name: &str) -> anyhow::Result<SchemaRef> {
     let frame = lake.sql(&format!("SELECT * FROM {BARE_SCHEMA}.{name} LIMIT 0")).await?;
     Ok(Arc::clone(frame.schema().inner()))
-}
-
-fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 /// Counts: rows that only one side has stand alone, those that both have cancel out, and a row that changed stands once for each side.
