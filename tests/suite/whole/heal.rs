@@ -4,7 +4,8 @@
 use super::seen::check;
 use super::support::{Place, expr_wasm};
 
-const CONFIG: &str = r#"
+/// A rule of expressions that rejects and flags.
+pub(super) const CONFIG: &str = r#"
 [landing]
 url = "landing"
 
@@ -165,7 +166,6 @@ fn a_run_says_what_has_healed_and_a_person_may_ask_for_it() {
 #[test]
 fn what_was_rejected_is_tried_again_when_the_config_says() {
     let place = place();
-    // Each second of one minute, ten years from now, and each second.
     let with = |schedule: &str| {
         format!("{CONFIG}\n[pipelines.fraud.retry]\nschedule = \"{schedule}\"\nzone = \"Asia/Tokyo\"\n")
     };

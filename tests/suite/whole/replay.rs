@@ -1,54 +1,17 @@
 //! History is refined again: which of it, by how many workers, under which revision. Through the real binary.
 
+use super::heal;
 use super::seen::check;
 use super::support::{Place, expr_wasm};
 
-const CONFIG: &str = r#"
-[landing]
-url = "landing"
-
-[ledger]
-url = "sqlite:forebay.db"
-
-[modules]
-watch = "modules"
-
-[host]
-workers = 2
-
-[warehouses.lake]
-type = "delta"
-url = "warehouse"
-
-[streams.payments]
-source = { type = "files", url = "inbox", settle_milliseconds = 1, scan_seconds = 1 }
-format = "json"
-
-[pipelines.fraud]
-from = "payments"
-
-[[pipelines.fraud.steps]]
-module = "expr"
-
-[pipelines.fraud.steps.config.columns]
-flag = "amount > 50"
-
-[pipelines.fraud.steps.config.routes.flagged]
-when = "flag"
-columns = ["id", "amount"]
-
-[[pipelines.fraud.steps.config.reject]]
-code = "odd"
-when = "id = 13"
-message = "thirteen"
-
-[pipelines.fraud.routes]
-out = "lake.payments"
-flagged = "lake.flagged"
-"#;
+/// The config of heals, with another record that is rejected.
+fn config() -> String {
+    let rejects = heal::CONFIG.replace("id % 10 = 3", "id = 13").replace("an id that ends in three", "thirteen");
+    rejects.replace("[warehouses.lake]", "[host]\nworkers = 2\n\n[warehouses.lake]")
+}
 
 fn place() -> Place {
-    let place = Place::with(CONFIG);
+    let place = Place::with(&config());
     std::fs::copy(expr_wasm(), place.path("modules/expr.wasm")).unwrap();
     place
 }
@@ -121,7 +84,7 @@ fn a_span_may_be_of_the_records_own_time_and_what_is_not_known_is_not_left_out()
 
 #[test]
 fn records_of_a_stream_have_their_sources_time() {
-    let stream = CONFIG.replace(
+    let stream = config().replace(
         "source = { type = \"files\", url = \"inbox\", settle_milliseconds = 1, scan_seconds = 1 }",
         "source = { type = \"generator\", events = 30000, partitions = 3 }",
     );
@@ -149,7 +112,7 @@ fn records_of_a_stream_have_their_sources_time() {
 
 /// Everything is flagged, and nothing is refused.
 fn fixed() -> String {
-    CONFIG.replace("id = 13", "id < 0").replace("amount > 50", "amount >= 0")
+    config().replace("id = 13", "id < 0").replace("amount > 50", "amount >= 0")
 }
 
 fn ids(place: &Place, table: &str) -> Vec<i64> {
@@ -202,7 +165,7 @@ fn history_is_replayed_under_a_revision_that_is_not_the_active_one_whatever_beco
             &["status"],
         ],
     );
-    check("replay-revision", &super::heal::timeless(&seen));
+    check("replay-revision", &heal::timeless(&seen));
     // Another revision becomes active before anything is done, and heals what others rejected.
     place.write("forebay.toml", &fixed().replace("amount >= 0", "amount >= 1"));
     place.run_well(&["run", "--once"]);
@@ -256,17 +219,17 @@ fn a_revision_that_cannot_be_loaded_or_decodes_otherwise_is_refused_before_anyth
     assert!(one_format.starts_with("exit 0\n"), "{one_format}");
     place.write(
         "forebay.toml",
-        &CONFIG.replace("format = \"json\"", "format = { type = \"json\", max_record_bytes = 4096 }"),
+        &config().replace("format = \"json\"", "format = { type = \"json\", max_record_bytes = 4096 }"),
     );
     let mut seen = told(&place, &[&replay]);
-    place.write("forebay.toml", CONFIG);
+    place.write("forebay.toml", &config());
     // It is asked for while it can be loaded, and cannot when the host comes to it.
     place.run_well(&replay);
     let digest = place.query("SELECT sha256 FROM ledger.modules WHERE NOT active");
     let kept = format!("landing/_forebay/kept/modules/{}.wasm", digest[0]["sha256"].as_str().unwrap());
     std::fs::remove_file(place.path(&kept)).unwrap();
     seen += &told(&place, &[&replay, &["run", "--once"], &["status"]]);
-    check("replay-revision-gone", &super::heal::timeless(&seen));
+    check("replay-revision-gone", &heal::timeless(&seen));
     assert_eq!(ids(&place, "lake.payments"), (0..10).chain(40..60).collect::<Vec<_>>(), "rows stay as they were");
     assert_eq!(refined_by(&place), [1, 2]);
     place.adds_up();
@@ -297,7 +260,7 @@ fn a_replay_that_is_waited_for_tells_which_rows_are_others_now() {
     let place = place();
     lands(&place, &[("a", payments(0..20, 1)), ("b", payments(40..60, 2))]);
     // A column that is new, rows that come, rows that go, and rows that are as they were.
-    let other = CONFIG
+    let other = config()
         .replace("id = 13", "id < 5")
         .replace("flag = \"amount > 50\"", "flag = \"amount > 55\"\nhigh = \"amount > 10\"");
     place.write("forebay.toml", &other);
