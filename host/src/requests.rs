@@ -42,6 +42,17 @@ pub(crate) enum Push {
         /// The revision.
         to: RevisionId,
     },
+    /// A revision that fails segments makes place for the former one by itself: another host of the ledger found that.
+    Back {
+        /// The pipeline.
+        pipeline: PipelineName,
+        /// The one that fails.
+        from: RevisionId,
+        /// The former one.
+        to: RevisionId,
+        /// What was found.
+        why: String,
+    },
     /// What is in shadow becomes active, whatever was compared.
     Approve {
         /// The pipeline.

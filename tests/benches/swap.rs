@@ -173,6 +173,7 @@ impl Place {
             pipeline,
             stream,
             ledger: self.ledger.clone(),
+            shared: false,
             place: Workplace { zone: self.zone.clone(), decoding: decoding(), metrics: Arc::clone(&self.metrics) },
             warehouses: Arc::new(BTreeMap::from([(WarehouseName::new("lake").unwrap(), lake)])),
             formers: Arc::new(NoFormers),

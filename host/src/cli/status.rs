@@ -2,7 +2,7 @@
 
 use clap::Args;
 use forebay_model::PipelineName;
-use forebay_model::ports::Shadow;
+use forebay_model::ports::{HostHolder, HostState, Shadow};
 use serde_json::{Value, json};
 
 use super::listing::{self, moment, number, text, work_query};
@@ -66,14 +66,19 @@ pub(super) async fn status(global: &Global, config: Config, args: &StatusArgs) -
             "again": again.iter().filter(|row| text(row, "pipeline") == name.as_str()).collect::<Vec<_>>(),
         }));
     }
-    let host = lake
-        .stores()
-        .ledger
-        .host()
-        .await?
-        .map(|holder| json!({ "process": holder.process, "since": holder.since.to_string() }));
-    let status = json!({ "host": host, "streams": streams, "pipelines": pipelines });
+    let hosts = lake.stores().ledger.hosts().await?;
+    let leader = hosts.iter().find(|host| host.leads()).or(hosts.first());
+    let host =
+        leader.map(|HostState { holder, .. }| json!({ "process": holder.process, "since": holder.since.to_string() }));
+    let hosts: Vec<_> = hosts.iter().map(of_host).collect();
+    let status = json!({ "host": host, "hosts": hosts, "streams": streams, "pipelines": pipelines });
     told(global, &status)
+}
+
+/// One host, and what it does.
+fn of_host(host: &HostState) -> Value {
+    let HostState { holder: HostHolder { process, host, since }, duties, cannot } = host;
+    json!({ "process": process, "host": host, "since": since.to_string(), "duties": duties, "cannot": cannot })
 }
 
 /// The same of a host elsewhere.
@@ -178,13 +183,10 @@ fn list<'a>(value: &'a Value, key: &str) -> impl Iterator<Item = &'a Object> {
 }
 
 fn in_words(status: &Value) -> String {
-    let mut lines = vec![match status.get("host").and_then(Value::as_object) {
-        Some(host) => match host.get("process").and_then(Value::as_u64) {
-            Some(process) => format!("host: running, process {process}, since {}", moment(host, "since")),
-            None => "host: running".to_owned(),
-        },
-        None => "host: not running".to_owned(),
-    }];
+    let mut lines: Vec<_> = list(status, "hosts").flat_map(host_in_words).collect();
+    if lines.is_empty() {
+        lines.push("host: not running".to_owned());
+    }
     for stream in list(status, "streams") {
         let name = text(stream, "stream");
         lines.push(match number(stream, "segments") {
@@ -197,14 +199,48 @@ fn in_words(status: &Value) -> String {
             ),
         });
     }
+    // What hosts that share the ledger do together; `None` where one does all.
+    let duties: Option<Vec<_>> = list(status, "hosts").map(|host| host.get("duties")?.as_array()).collect();
+    let duties = duties.filter(|hosts| !hosts.is_empty()).map(|hosts| hosts.into_iter().flatten().collect::<Vec<_>>());
     for pipeline in list(status, "pipelines") {
         pipeline_in_words(pipeline, &mut lines);
+        let duty = Value::from(format!("pipeline {}", text(pipeline, "pipeline")));
+        if duties.as_ref().is_some_and(|duties| !duties.contains(&&duty)) && object_of(pipeline, "active").is_some() {
+            lines.push("  no host runs it".to_owned());
+        }
     }
     lines.join("\n")
 }
 
+fn object_of<'a>(value: &'a Object, key: &str) -> Option<&'a Object> {
+    value.get(key).and_then(Value::as_object)
+}
+
+fn host_in_words(host: &Object) -> Vec<String> {
+    let Some(process) = host.get("process").and_then(Value::as_u64) else { return vec!["host: running".to_owned()] };
+    let since = moment(host, "since");
+    let Some(duties) = host.get("duties").and_then(Value::as_array) else {
+        return vec![format!("host: running, process {process}, since {since}")];
+    };
+    let does = duties.iter().filter_map(Value::as_str).map(|duty| if duty == "lead" { "leads" } else { duty });
+    let mut does: Vec<_> = does.collect();
+    if does.is_empty() {
+        does.push("waits for something to do");
+    }
+    let place = match text(host, "host") {
+        "" => String::new(),
+        name => format!(" on {name}"),
+    };
+    let mut lines = vec![format!("host: process {process}{place}, since {since}: {}", does.join(", "))];
+    for (pipeline, why) in object_of(host, "cannot").into_iter().flatten() {
+        let why = listing::first_line(why.as_str().unwrap_or_default());
+        lines.push(format!("  it takes no segments for pipeline {pipeline}, since it cannot load {why}"));
+    }
+    lines
+}
+
 fn pipeline_in_words(pipeline: &Object, lines: &mut Vec<String>) {
-    let object = |key: &str| pipeline.get(key).and_then(Value::as_object);
+    let object = |key: &str| object_of(pipeline, key);
     let revision = match object("active") {
         Some(active) => {
             format!("revision {} since {}", number(active, "revision"), moment(active, "deployed_at"))

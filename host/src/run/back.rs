@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use arrow::array::AsArray as _;
-use forebay_model::ports::{Deployment, RevisionRecord};
+use forebay_model::ports::{Deployment, Ledger, RevisionRecord};
 use forebay_model::{Error, ErrorClass, PipelineName, Result, RevisionId, SegmentId};
 use forebay_pipeline::panics::caught;
 use forebay_pipeline::refine::driver::PipelineHandle;
@@ -22,6 +22,7 @@ use super::Host;
 use super::modules::Shelf;
 use super::push::Submission;
 use crate::config::{Config, PipelineConfig};
+use crate::requests::{Push, PushRequest};
 
 /// How often it is looked.
 const TICK: Duration = Duration::from_millis(500);
@@ -49,6 +50,20 @@ pub(super) struct Back {
     pub(super) from: RevisionId,
     pub(super) to: RevisionId,
     pub(super) why: String,
+}
+
+impl Back {
+    /// Asks the host that leads for it; what comes of it is told there.
+    pub(super) async fn ask(self, ledger: &dyn Ledger) -> Result<()> {
+        let Self { pipeline, from, to, why } = self;
+        let at = crate::assemble::clock().now();
+        let push = Push::Back { pipeline, from, to, why };
+        let request = PushRequest { at, by: String::new(), seen: BTreeMap::new(), push };
+        let request =
+            serde_json::to_value(request).map_err(|error| Error::bug("a request is no JSON").with_source(error))?;
+        ledger.ask(PushRequest::WHAT, &request, at).await?;
+        Ok(())
+    }
 }
 
 impl Outcomes {

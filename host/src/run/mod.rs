@@ -6,6 +6,7 @@ mod back;
 mod deploy;
 mod difference;
 mod dry_run;
+mod fleet;
 mod former;
 mod http;
 mod lag;
@@ -30,7 +31,7 @@ use std::time::Duration;
 use arrow::array::AsArray as _;
 use arrow::datatypes::UInt64Type;
 use forebay_model::ids::WarehouseName;
-use forebay_model::ports::{LandingZone, Ledger, Warehouse};
+use forebay_model::ports::{HostLease, LandingZone, Ledger, Warehouse};
 use forebay_model::{Error, ErrorClass, Result, TableName, Timestamp};
 use forebay_pipeline::budget::Budget;
 use forebay_pipeline::intake::driver::claim_zone;
@@ -45,8 +46,9 @@ use crate::cli::{Exit, FailOn, Global, RunArgs, another_host, lost, named};
 use crate::config::{Config, LedgerConfig};
 use crate::logs::{Files, ModuleLog};
 use back::Outcomes;
-use deploy::Deployer;
+use deploy::{Deployer, Handles, Reloaded};
 use difference::Difference;
+use fleet::Fleet;
 use modules::Shelf;
 use parts::{Begun, Part, Parts};
 use progress::Progress;
@@ -68,6 +70,8 @@ const POLL: Duration = Duration::from_secs(1);
 
 /// What a host is made of.
 struct Host {
+    /// What it does of what the hosts of its ledger do.
+    fleet: Fleet,
     /// The config that it was started with: what only a restart changes.
     config: Config,
     args: RunArgs,
@@ -109,7 +113,9 @@ pub(crate) async fn run(config: Config, global: Global, args: RunArgs) -> anyhow
     let watch = Watch::start(&config);
     check_lost(&config).await?;
     let ledger = assemble::open_ledger(&config, Access::Run).await?;
-    let Some(lease) = ledger.lease_host().await? else {
+    // A run that ends by itself is to do all of it.
+    let lease = if args.once { ledger.lease_host().await? } else { ledger.join_hosts().await? };
+    let Some(lease) = lease.map(Arc::<dyn HostLease>::from) else {
         return Err(another_host(ledger.host().await?).into());
     };
     let since = assemble::clock().now();
@@ -132,7 +138,10 @@ pub(crate) async fn run(config: Config, global: Global, args: RunArgs) -> anyhow
     let warehouses = Mutex::new(warehouses);
     let (runs, now) = tokio::sync::watch::channel(config.clone());
     let log = Arc::new(ModuleLog::new(Files::of(&config)));
+    let fleet = Fleet::new(Arc::clone(&lease));
+    fleet.join().await?;
     let host = Arc::new(Host {
+        fleet,
         config,
         now,
         log,
@@ -299,7 +308,7 @@ impl Host {
         let mut deployer = self.deployer()?;
         let handles = self.parts.handles();
         let started = tokio::select! {
-            started = caught(deployer.reload(&self.config, &handles, "start")) => started?,
+            started = caught(self.first(&mut deployer, &handles)) => started?,
             () = signals.next() => {
                 self.shut_down(tasks, &mut signals).await;
                 progress.finish();
@@ -317,6 +326,10 @@ impl Host {
         let stopped = if self.args.once {
             self.until_ended(tasks, &mut signals, None).await
         } else {
+            if self.fleet.is_shared() {
+                self.parts.go_on();
+                services.spawn(fleet::keep(Arc::clone(self), config.clone(), Arc::clone(&progress)));
+            }
             let (restarts, due) = Restarts::new(assemble::clock());
             let (submit, submitted) = mpsc::unbounded_channel();
             let reloader = Reloader {
@@ -347,12 +360,26 @@ impl Host {
         Ok((stopped, started.modules_refused))
     }
 
+    /// The revisions that a host begins with: what its config means, or, where another one leads, what that one made active.
+    async fn first(&self, deployer: &mut Deployer, handles: &Handles) -> Result<Reloaded> {
+        if self.fleet.leads() {
+            return deployer.reload(&self.config, handles, "start").await;
+        }
+        self.fleet.set_cannot(deployer.follow(&self.config, handles).await?);
+        Ok(Reloaded::default())
+    }
+
     fn summary(&self, seconds: f64) -> summary::Summary {
         summary::Summary::of(&self.parts.stream_metrics(), &self.parts.pipeline_metrics(), &self.config, seconds)
     }
 
     fn deployer(&self) -> Result<Deployer> {
-        Ok(Deployer { shelf: self.shelf()?, limits: BTreeMap::new(), noted: BTreeMap::new() })
+        Ok(Deployer {
+            shelf: self.shelf()?,
+            limits: BTreeMap::new(),
+            noted: BTreeMap::new(),
+            unloadable: BTreeMap::new(),
+        })
     }
 
     fn shelf(&self) -> Result<Shelf> {

@@ -1,12 +1,16 @@
 //! What runs: streams and pipelines, each a task of its own that can be started and stopped while the others go on.
 //!
 //! A stop finishes what is in flight. A part that is started again takes up where the ledger says that it was.
+//!
+//! Where several hosts share the ledger, a stream runs in the one that has it, and so does a pipeline; in the others it sleeps, and is
+//! bound and warm when they get it (`fleet`).
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use forebay_model::ports::Duty;
 use forebay_model::{Error, PipelineName, Result, StreamName};
 use forebay_pipeline::intake::driver::StreamContext;
 use forebay_pipeline::metrics::{PipelineMetrics, StreamMetrics};
@@ -98,6 +102,22 @@ impl Parts {
     /// Whether a pipeline runs now.
     pub(super) fn runs_pipeline(&self, name: &PipelineName) -> bool {
         self.running().pipelines.get(name).is_some_and(|part| !*part.ended.borrow())
+    }
+
+    /// Wakes a pipeline that sleeps.
+    pub(super) fn wake(&self, name: &PipelineName) {
+        if let Some(part) = self.running().pipelines.get(name) {
+            part.handle.wake();
+        }
+    }
+
+    /// Keeps the host from ending before it is told to: what it does not do now, it may do later.
+    pub(super) fn go_on(&self) {
+        let guard = self.change();
+        let mut running = self.running();
+        if !running.ending {
+            running.ended.insert(Part::Change, guard);
+        }
     }
 
     /// Whether the host was told to stop.
@@ -204,9 +224,12 @@ impl Parts {
         drop(self.begin.send(Begun { part, future }));
     }
 
-    /// Starts a stream.
+    /// Starts a stream, unless it is another host's, or runs.
     pub(super) fn start_stream(&self, host: &Arc<Host>, config: &Config, name: &StreamName, progress: &Arc<Progress>) {
         let Some(stream) = config.streams.get(name) else { return };
+        if !host.fleet.has(&Duty::Stream(name.clone())) || self.runs_stream(name) {
+            return;
+        }
         let part = Part::Stream(name.clone());
         let decoding = match assemble::open_decoding(stream) {
             Ok(decoding) => decoding,
@@ -251,7 +274,7 @@ impl Parts {
         self.begin(part, Box::pin(future));
     }
 
-    /// Starts a pipeline; it waits for a revision.
+    /// Starts a pipeline; it waits for a revision, and sleeps where it is another host's.
     pub(super) fn start_pipeline(&self, host: &Host, config: &Config, name: &PipelineName, progress: &Progress) {
         let Some(pipeline) = config.pipelines.get(name) else { return };
         let Some(decoding) = config.streams.get(&pipeline.from).map(assemble::open_decoding) else { return };
@@ -272,6 +295,7 @@ impl Parts {
             pipeline: name.clone(),
             stream: pipeline.from.clone(),
             ledger: Arc::clone(&host.ledger),
+            shared: host.fleet.is_shared(),
             place: Workplace { zone: Arc::clone(&host.zone), decoding, metrics: Arc::clone(&metrics) },
             warehouses: host.warehouses(),
             formers: Arc::new(Former { shelf, pipeline: name.clone(), config: host.now.clone() }),
@@ -291,11 +315,14 @@ impl Parts {
             poll: POLL,
             once: host.args.once,
         };
-        let (handle, running) = PipelineHandle::start(
+        let (handle, running) = PipelineHandle::asleep(
             context,
             settings,
             Arc::new(Tell::of_pipeline(progress, metrics, Arc::clone(&host.outcomes))),
         );
+        if host.fleet.has(&Duty::Pipeline(name.clone())) {
+            handle.wake();
+        }
         let (end, ended) = watch::channel(false);
         let from = pipeline.from.clone();
         self.running().pipelines.insert(name.clone(), PipelinePart { from, handle, ended });

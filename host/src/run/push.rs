@@ -62,6 +62,10 @@ impl Deployer {
             Push::RollBack { pipeline, to } => {
                 self.roll_back(config, handles, (&pipeline, to), &format!(" by {by}")).await
             }
+            Push::Back { pipeline, from, to, why } => {
+                self.go_back(config, handles, Back { pipeline, from, to, why }).await?;
+                Ok(Pushed::default())
+            }
             Push::Approve { pipeline } => self.approve(config, handles, &pipeline, &by).await,
             Push::Cancel { pipeline, reason } => self.cancel(&pipeline, &reason, &by).await,
         }
@@ -75,13 +79,18 @@ impl Deployer {
             Push::Module { name, .. } => uses(config, pipeline, name),
             Push::Apply { .. } => true,
             Push::RollBack { pipeline: of, .. }
+            | Push::Back { pipeline: of, .. }
             | Push::Approve { pipeline: of }
             | Push::Cancel { pipeline: of, .. } => of == pipeline,
         };
         // Who wants what is there already loses nothing.
         let is_there = match push {
             Push::Module { name, digest, .. } => ledger.active_module(name).await? == Some(*digest),
-            Push::RollBack { .. } | Push::Apply { .. } | Push::Approve { .. } | Push::Cancel { .. } => false,
+            Push::RollBack { .. }
+            | Push::Back { .. }
+            | Push::Apply { .. }
+            | Push::Approve { .. }
+            | Push::Cancel { .. } => false,
         };
         let concerned: Vec<_> = seen.keys().filter(|pipeline| concerned(pipeline)).collect();
         let now = Seen::all(ledger.as_ref(), concerned).await?;

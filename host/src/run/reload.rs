@@ -22,6 +22,9 @@ use crate::assemble::{self, Access};
 use crate::config::{self, Config};
 use crate::failpoint::failpoint;
 
+/// How often the ledger is looked at for revisions that another host made active.
+const FOLLOW: Duration = Duration::from_millis(300);
+
 /// The pause before what failed is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
 
@@ -45,16 +48,17 @@ impl Reloader {
     /// Reloads whenever something changes, for ever.
     pub(super) async fn run(mut self, mut again: bool) {
         loop {
-            let (due, reason) = tokio::select! {
-                Some(part) = self.due.recv() => (Some(part), "restart"),
-                Some(submission) = self.submitted.recv() => {
+            let (due, reason) = match self.next(again).await {
+                Next::Due(part) => (Some(part), "restart"),
+                Next::Submitted(submission) => {
                     Box::pin(self.push(submission)).await;
                     continue;
                 }
-                () = change(&mut self.watch, again) => (None, "config"),
+                Next::Changed => (None, "config"),
             };
             let reload = async {
                 if let Some(part) = due {
+                    let _moving = self.host.fleet.moving.lock().await;
                     let config = self.runs.borrow().clone();
                     self.host.parts.start_again(&self.host, &config, &part, &self.progress);
                 }
@@ -70,11 +74,35 @@ impl Reloader {
         }
     }
 
+    /// What there is to do next; until then, what other hosts of the ledger make active is taken up.
+    async fn next(&mut self, again: bool) -> Next {
+        let Self { host, progress: _, deployer, watch, runs, told: _, due, submitted } = self;
+        let changed = change(watch, again);
+        tokio::pin!(changed);
+        loop {
+            tokio::select! {
+                Some(part) = due.recv() => return Next::Due(part),
+                Some(submission) = submitted.recv() => return Next::Submitted(submission),
+                () = &mut changed => return Next::Changed,
+                () = tokio::time::sleep(FOLLOW), if host.fleet.is_shared() => follow(host, deployer, runs).await,
+            }
+        }
+    }
+
     /// Does what a person pushed, and answers; or what came of a shadow.
     async fn push(&mut self, submission: Submission) {
         let (config, handles) = (self.runs.borrow().clone(), self.host.parts.handles());
         let (request, answer) = match submission {
             Submission::Push { request, answer } => (request, answer),
+            Submission::Back(back) if !self.host.fleet.leads() => {
+                if let Err(error) = back.ask(self.host.ledger.as_ref()).await {
+                    tracing::error!(
+                        error = error.chain(),
+                        "the host that leads could not be asked for the former revision"
+                    );
+                }
+                return;
+            }
             Submission::Back(back) => {
                 if let Err(error) = caught(self.deployer.go_back(&config, &handles, back)).await {
                     tracing::error!(error = error.chain(), hint = error.hint(), "the former revision cannot come back");
@@ -121,6 +149,10 @@ impl Reloader {
                 }
             }
         }
+        if !self.host.fleet.leads() {
+            follow(&self.host, &mut self.deployer, &self.runs).await;
+            return again;
+        }
         let config = self.runs.borrow().clone();
         match self.deployer.reload(&config, &self.host.parts.handles(), reason).await {
             Ok(reloaded) => again || reloaded.again,
@@ -156,6 +188,7 @@ impl Reloader {
             );
             return error.class() == ErrorClass::Retry;
         }
+        let _moving = host.fleet.moving.lock().await;
         // Until it is done the host does not end, though its only stream may be between two lives.
         let _guard = host.parts.change();
         if !self.stop(&difference).await {
@@ -203,6 +236,27 @@ impl Reloader {
             self.host.add_warehouse(name.clone(), warehouse);
         }
         check_tables(meant, self.host.ledger.as_ref(), &self.host.warehouses()).await
+    }
+}
+
+/// What a reloader does next.
+enum Next {
+    /// It starts a part again.
+    Due(Part),
+    /// It does what was asked for.
+    Submitted(Submission),
+    /// It looks at what has changed.
+    Changed,
+}
+
+/// Takes up what is active in the ledger and not here: whoever leads has made it so, or a pipeline came or went.
+async fn follow(host: &Host, deployer: &mut Deployer, runs: &watch::Sender<Config>) {
+    let config = runs.borrow().clone();
+    match caught(deployer.follow(&config, &host.parts.handles())).await {
+        Ok(cannot) => host.fleet.set_cannot(cannot),
+        Err(error) => {
+            tracing::warn!(error = error.chain(), "what is active could not be taken up; it is tried again");
+        }
     }
 }
 

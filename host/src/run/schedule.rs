@@ -25,7 +25,7 @@ pub(super) async fn keep(host: Arc<Host>, config: watch::Receiver<Config>) {
         let due = due(&config.borrow(), looked, now);
         // A clock that was put back does nothing twice.
         looked = looked.max(now);
-        for (pipeline, schedule) in due {
+        for (pipeline, schedule) in due.into_iter().filter(|_| host.fleet.leads()) {
             if let Err(error) = caught(retry(&host, &pipeline, &schedule, now)).await {
                 tracing::error!(
                     %pipeline, %schedule, error = error.chain(),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use forebay_model::{Error, Result, TableName};
+use forebay_model::{Error, Result, TableName, Timestamp};
 use forebay_pipeline::panics::caught;
 use forebay_pipeline::refine::protocol::Event;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -59,6 +59,9 @@ pub(super) async fn answer(host: Arc<Host>, config: watch::Receiver<Config>) {
 }
 
 async fn answer_all(host: &Host, config: &watch::Receiver<Config>) -> Result<()> {
+    if !host.fleet.leads() {
+        return Ok(());
+    }
     for (number, what, arguments) in host.ledger.asked().await? {
         // They are answered by a task of their own, and do not wait for maintenance.
         if what == PushRequest::WHAT {
@@ -73,7 +76,7 @@ async fn answer_all(host: &Host, config: &watch::Receiver<Config>) -> Result<()>
                     ledger: host.ledger.as_ref(),
                     zone: host.zone.as_ref(),
                     warehouses: &warehouses,
-                    host_since: Some(host.since),
+                    host_since: Some(oldest(host).await?),
                 };
                 // Whatever becomes of it, who asked is answered, and not asked for again each half second.
                 match caught(maintain_all(&config, stores, &request, now)).await {
@@ -88,6 +91,12 @@ async fn answer_all(host: &Host, config: &watch::Receiver<Config>) -> Result<()>
     Ok(())
 }
 
+/// Since when the oldest of the hosts runs: what any of them is about to list is younger.
+async fn oldest(host: &Host) -> Result<Timestamp> {
+    let hosts = host.ledger.hosts().await?;
+    Ok(hosts.iter().map(|host| host.holder.since).fold(host.since, Timestamp::min))
+}
+
 /// Hands what other processes push to who reloads, and answers with what came of it, for ever.
 pub(super) async fn push(host: Arc<Host>, submit: mpsc::UnboundedSender<Submission>) {
     loop {
@@ -99,13 +108,16 @@ pub(super) async fn push(host: Arc<Host>, submit: mpsc::UnboundedSender<Submissi
 }
 
 async fn push_all(host: &Host, submit: &mpsc::UnboundedSender<Submission>) -> Result<()> {
+    if !host.fleet.leads() {
+        return Ok(());
+    }
     for (number, what, arguments) in host.ledger.asked().await? {
         if what != PushRequest::WHAT {
             continue;
         }
         let refused = |error: &Error| Pushed { refused: vec![Refused::new(None, error)], ..Pushed::default() };
         let pushed = match serde_json::from_value(arguments) {
-            Ok(PushRequest { at, .. }) if at < host.since => refused(
+            Ok(PushRequest { at, .. }) if at < host.since.max(host.fleet.leads_since()) => refused(
                 &Error::operator("the host that was asked has stopped before it was done").with_hint("ask again"),
             ),
             // Who asked a host that hung may be gone, or have done something else meanwhile.

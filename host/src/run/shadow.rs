@@ -360,6 +360,9 @@ async fn compare_all(
     config: &watch::Receiver<Config>,
     submit: &mpsc::UnboundedSender<Submission>,
 ) -> Result<()> {
+    if !host.fleet.leads() {
+        return Ok(());
+    }
     let mut stages = BTreeMap::new();
     let shadows = shelf.ledger.shadows().await?;
     let config = config.borrow().clone();

@@ -4,7 +4,9 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use arrow_schema::SchemaRef;
-use forebay_model::ports::{Assets, BoundTransform, Description, Module, TransformOutput};
+use forebay_model::ports::{
+    Assets, BoundTransform, Clock as _, DeploymentState, Description, Ledger as _, Module, TransformOutput,
+};
 use forebay_model::{Digest, Result};
 use forebay_pipeline::budget::Budget;
 use forebay_pipeline::refine::bind::Materials;
@@ -99,6 +101,41 @@ async fn while_a_new_revision_is_bound_the_old_one_serves_even_on_the_only_worke
         until("one of the two loads it", || loaded(&world, "old") + loaded(&world, "new") == all).await;
         part += 1;
     }
+    handle.send(Event::Shutdown);
+    pipeline.await.unwrap().unwrap();
+}
+
+/// Where hosts share a ledger, another one makes a revision active: what this one has bound begins nothing any more.
+#[tokio::test]
+async fn under_a_revision_that_another_host_has_replaced_nothing_is_begun() {
+    let mut world = World::new(Some(rule(&["old"])));
+    world.shared = true;
+    let budget = Budget::new(256 << 20, 1);
+    let (handle, pipeline) = world.pipeline_of(1, false, Arc::new(Told::default()), &budget).unwrap();
+    let pipeline = tokio::spawn(pipeline);
+    let activate = async |materials: &Materials| {
+        let Materials { revision, .. } = materials;
+        let at = world.clock.now();
+        world.ledger.deploy(&World::pipeline(), revision.id(), DeploymentState::Active, "test", at).await.unwrap();
+    };
+    let old = world.materials().await.unwrap();
+    activate(&old).await;
+    handle.deploy(old);
+    let loaded = |world: &World, table: &str| world.rows(table).len();
+    world.upstream.put("a.jsonl", "1", lines(0..100));
+    world.land(&handle, budget.clone()).await.unwrap();
+    until("the first object is loaded", || loaded(&world, "old") == 100).await;
+
+    world.rule = Some(rule(&["new"]));
+    let new = world.materials().await.unwrap();
+    activate(&new).await;
+    world.upstream.put("b.jsonl", "1", lines(100..200));
+    world.land(&handle, budget.clone()).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!((loaded(&world, "old"), loaded(&world, "new")), (100, 0), "it waits for the revision that is active");
+    handle.deploy(new);
+    until("the new one takes it", || loaded(&world, "new") == 100).await;
+    assert_eq!(loaded(&world, "old"), 100);
     handle.send(Event::Shutdown);
     pipeline.await.unwrap().unwrap();
 }

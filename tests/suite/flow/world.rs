@@ -239,6 +239,8 @@ pub(crate) struct World {
     pub(crate) rule: Option<NativeRule>,
     pub(crate) changes: SchemaChanges,
     pub(crate) widen_max_bytes: u64,
+    /// Other hosts may make revisions active.
+    pub(crate) shared: bool,
     pub(crate) habits: Habits,
 }
 
@@ -291,6 +293,7 @@ impl World {
             rule,
             changes: SchemaChanges::Apply,
             widen_max_bytes: u64::MAX,
+            shared: false,
             habits,
         }
     }
@@ -375,6 +378,7 @@ impl World {
             pipeline: Self::pipeline(),
             stream: Self::stream(),
             ledger: self.ledger.clone(),
+            shared: self.shared,
             place: Workplace {
                 zone: self.zone.clone(),
                 decoding: self.decoding()?,

@@ -231,6 +231,7 @@ impl Process {
                 pipeline: PipelineName::new(&shape.name).unwrap(),
                 stream: stream(),
                 ledger: Arc::clone(&self.stores.ledger),
+                shared: false,
                 place: Workplace {
                     zone: Arc::clone(&self.stores.zone),
                     decoding: Arc::clone(&self.world.decoding) as Arc<dyn Decoding>,

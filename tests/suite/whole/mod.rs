@@ -11,6 +11,7 @@ mod evil;
 mod evil_beside;
 mod expr;
 mod files;
+mod fleet;
 mod heal;
 mod http;
 mod input;

@@ -55,7 +55,8 @@ fn a_life_with_a_ledger_in_postgres() {
     let (_, told) = texts(&second);
     assert_eq!(second.status.code(), Some(3));
     assert!(told.contains(&format!("process {} on ", running.id())), "{told}");
-    assert!(place.run_well(&["status"]).contains(&format!("host: running, process {}", running.id())));
+    let told = place.run_well(&["status"]);
+    assert!(told.contains(&format!("host: process {} on ", running.id())) && told.contains(": leads, "), "{told}");
     place.run_well(&["pause", "fraud", "--reason", "lunch"]);
     place.write("inbox/d.jsonl", &payments(500..600));
     place.until("it has landed", || place.rows("ledger.segments") == 4);

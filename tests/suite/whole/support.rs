@@ -291,6 +291,13 @@ impl Place {
         self.spawn(command)
     }
 
+    /// The same with another config and log, as another host of the ledger.
+    pub(crate) fn start_beside(&self, config: &str, log: &str) -> Running {
+        let log = std::fs::File::create(self.path(log)).unwrap();
+        let mut command = self.command(&["-c", config, "run"]);
+        Running(command.stderr(log).stdout(Stdio::null()).spawn().unwrap())
+    }
+
     fn spawn(&self, mut command: Command) -> Running {
         let log = std::fs::File::create(self.path("log")).unwrap();
         Running(command.stderr(log).stdout(Stdio::null()).spawn().unwrap())

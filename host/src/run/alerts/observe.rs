@@ -44,6 +44,8 @@ impl Observer {
     ) -> Result<BTreeMap<Subject, Holds>> {
         let mut holding = BTreeMap::new();
         for (name, metrics) in host.parts.pipeline_metrics() {
+            // What a pipeline has counted is told by the host that runs it; what the ledger knows, by the one that leads.
+            let leads = host.fleet.leads();
             let of = |alert, column: Option<String>| Subject {
                 alert,
                 pipeline: Some(name.to_string()),
@@ -72,7 +74,7 @@ impl Observer {
                 let hint = format!("`forebay query` shows them: WHERE _forebay_rescued LIKE '%\"{column}%'");
                 holding.insert(of("column_rescued", Some(column)), Holds { message, hint });
             }
-            if let Some(pipeline) = config.pipelines.get(&name)
+            if let Some(pipeline) = config.pipelines.get(&name).filter(|_| leads)
                 && let Some(oldest) = oldest_unloaded(host.ledger.as_ref(), &name, pipeline, now).await?
                 && now.since(oldest) >= alerts.lag
             {
@@ -84,7 +86,8 @@ impl Observer {
                 holding.insert(of("lag", None), Holds { message, hint });
             }
         }
-        for change in host.ledger.held_changes().await?.into_iter().filter(|change| !change.approved) {
+        let held = if host.fleet.leads() { host.ledger.held_changes().await? } else { Vec::new() };
+        for change in held.into_iter().filter(|change| !change.approved) {
             let (table, column) = (change.table.to_string(), change.column);
             let message =
                 format!("{table}: column {column} ({}) waits for approval: {}", change.data_type, change.reason);

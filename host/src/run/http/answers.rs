@@ -167,6 +167,16 @@ pub(super) const PIPELINE: Fields = &[
 
 pub(super) const STATUS: Fields = &[
     object("host", &[integer("process").or_null(), time("since")]).or_null(),
+    list(
+        "hosts",
+        &[
+            integer("process").or_null(),
+            text("host").or_null(),
+            time("since"),
+            field("duties", Of::Texts).or_null(),
+            field("cannot", Of::Named(&Of::Text)),
+        ],
+    ),
     list("streams", &[text("stream"), integer("segments"), integer("bytes").or_null(), time("last_landed").or_null()]),
     list("pipelines", PIPELINE),
 ];

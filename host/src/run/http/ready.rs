@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use forebay_model::ports::{Duty, HostState};
+
 use super::Seen;
 
 /// How long the ledger may take to answer.
@@ -20,7 +22,7 @@ pub(super) async fn missing(seen: &Seen) -> Vec<String> {
     let meant = |name: &str| host.args.pipelines.is_empty() || host.args.pipelines.iter().any(|of| of.as_str() == name);
     let pipelines = config.pipelines.iter().filter(|(name, _)| meant(name.as_str()));
     for (name, pipeline) in pipelines {
-        if !host.parts.runs_stream(&pipeline.from) {
+        if host.fleet.has(&Duty::Stream(pipeline.from.clone())) && !host.parts.runs_stream(&pipeline.from) {
             missing.push(format!("stream {} does not run", pipeline.from));
         }
         if !host.parts.runs_pipeline(name) {
@@ -40,8 +42,10 @@ pub(super) async fn missing(seen: &Seen) -> Vec<String> {
             }
         }
     }
-    match tokio::time::timeout(PATIENCE, host.ledger.host()).await {
-        Ok(Ok(Some(holder))) if holder.process.is_none_or(|process| process == std::process::id()) => {}
+    let is_this = |host: &HostState| host.holder.process.is_none_or(|process| process == std::process::id());
+    missing.extend(host.fleet.cannot().into_iter().map(|(name, why)| format!("pipeline {name} cannot load {why}")));
+    match tokio::time::timeout(PATIENCE, host.ledger.hosts()).await {
+        Ok(Ok(hosts)) if hosts.iter().any(is_this) => {}
         Ok(Ok(_)) => missing.push("the ledger's lease is not this host's".to_owned()),
         Ok(Err(error)) => missing.push(format!("the ledger's lease cannot be read: {}", error.chain())),
         Err(_) => missing.push("the ledger's lease cannot be read in time".to_owned()),

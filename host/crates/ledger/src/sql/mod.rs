@@ -25,8 +25,9 @@ use forebay_model::Result;
 use forebay_model::ids::{Digest, ModuleName, PipelineName, SegmentId, StreamName, TableName};
 use forebay_model::load::{Again, LoadGroup, LoadReceipt};
 use forebay_model::ports::{
-    Deployment, DeploymentState, HealRequest, HeldChange, HostHolder, HostLease, JournalEntry, LandOutcome, Landing,
-    Ledger, ModuleRecord, ObjectState, Pause, Rebuilt, ReplayRequest, RevisionRecord, SegmentFailure, Shadow, WorkItem,
+    Deployment, DeploymentState, HealRequest, HeldChange, HostHolder, HostLease, HostState, JournalEntry, LandOutcome,
+    Landing, Ledger, ModuleRecord, ObjectState, Pause, Rebuilt, ReplayRequest, RevisionRecord, SegmentFailure, Shadow,
+    WorkItem,
 };
 use forebay_model::position::OrderedPosition;
 use forebay_model::revision::{Revision, RevisionId};
@@ -87,8 +88,14 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     fn explain(&self, error: sqlx::Error, action: &'static str) -> LedgerError;
     /// The host's lease; see [`Ledger::lease_host`].
     fn lease(&self) -> impl Future<Output = Result<Option<Box<dyn HostLease>>>> + Send;
+    /// The same among others; see [`Ledger::join_hosts`].
+    fn join(&self) -> impl Future<Output = Result<Option<Box<dyn HostLease>>>> + Send {
+        self.lease()
+    }
     /// Who has it.
     fn holder(&self) -> impl Future<Output = Result<Option<HostHolder>>> + Send;
+    /// All of them; see [`Ledger::hosts`].
+    fn hosts(&self) -> impl Future<Output = Result<Vec<HostState>>> + Send;
 }
 
 /// A ledger in a database.
@@ -160,8 +167,16 @@ impl<S: Store> Ledger for SqlLedger<S> {
         self.store.lease().await
     }
 
+    async fn join_hosts(&self) -> Result<Option<Box<dyn HostLease>>> {
+        self.store.join().await
+    }
+
     async fn host(&self) -> Result<Option<HostHolder>> {
         self.store.holder().await
+    }
+
+    async fn hosts(&self) -> Result<Vec<HostState>> {
+        self.store.hosts().await
     }
 
     async fn import(&self, content: &Rebuilt) -> Result<()> {

@@ -3,7 +3,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::Error;
+use super::fleet::{HostHolder, HostLease, HostState};
 use crate::error::{ErrorClass, Result};
 use crate::flow::OnChange;
 use crate::ids::{Digest, Generation, ModuleName, PipelineName, SegmentId, StreamName, TableName};
@@ -266,30 +266,6 @@ pub struct HeldChange {
     pub approved: bool,
 }
 
-/// Who has the right to be the one host of a ledger.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct HostHolder {
-    /// The process, where it has said so.
-    pub process: Option<u32>,
-    /// The machine that it runs on, where the ledger can be used from several.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub host: Option<String>,
-    /// Since when.
-    pub since: Timestamp,
-}
-
-/// The right to be the one host of a ledger; given back when dropped, and by the system when the process dies.
-///
-/// A lease of a ledger on a server may be lost while the process lives, if it is not heard of for long. From the moment that another
-/// host has it, the ledger refuses with class fenced what this one wants to write.
-#[async_trait]
-pub trait HostLease: Send + Sync + std::fmt::Debug {
-    /// Waits until another host has taken it, and says which. A lease that cannot be lost waits for ever.
-    async fn lost(&self) -> Error {
-        std::future::pending().await
-    }
-}
-
 /// The ledger: the record of every segment, load, revision, module and deployment. Only what it lists exists.
 ///
 /// Contract:
@@ -309,10 +285,19 @@ pub trait Ledger: Send + Sync + std::fmt::Debug {
     /// The ledger's id, made with it.
     fn id(&self) -> Uuid;
 
-    /// The right to run this ledger's streams and pipelines; `None` where a live process has it.
+    /// The right to be the one host that runs this ledger's streams and pipelines; `None` where a live process runs any.
     async fn lease_host(&self) -> Result<Option<Box<dyn HostLease>>>;
-    /// The live process that has it; `None` where none has.
+    /// The right to be one of several hosts, where the ledger can have them, else as [`Ledger::lease_host`]; `None` where a live process
+    /// has it alone.
+    async fn join_hosts(&self) -> Result<Option<Box<dyn HostLease>>> {
+        self.lease_host().await
+    }
+    /// The live process that answers who asks; `None` where there is none.
     async fn host(&self) -> Result<Option<HostHolder>>;
+    /// The live processes, the first in time first.
+    async fn hosts(&self) -> Result<Vec<HostState>> {
+        Ok(self.host().await?.map(HostState::alone).into_iter().collect())
+    }
     /// Fills a ledger that is empty with what was rebuilt, whole or not at all.
     ///
     /// Segments that were never refined are work afterwards; those that are to be refined [`Again`](super::Standing::Again)

@@ -5,6 +5,7 @@
 
 mod clock;
 mod decoder;
+mod fleet;
 mod landing;
 mod ledger;
 mod rebuilt;
@@ -14,11 +15,11 @@ mod warehouse;
 
 pub use clock::{Clock, Random};
 pub use decoder::{Decoder, Format, SegmentInput, SplitRule};
+pub use fleet::{Division, Duty, HostHolder, HostLease, HostState, Readiness};
 pub use landing::{DamagedEntry, Journal, JournalEntry, LandedObject, LandingZone, ObjectEntry, ZoneIdentity};
 pub use ledger::{
-    Advance, Deployment, DeploymentState, HealRequest, HeldChange, HostHolder, HostLease, LandOutcome, Landing, Ledger,
-    ModuleRecord, NewObject, NewSegment, ObjectState, Pause, ReplayRequest, RevisionRecord, SegmentFailure, Shadow,
-    WorkItem,
+    Advance, Deployment, DeploymentState, HealRequest, HeldChange, LandOutcome, Landing, Ledger, ModuleRecord,
+    NewObject, NewSegment, ObjectState, Pause, ReplayRequest, RevisionRecord, SegmentFailure, Shadow, WorkItem,
 };
 pub use rebuilt::{Rebuilt, RebuiltLoad, RebuiltPartition, RebuiltPipeline, RebuiltSegment, Standing};
 pub use source::{Polled, Progress, Source};

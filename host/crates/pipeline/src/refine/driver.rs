@@ -41,6 +41,8 @@ pub struct PipelineContext {
     pub stream: StreamName,
     /// The ledger.
     pub ledger: Arc<dyn Ledger>,
+    /// Other hosts may make revisions active there.
+    pub shared: bool,
     /// The landing zone, the formats, the counters.
     pub place: Workplace,
     /// The warehouses.
@@ -107,6 +109,18 @@ impl PipelineHandle {
         settings: RefineSettings,
         listener: Arc<dyn Listener>,
     ) -> (Self, impl Future<Output = Result<()>> + Send) {
+        let (handle, running) = Self::asleep(context, settings, listener);
+        handle.wake();
+        (handle, running)
+    }
+
+    /// The same of a pipeline that does nothing before it is woken, as one of several hosts has it while another host runs it: it takes
+    /// revisions, checks and rehearses them.
+    pub fn asleep(
+        context: PipelineContext,
+        settings: RefineSettings,
+        listener: Arc<dyn Listener>,
+    ) -> (Self, impl Future<Output = Result<()>> + Send) {
         let (events, queue) = mpsc::unbounded_channel();
         let state = Refine::new(context.pipeline.clone(), context.ledger.id(), settings);
         let driver = Arc::new(Driver {
@@ -119,6 +133,11 @@ impl PipelineHandle {
         let handle = Self { events, driver, effects: Arc::default() };
         let running = handle.clone().run(state, queue, listener);
         (handle, running)
+    }
+
+    /// From now on it does its work; once more does nothing.
+    pub fn wake(&self) {
+        self.send(Event::Start);
     }
 
     /// What a revision would do: bound to the present schema and tables, nothing else changed. `None` before the first schema.
@@ -185,7 +204,6 @@ impl PipelineHandle {
         mut queue: mpsc::UnboundedReceiver<Event>,
         listener: Arc<dyn Listener>,
     ) -> Result<()> {
-        self.send(Event::Start);
         while let Some(event) = queue.recv().await {
             let context = &self.driver.context;
             let now = Now { now: context.clock.now(), random: context.random.as_ref() };
@@ -263,7 +281,9 @@ impl Driver {
         let pipeline = &context.pipeline;
         match effect {
             Effect::Recover => Some(Event::Recovered(self.recover().await)),
-            Effect::FetchWork { skip, limit, again } => Some(Event::Worked(self.fetch(&skip, limit, again).await)),
+            Effect::FetchWork { revision, skip, limit, again } => {
+                Some(Event::Worked(self.fetch(revision, &skip, limit, again).await))
+            }
             Effect::Infer(items) => Some(Event::Inferred(self.infer(items).await)),
             Effect::Bind { id, revision, schema } => Some(Event::Bound(id, self.bind_as(id, revision, schema).await)),
             Effect::BindBeside { id, revision, schema } => {

@@ -167,9 +167,12 @@ impl Refine {
         }
         let (first, again) = self.asks();
         let asks = first || again;
-        if self.fetching || !asks || self.stopping || self.revision.is_none() || self.broken.is_some() {
+        let serving = self.serving.and_then(|id| self.bindings.get(&id)).map(|bound| bound.revision);
+        let revision = serving.or(self.revision.map(|(revision, _)| revision));
+        let Some(revision) = revision.filter(|_| asks && !self.fetching && !self.stopping && self.broken.is_none())
+        else {
             return;
-        }
+        };
         self.fetching = true;
         self.dirty &= !first;
         self.again_dirty &= !again;
@@ -177,6 +180,6 @@ impl Refine {
         // What is taken of the other lane cannot be taken back any more, and keeps later versions waiting: few.
         let few = u32::try_from(self.settings.workers.saturating_mul(2)).unwrap_or(u32::MAX).max(2);
         let (limit, again) = (if first { many } else { 0 }, if again { few } else { 0 });
-        out.push(Effect::FetchWork { skip: self.known().cloned().collect(), limit, again });
+        out.push(Effect::FetchWork { revision, skip: self.known().cloned().collect(), limit, again });
     }
 }

@@ -160,8 +160,9 @@ pub enum Growth {
 pub enum Effect {
     /// Ask the ledger what is open.
     Recover,
-    /// Ask the ledger for work: at most so many segments that are not loaded, and so many to be refined again.
-    FetchWork { skip: Vec<SegmentId>, limit: u32, again: u32 },
+    /// Ask the ledger for work under a revision, as long as that is active: at most so many segments that are not loaded, and so many to be
+    /// refined again.
+    FetchWork { revision: RevisionId, skip: Vec<SegmentId>, limit: u32, again: u32 },
     /// Infer the first schema from a sample, and have the ledger fix it.
     Infer(Vec<WorkItem>),
     /// Bind a revision to a schema.

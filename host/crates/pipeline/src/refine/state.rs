@@ -31,6 +31,8 @@ pub struct Refine {
     pub(super) pipeline: PipelineName,
     pub(super) ledger: Uuid,
     pub(super) settings: RefineSettings,
+    /// It was woken.
+    started: bool,
     pub(super) recovered: bool,
     /// The active revision, with its number for people.
     pub(super) revision: Option<(RevisionId, u32)>,
@@ -98,6 +100,7 @@ impl Refine {
             pipeline,
             ledger,
             settings,
+            started: false,
             recovered: false,
             revision: None,
             awaited: false,
@@ -151,7 +154,11 @@ impl Refine {
 
     fn handle(&mut self, now: Now<'_>, event: Event, out: &mut Vec<Effect>) {
         match event {
-            Event::Start => out.push(Effect::Recover),
+            Event::Start if self.started => {}
+            Event::Start => {
+                self.started = true;
+                out.push(Effect::Recover);
+            }
             Event::Recovered(result) => self.on_recovered(result, out),
             Event::Deployed { revision, number } => {
                 self.revision = Some((revision, number));
@@ -387,6 +394,9 @@ impl Refine {
 
     /// Everything that can go on, goes on.
     fn advance(&mut self, now: Now<'_>, out: &mut Vec<Effect>) {
+        if !self.started && self.stopping {
+            return self.finish(Ok(()), out);
+        }
         if !self.recovered {
             return;
         }

@@ -1,27 +1,29 @@
-//! The host's lease: an advisory lock of a session that does nothing else, and a token in the ledger.
+//! A host's lease: advisory locks of a session that does nothing else, and a row in the ledger.
 //!
-//! The lock says that a host lives: the server gives it back when the session ends, be it that the process died, that the network
-//! broke, or that the process was stopped and said nothing for [`SILENCE`]. But a host does not know at once that its session
-//! ended. So who takes the lock writes a new token into the ledger's one row, and each transaction of a host that writes locks
-//! that row and looks whether the token is its own: what a host without the lease wants to write is refused, however late it comes.
+//! The locks say that a host lives, alone or as one of several: the server gives them back when the session ends, be it that the process
+//! died, that the network broke, or that the process was stopped and said nothing for [`SILENCE`]. But a host does not know at once that
+//! its session ended. So it has a row with a token of its own, which whoever takes its place removes ([`fleet`]), and each transaction
+//! of a host that writes locks the ledger's one row and looks whether its own is there: what a host without the lease wants to write is
+//! refused, however late it comes.
 //!
-//! A host whose session broke takes the lock again, if nobody else has taken the lease since: the token tells.
+//! A host whose session broke takes its locks again, if nobody has taken its place since: the row tells.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use forebay_model::ports::{HostHolder, HostLease};
-use forebay_model::{Error, Timestamp};
+use forebay_model::ports::{Division, Duty, HostHolder, HostLease, Readiness};
+use forebay_model::{Error, Result};
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection as _, Row as _};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::address::{PATIENCE, PostgresAddress};
-use super::open;
+use super::{PostgresStore, fleet};
 use crate::error::LedgerError;
-use crate::sql::Step;
+use crate::sql::{Fault, Step};
 
 /// After so long without a word the server ends the session of a host that is stopped.
 const SILENCE: &str = "30s";
@@ -29,7 +31,7 @@ const SILENCE: &str = "30s";
 const WORD: Duration = Duration::from_secs(5);
 /// The pause before a session that broke is begun again.
 const AGAIN: Duration = Duration::from_millis(500);
-/// How often the lock is tried where it is taken, and the pause between: that of a process that was killed is free an instant later.
+/// How often the locks are tried where they are taken, and the pause between: those of a process that was killed are free an instant later.
 const ATTEMPTS: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -37,6 +39,11 @@ const PAUSE: Duration = Duration::from_millis(50);
 pub(super) fn key(kind: &str, schema: &str) -> i64 {
     let digest = forebay_model::Digest::of(format!("forebay {kind} {schema}").as_bytes());
     digest.as_bytes().iter().take(8).fold(0, |key, byte| key << 8 | i64::from(*byte))
+}
+
+/// The lock of the host that has a token: it lives as long as that is taken.
+pub(super) fn key_of(token: &str, schema: &str) -> i64 {
+    key(&format!("host {token}"), schema)
 }
 
 /// What a ledger's transactions and its lease have in common.
@@ -67,18 +74,42 @@ impl Held {
     }
 }
 
-/// Dropped, it is given back; so it is when the process dies.
+/// With whom a host shares the ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Share {
+    /// With nobody.
+    Alone,
+    /// With others that do too.
+    Others,
+}
+
+/// The locks of a session, and whose they are.
+#[derive(Debug, Clone)]
+struct Locks {
+    address: PostgresAddress,
+    share: Share,
+    /// That of the host's row; `None` of who runs nothing, and lets nobody else (`recover`).
+    token: Option<String>,
+}
+
+/// A session that keeps its locks until this is dropped, or the process dies.
 #[derive(Debug)]
-struct SessionLease {
-    held: Arc<Held>,
+struct Session {
     leave: Option<oneshot::Sender<()>>,
-    session: Option<JoinHandle<()>>,
-    /// Who took it.
+    keeper: Option<JoinHandle<()>>,
+    held: Arc<Held>,
+    /// Who took its place.
     lost: watch::Receiver<Option<LedgerError>>,
 }
 
-#[async_trait]
-impl HostLease for SessionLease {
+impl Session {
+    fn keep(locks: Locks, connection: PgConnection, held: Arc<Held>) -> Self {
+        let (leave, left) = oneshot::channel();
+        let (tell, lost) = watch::channel(None);
+        let keeper = tokio::spawn(Keeper { locks, tell }.keep(connection, left));
+        Self { leave: Some(leave), keeper: Some(keeper), held, lost }
+    }
+
     async fn lost(&self) -> Error {
         let mut lost = self.lost.clone();
         let told = lost.wait_for(Option::is_some).await.ok().and_then(|told| told.as_ref().map(ToString::to_string));
@@ -90,85 +121,142 @@ impl HostLease for SessionLease {
     }
 }
 
-impl Drop for SessionLease {
+impl Drop for Session {
     fn drop(&mut self) {
         self.held.set(None);
         drop(self.leave.take());
-        *self.held.leaving.lock().unwrap_or_else(PoisonError::into_inner) = self.session.take();
+        *self.held.leaving.lock().unwrap_or_else(PoisonError::into_inner) = self.keeper.take();
     }
 }
 
-/// Takes the lease; `None` where a live process has it. Without a ledger (`recover`) there is the lock alone.
-pub(super) async fn take(
-    address: &PostgresAddress,
-    held: &Arc<Held>,
-    of_ledger: bool,
-) -> Step<Option<Box<dyn HostLease>>> {
-    held.settled().await;
-    let mut session = begin(address).await?;
-    let mut attempt = 1;
-    while !lock(&mut session, address).await? {
-        if attempt == ATTEMPTS {
-            let _ = session.close().await;
-            return Ok(None);
-        }
-        attempt += 1;
-        tokio::time::sleep(PAUSE).await;
+/// The lease of who shares the ledger with nobody.
+#[derive(Debug)]
+struct AloneLease(Session);
+
+#[async_trait]
+impl HostLease for AloneLease {
+    async fn lost(&self) -> Error {
+        self.0.lost().await
     }
-    if of_ledger {
-        held.set(Some(write_token(&mut session).await?));
+}
+
+/// The lease of a host among others.
+#[derive(Debug)]
+struct SharedLease {
+    session: Session,
+    store: PostgresStore,
+    token: String,
+}
+
+#[async_trait]
+impl HostLease for SharedLease {
+    async fn lost(&self) -> Error {
+        self.session.lost().await
     }
-    let (leave, left) = oneshot::channel();
-    let (tell, lost) = watch::channel(None);
-    let keeper = Keeper { address: address.clone(), token: held.token().filter(|_| of_ledger), tell };
-    let session = tokio::spawn(keeper.keep(session, left));
-    Ok(Some(Box::new(SessionLease { held: Arc::clone(held), leave: Some(leave), session: Some(session), lost })))
+
+    fn is_shared(&self) -> bool {
+        true
+    }
+
+    async fn divide(&self, state: &Readiness) -> Result<Division> {
+        let divided = async {
+            let mut transaction = self.store.write().await?;
+            let division = fleet::divide(&mut transaction, self.store.address.schema(), &self.token, state).await?;
+            transaction.commit().await?;
+            Ok(division)
+        };
+        Ok(divided.await.map_err(|fault: Fault| fault.of(&self.store.address, "dividing what there is to do"))?)
+    }
+
+    async fn give_back(&self, duties: &BTreeSet<Duty>) -> Result<()> {
+        let given = async {
+            let mut transaction = self.store.write().await?;
+            fleet::give_back(&mut transaction, &self.token, duties).await?;
+            transaction.commit().await?;
+            Ok(())
+        };
+        Ok(given.await.map_err(|fault: Fault| fault.of(&self.store.address, "giving back what another host does"))?)
+    }
+}
+
+/// Takes the lease of a ledger; `None` where a live process does not let it.
+pub(super) async fn take(store: &PostgresStore, share: Share) -> Step<Option<Box<dyn HostLease>>> {
+    store.held.settled().await;
+    let token = fleet::token(&mut *store.readers.acquire().await?).await?;
+    let locks = Locks { address: store.address.clone(), share, token: Some(token.clone()) };
+    let Some(mut connection) = locks.take().await? else { return Ok(None) };
+    fleet::enter(&mut connection, &token, share == Share::Alone).await?;
+    store.held.set(Some(token.clone()));
+    let session = Session::keep(locks, connection, Arc::clone(&store.held));
+    Ok(Some(match share {
+        Share::Alone => Box::new(AloneLease(session)),
+        Share::Others => Box::new(SharedLease { session, store: store.clone(), token }),
+    }))
+}
+
+/// The locks alone, without a ledger; `None` where a live process has them.
+pub(super) async fn take_place(address: &PostgresAddress) -> Step<Option<Box<dyn HostLease>>> {
+    let locks = Locks { address: address.clone(), share: Share::Alone, token: None };
+    let Some(connection) = locks.take().await? else { return Ok(None) };
+    Ok(Some(Box::new(AloneLease(Session::keep(locks, connection, Arc::default())))))
 }
 
 pub(super) async fn begin(address: &PostgresAddress) -> sqlx::Result<PgConnection> {
     address.connect(address.options().options([("idle_session_timeout", SILENCE)])).await
 }
 
-async fn lock(session: &mut PgConnection, address: &PostgresAddress) -> sqlx::Result<bool> {
-    let row = sqlx::query("SELECT pg_try_advisory_lock($1) AS got")
-        .bind(key("host", address.schema()))
-        .fetch_one(session)
-        .await?;
-    row.try_get("got")
-}
+impl Locks {
+    /// In a new session; `None` where somebody else has them, for longer than it takes a process to die.
+    async fn take(&self) -> sqlx::Result<Option<PgConnection>> {
+        let mut connection = begin(&self.address).await?;
+        for attempt in 1.. {
+            if self.try_in(&mut connection).await? {
+                return Ok(Some(connection));
+            }
+            if attempt == ATTEMPTS {
+                break;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        let _ = connection.close().await;
+        Ok(None)
+    }
 
-/// From here on no other host writes: a transaction that one has under way ends before, for it has locked the row.
-async fn write_token(session: &mut PgConnection) -> Step<String> {
-    let row = sqlx::query(
-        "UPDATE _ledger SET host_lease = gen_random_uuid()::text, host_process = $1, host_name = $2, \
-         host_since = (extract(epoch FROM clock_timestamp()) * 1000000)::bigint RETURNING host_lease",
-    )
-    .bind(i64::from(std::process::id()))
-    .bind(whoami::hostname().ok())
-    .fetch_optional(session)
-    .await?;
-    let row = row.ok_or_else(|| LedgerError::invariant("table _ledger is empty"))?;
-    Ok(row.try_get("host_lease")?)
+    async fn try_in(&self, connection: &mut PgConnection) -> sqlx::Result<bool> {
+        let schema = self.address.schema();
+        let sql = match self.share {
+            Share::Alone => "SELECT pg_try_advisory_lock($1) AS got",
+            Share::Others => "SELECT pg_try_advisory_lock_shared($1) AS got",
+        };
+        let row = sqlx::query(sql).bind(key("host", schema)).fetch_one(&mut *connection).await?;
+        let got = row.try_get("got")?;
+        let Some(token) = self.token.as_ref().filter(|_| got) else { return Ok(got) };
+        let row = sqlx::query("SELECT pg_try_advisory_lock($1) AS got")
+            .bind(key_of(token, schema))
+            .fetch_one(&mut *connection)
+            .await?;
+        row.try_get("got")
+    }
 }
 
 /// Keeps the session of a lease.
 struct Keeper {
-    address: PostgresAddress,
-    token: Option<String>,
+    locks: Locks,
     tell: watch::Sender<Option<LedgerError>>,
 }
 
-/// What came of taking the lock again.
+/// What came of taking the locks again.
 enum Again {
     Got(PgConnection),
     /// Not yet: the server has not noticed that the former session is gone, or somebody looks.
     Busy,
-    /// Another host took the lease.
+    /// Others have taken its place.
     Lost(LedgerError),
 }
 
 impl Keeper {
     async fn keep(self, session: PgConnection, mut left: oneshot::Receiver<()>) {
+        let at = self.locks.address.clone();
         let mut session = Some(session);
         loop {
             let pause = if session.is_some() { WORD } else { AGAIN };
@@ -180,26 +268,34 @@ impl Keeper {
                 Some(open) => self.say(open).await,
                 None => match self.begin_again().await {
                     Ok(Again::Got(open)) => {
-                        tracing::info!(at = %self.address, "the host has its lease again");
+                        tracing::info!(%at, "the host has its lease again");
                         Some(open)
                     }
                     Ok(Again::Busy) => None,
                     Ok(Again::Lost(by)) => {
-                        tracing::error!(at = %self.address, error = %by, "another host took the ledger over");
+                        tracing::error!(%at, error = %by, "another host took this one's place");
                         drop(self.tell.send(Some(by)));
                         return;
                     }
                     Err(error) => {
-                        tracing::debug!(at = %self.address, error = ?error, "the lease's session does not begin");
+                        tracing::debug!(%at, error = ?error, "the lease's session does not begin");
                         None
                     }
                 },
             };
         }
         if let Some(session) = session {
-            // Ends the session, and with it the lock. `close` returns before the server is done, so the lock goes first.
-            let _ = tokio::time::timeout(PATIENCE, give_back(session, &self.address)).await;
+            // Ends the session, and with it the locks. `close` returns before the server is done, so they go first.
+            let _ = tokio::time::timeout(PATIENCE, self.give_back(session)).await;
         }
+    }
+
+    async fn give_back(&self, mut session: PgConnection) -> sqlx::Result<()> {
+        if let Some(token) = &self.locks.token {
+            fleet::leave(&mut session, token).await?;
+        }
+        sqlx::query("SELECT pg_advisory_unlock_all()").execute(&mut session).await?;
+        session.close().await
     }
 
     /// A word to the server.
@@ -211,22 +307,19 @@ impl Keeper {
             Err(_) => format!("no answer within {PATIENCE:?}"),
         };
         tracing::warn!(
-            at = %self.address, error = %why,
+            at = %self.locks.address, error = %why,
             "the session of the host's lease broke: waiting for the server, the lease is taken again unless another host was faster"
         );
         None
     }
 
     async fn begin_again(&self) -> Step<Again> {
-        let mut session = begin(&self.address).await?;
-        let got = lock(&mut session, &self.address).await?;
-        let Some(mine) = &self.token else {
-            return Ok(if got { Again::Got(session) } else { Again::Busy });
-        };
-        let row = sqlx::query("SELECT host_lease FROM _ledger").fetch_optional(&mut session).await?;
-        let stands: Option<String> = row.map(|row| row.try_get("host_lease")).transpose()?.flatten();
-        if stands.as_ref() != Some(mine) {
-            let by = taken(&self.address, written(&mut session).await?);
+        let mut session = begin(&self.locks.address).await?;
+        let got = self.locks.try_in(&mut session).await?;
+        if let Some(token) = &self.locks.token
+            && !fleet::is_in(&mut session, token).await?
+        {
+            let by = taken(&self.locks.address, fleet::newest(&mut session).await?);
             let _ = session.close().await;
             return Ok(Again::Lost(by));
         }
@@ -238,12 +331,7 @@ impl Keeper {
     }
 }
 
-async fn give_back(mut session: PgConnection, address: &PostgresAddress) -> sqlx::Result<()> {
-    sqlx::query("SELECT pg_advisory_unlock($1)").bind(key("host", address.schema())).execute(&mut session).await?;
-    session.close().await
-}
-
-/// Another host has the lease.
+/// Others have taken a host's place.
 pub(super) fn taken(address: &PostgresAddress, by: Option<HostHolder>) -> LedgerError {
     let who = by.map_or_else(String::new, |HostHolder { process, host, since }| {
         let process = process.map_or_else(String::new, |process| format!("process {process} "));
@@ -251,38 +339,4 @@ pub(super) fn taken(address: &PostgresAddress, by: Option<HostHolder>) -> Ledger
         format!(" ({process}{host}since {since})")
     });
     LedgerError::Fenced(format!("this host lost its lease of ledger {address}, and another one took it{who}"))
-}
-
-/// The live process that has the lease, and what it wrote of itself.
-pub(super) async fn holder(connection: &mut PgConnection, address: &PostgresAddress) -> Step<Option<HostHolder>> {
-    let row = sqlx::query(
-        "SELECT (extract(epoch FROM coalesce(a.backend_start, now())) * 1000000)::bigint AS since FROM pg_locks l \
-         LEFT JOIN pg_stat_activity a ON a.pid = l.pid WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 \
-         AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database()) \
-         AND (l.classid::bigint << 32 | l.objid::bigint) = $1",
-    )
-    .bind(key("host", address.schema()))
-    .fetch_optional(&mut *connection)
-    .await?;
-    let Some(row) = row else { return Ok(None) };
-    let session = HostHolder { process: None, host: None, since: Timestamp::from_micros(row.try_get("since")?) };
-    if !matches!(open::look(connection, address).await?, open::Found::Ledger(_)) {
-        return Ok(Some(session));
-    }
-    Ok(Some(written(connection).await?.unwrap_or(session)))
-}
-
-/// Who has written a token last.
-pub(super) async fn written(connection: &mut PgConnection) -> Step<Option<HostHolder>> {
-    let row = sqlx::query("SELECT host_process, host_name, host_since FROM _ledger WHERE host_lease IS NOT NULL")
-        .fetch_optional(connection)
-        .await?;
-    let Some(row) = row else { return Ok(None) };
-    let process: Option<i64> = row.try_get("host_process")?;
-    let since: Option<i64> = row.try_get("host_since")?;
-    Ok(Some(HostHolder {
-        process: process.and_then(|process| u32::try_from(process).ok()),
-        host: row.try_get("host_name")?,
-        since: Timestamp::from_micros(since.unwrap_or_default()),
-    }))
 }

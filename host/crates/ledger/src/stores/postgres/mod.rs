@@ -4,11 +4,12 @@
 //! transactions that write come one after another, and each sees all that was committed before (`READ COMMITTED`, a fresh look for
 //! each statement). `SERIALIZABLE` alone would not do: numbers of segments tell the order of landing, and one that is committed
 //! after a higher one would lie below the mark that `work` looks behind. Hosts that share a ledger can take that lock shared and
-//! one of their pipeline's own, where that order does not matter to them. The row also tells which host has the ledger: see
-//! [`lease`]. Reading calls see one state (`REPEATABLE READ`) and wait for nobody.
+//! one of their pipeline's own, where that order does not matter to them. A host that writes also looks whether it has its place
+//! still: see [`lease`]. Reading calls see one state (`REPEATABLE READ`) and wait for nobody.
 
 mod address;
 mod fault;
+mod fleet;
 mod lease;
 mod open;
 #[cfg(test)]
@@ -17,11 +18,13 @@ mod tests;
 use std::sync::Arc;
 
 use forebay_model::Result;
-use forebay_model::ports::{Clock, HostHolder, HostLease, Random, Rebuilt};
+use forebay_model::ports::{Clock, HostHolder, HostLease, HostState, Random, Rebuilt};
+use sqlx::postgres::PgConnection;
 use sqlx::{PgPool, Postgres, Row as _, Transaction};
 use uuid::Uuid;
 
 pub use self::address::PostgresAddress;
+use self::lease::Share;
 use super::OpenMode;
 use crate::error::{LedgerError, Place};
 use crate::sql::{Fault, SqlLedger, Step, Store, Tables, Unit};
@@ -30,7 +33,7 @@ use crate::sql::{Fault, SqlLedger, Step, Store, Tables, Unit};
 pub type PostgresLedger = SqlLedger<PostgresStore>;
 
 /// A schema, and the connections to its server.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct PostgresStore {
     address: PostgresAddress,
     id: Uuid,
@@ -117,7 +120,7 @@ impl PostgresLedger {
     /// # Errors
     /// Where the server does not answer, or refuses.
     pub async fn lease_of(address: &PostgresAddress) -> Result<Option<Box<dyn HostLease>>> {
-        let lease = lease::take(address, &Arc::default(), false).await;
+        let lease = lease::take_place(address).await;
         Ok(lease.map_err(|fault| fault.of(address, "taking the host lease"))?)
     }
 
@@ -128,7 +131,7 @@ impl PostgresLedger {
     pub async fn holder_of(address: &PostgresAddress) -> Result<Option<HostHolder>> {
         let holder = async {
             let mut connection = open::connect(address).await?;
-            lease::holder(&mut connection, address).await
+            holder_in(&mut connection, address).await
         };
         Ok(holder.await.map_err(|fault| fault.of(address, "looking who has the host lease"))?)
     }
@@ -149,34 +152,57 @@ impl PostgresStore {
         Fault::Ledger(LedgerError::Unfit { place: self.address.place(), hint, source })
     }
 
+    /// A transaction that writes, with the lock of those who do.
+    async fn write(&self) -> Step<Transaction<'static, Postgres>> {
+        let writer = self.writer.as_ref().ok_or_else(|| self.read_only())?;
+        let mut transaction = writer.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE").await?;
+        self.lock(&mut transaction).await?;
+        Ok(transaction)
+    }
+
     /// The lock of those who write, and whether this process may: a host that has lost its lease may not, nor anybody where another
     /// ledger was put into the place of this one.
     async fn lock(&self, transaction: &mut Transaction<'static, Postgres>) -> Step<()> {
-        let row =
-            sqlx::query("SELECT id, host_lease FROM _ledger FOR UPDATE").fetch_optional(&mut **transaction).await?;
-        let (id, lease): (Option<String>, Option<String>) = match row {
-            Some(row) => (row.try_get("id")?, row.try_get("host_lease")?),
-            None => (None, None),
-        };
+        let row = sqlx::query("SELECT id FROM _ledger FOR UPDATE").fetch_optional(&mut **transaction).await?;
+        let id: Option<String> = row.map(|row| row.try_get("id")).transpose()?;
         if id.as_deref().and_then(|id| id.parse().ok()) != Some(self.id) {
             let what = format!("another ledger is at {} now: this process opened {}", self.address, self.id);
             return Err(LedgerError::Fenced(what).into());
         }
-        let mine = self.held.token();
-        if mine.is_none() || mine == lease {
+        // A statement of its own: one that had waited for the lock would see the hosts as they were before.
+        let Some(token) = self.held.token() else { return Ok(()) };
+        if fleet::is_in(transaction, &token).await? {
             return Ok(());
         }
-        let other = lease::written(transaction).await?;
+        let other = fleet::newest(transaction).await?;
         Err(lease::taken(&self.address, other).into())
     }
+
+    async fn take(&self, share: Share) -> Result<Option<Box<dyn HostLease>>> {
+        let lease = async {
+            if self.writer.is_none() {
+                return Err(self.read_only());
+            }
+            lease::take(self, share).await
+        };
+        Ok(lease.await.map_err(|fault| fault.of(&self.address, "taking the host lease"))?)
+    }
+}
+
+/// The live process that answers who asks, and what it wrote of itself.
+async fn holder_in(connection: &mut PgConnection, address: &PostgresAddress) -> Step<Option<HostHolder>> {
+    let Some(session) = fleet::session(connection, address.schema()).await? else { return Ok(None) };
+    if !matches!(open::look(connection, address).await?, open::Found::Ledger(_)) {
+        return Ok(Some(session));
+    }
+    let mut hosts = fleet::hosts(connection, address.schema()).await?;
+    let leader = hosts.iter().position(HostState::leads).unwrap_or_default();
+    Ok(Some(if leader < hosts.len() { hosts.swap_remove(leader).holder } else { session }))
 }
 
 impl Store for PostgresStore {
     async fn begin(&self) -> Step<Unit> {
-        let writer = self.writer.as_ref().ok_or_else(|| self.read_only())?;
-        let mut transaction = writer.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE").await?;
-        self.lock(&mut transaction).await?;
-        Ok(Unit::Postgres(transaction, Tables::clone(&self.tables)))
+        Ok(Unit::Postgres(self.write().await?, Tables::clone(&self.tables)))
     }
 
     async fn look(&self) -> Step<Unit> {
@@ -193,18 +219,22 @@ impl Store for PostgresStore {
     }
 
     async fn lease(&self) -> Result<Option<Box<dyn HostLease>>> {
-        let lease = async {
-            if self.writer.is_none() {
-                return Err(self.read_only());
-            }
-            lease::take(&self.address, &self.held, true).await
-        };
-        Ok(lease.await.map_err(|fault| fault.of(&self.address, "taking the host lease"))?)
+        self.take(Share::Alone).await
+    }
+
+    async fn join(&self) -> Result<Option<Box<dyn HostLease>>> {
+        self.take(Share::Others).await
     }
 
     async fn holder(&self) -> Result<Option<HostHolder>> {
         self.held.settled().await;
-        let holder = async { lease::holder(&mut *self.readers.acquire().await?, &self.address).await };
+        let holder = async { holder_in(&mut *self.readers.acquire().await?, &self.address).await };
         Ok(holder.await.map_err(|fault| fault.of(&self.address, "looking who has the host lease"))?)
+    }
+
+    async fn hosts(&self) -> Result<Vec<HostState>> {
+        self.held.settled().await;
+        let hosts = async { fleet::hosts(&mut *self.readers.acquire().await?, self.address.schema()).await };
+        Ok(hosts.await.map_err(|fault| fault.of(&self.address, "looking which hosts there are"))?)
     }
 }

@@ -127,7 +127,7 @@ fn check_ours(address: &PostgresAddress, tables: &BTreeSet<String>) -> Result<()
 
 /// All tables are there.
 fn check_whole(address: &PostgresAddress, found: &Found) -> Result<()> {
-    let own = ["_ledger", "_landings", "_groups", "_work_marks", "_active_modules"];
+    let own = ["_ledger", "_landings", "_groups", "_work_marks", "_active_modules", "_hosts", "_duties"];
     let is_there = |name: &&str| matches!(found, Found::Ledger(tables) if tables.contains(*name));
     let missing: Vec<_> = own.into_iter().chain(crate::tables::names()).filter(|name| !is_there(name)).collect();
     if missing.is_empty() {

@@ -334,3 +334,5 @@ async fn texts_with_a_zero_byte_are_taken() {
     let names = ["a\0b".to_owned(), "a\\u0000b".to_owned(), "\\\0".to_owned()];
     assert_eq!(ledger.objects_listed(&names).await.unwrap(), [false, false, false]);
 }
+
+mod hosts;

@@ -11,9 +11,10 @@ use super::{Driver, PipelineContext, lock};
 use crate::budget::WORKER_BYTES;
 
 impl Driver {
-    /// At most so many segments that are not loaded, and so many to be refined again.
-    pub(super) async fn fetch(&self, skip: &[SegmentId], limit: u32, again: u32) -> Result<Work> {
-        let PipelineContext { pipeline, stream, ledger, clock, .. } = &self.context;
+    /// At most so many segments that are not loaded, and so many to be refined again. Where hosts share the ledger, none at all under a
+    /// revision that is not the active one any more: another host has made another one active, and this one takes it up first.
+    pub(super) async fn fetch(&self, revision: RevisionId, skip: &[SegmentId], limit: u32, again: u32) -> Result<Work> {
+        let PipelineContext { pipeline, stream, ledger, shared, clock, .. } = &self.context;
         let now = clock.now();
         let first = match limit {
             0 => Vec::new(),
@@ -23,6 +24,10 @@ impl Driver {
             0 => Vec::new(),
             limit => ledger.again(pipeline, stream, now, skip, limit).await?,
         };
+        // Asked last: if it is active now, it was when the segments were asked for.
+        if *shared && ledger.active(pipeline).await?.is_some_and(|active| active.revision.id != revision) {
+            return Ok(Work::default());
+        }
         Ok(Work { first, again })
     }
 

@@ -1,0 +1,119 @@
+//! Several hosts on one ledger: who does what, and what becomes of those that die.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use forebay_model::ports::{Division, Duty, HostLease, HostState, Readiness};
+
+use super::*;
+
+fn duties(names: &[&str]) -> BTreeSet<Duty> {
+    names.iter().map(|name| name.parse().unwrap()).collect()
+}
+
+fn ready(names: &[&str]) -> Readiness {
+    Readiness { ready: duties(names), cannot: BTreeMap::new() }
+}
+
+fn division(mine: &[&str], give: &[&str]) -> Division {
+    Division { mine: duties(mine), give: duties(give) }
+}
+
+async fn joined(schema: &Schema) -> (PostgresLedger, Box<dyn HostLease>) {
+    let ledger = open(schema, OpenMode::Create).await.unwrap();
+    let lease = ledger.join_hosts().await.unwrap().expect("a place among the hosts");
+    assert!(lease.is_shared());
+    (ledger, lease)
+}
+
+const ALL: [&str; 5] = ["lead", "pipeline one", "pipeline two", "stream a", "stream b"];
+
+#[tokio::test]
+async fn what_there_is_to_do_is_spread_and_is_one_hosts_at_a_time() {
+    let Some(schema) = Schema::new() else { return };
+    let (ledger, first) = joined(&schema).await;
+    assert_eq!(first.divide(&ready(&ALL)).await.unwrap(), division(&ALL, &[]));
+    let (_other, second) = joined(&schema).await;
+    assert_eq!(second.divide(&ready(&ALL)).await.unwrap(), division(&[], &[]), "all are the first one's");
+    // One after the other goes to who has fewer, and the lead stays.
+    assert_eq!(first.divide(&ready(&ALL)).await.unwrap(), division(&ALL, &["stream a"]));
+    assert_eq!(second.divide(&ready(&ALL)).await.unwrap(), division(&[], &[]), "it is not given back yet");
+    first.give_back(&duties(&["stream a"])).await.unwrap();
+    let had = ["lead", "pipeline one", "pipeline two", "stream b"];
+    assert_eq!(first.divide(&ready(&ALL)).await.unwrap(), division(&had, &["stream b"]), "it leaves it to the other");
+    first.give_back(&duties(&["stream b"])).await.unwrap();
+    let halves = (["lead", "pipeline one", "pipeline two"], ["stream a", "stream b"]);
+    assert_eq!(second.divide(&ready(&ALL)).await.unwrap(), division(&halves.1, &[]));
+    for _ in 0..2 {
+        assert_eq!(first.divide(&ready(&ALL)).await.unwrap(), division(&halves.0, &[]));
+        assert_eq!(second.divide(&ready(&ALL)).await.unwrap(), division(&halves.1, &[]));
+    }
+    let hosts = ledger.hosts().await.unwrap();
+    let of: Vec<_> = hosts.iter().map(|HostState { duties, .. }| duties.clone().unwrap()).collect();
+    assert_eq!(of, [duties(&halves.0), duties(&halves.1)]);
+    assert!(hosts.iter().all(|host| host.holder.process == Some(std::process::id()) && host.holder.host.is_some()));
+    // Who leads answers for all; who ends leaves its share to the others.
+    assert_eq!(ledger.host().await.unwrap(), Some(hosts[0].holder.clone()));
+    drop(first);
+    assert_eq!(ledger.hosts().await.unwrap().len(), 1);
+    let until = std::time::Instant::now() + Duration::from_secs(10);
+    while second.divide(&ready(&ALL)).await.unwrap() != division(&ALL, &[]) {
+        assert!(std::time::Instant::now() < until, "the other takes what is left");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test]
+async fn what_a_host_is_not_ready_for_goes_to_others() {
+    let Some(schema) = Schema::new() else { return };
+    let (ledger, first) = joined(&schema).await;
+    let why = BTreeMap::from([("one".parse().unwrap(), "revision 2: too large".to_owned())]);
+    let without = Readiness { ready: duties(&["lead", "stream a"]), cannot: why.clone() };
+    assert_eq!(first.divide(&without).await.unwrap(), division(&["lead", "stream a"], &[]));
+    assert_eq!(ledger.hosts().await.unwrap()[0].cannot, why);
+    let (_other, second) = joined(&schema).await;
+    // It has none of the two, so both are its own; the first one has one, and keeps it.
+    let only = ready(&["pipeline one", "stream b"]);
+    assert_eq!(second.divide(&only).await.unwrap(), division(&["pipeline one", "stream b"], &[]));
+    assert_eq!(first.divide(&without).await.unwrap(), division(&["lead", "stream a"], &[]));
+}
+
+#[tokio::test]
+async fn a_host_that_wants_none_beside_it_and_hosts_that_share_keep_one_another_out() {
+    let Some(schema) = Schema::new() else { return };
+    let (ledger, lease) = joined(&schema).await;
+    let other = open(&schema, OpenMode::Existing).await.unwrap();
+    assert!(other.lease_host().await.unwrap().is_none(), "a host among others runs");
+    assert!(PostgresLedger::lease_of(&at(&schema)).await.unwrap().is_none());
+    drop(lease);
+    assert!(ledger.hosts().await.unwrap().is_empty());
+    let alone = other.lease_host().await.unwrap().expect("the lease of who is alone");
+    assert!(!alone.is_shared());
+    assert_eq!(other.hosts().await.unwrap()[0].duties, None);
+    assert!(ledger.join_hosts().await.unwrap().is_none(), "one host has it alone");
+    drop(alone);
+    assert!(ledger.join_hosts().await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_host_that_is_not_heard_of_loses_what_it_did_and_writes_nothing() {
+    let Some(schema) = Schema::new() else { return };
+    let (zombie, lost) = joined(&schema).await;
+    assert_eq!(lost.divide(&ready(&ALL)).await.unwrap(), division(&ALL, &[]));
+    zombie.land(&landing(1, None, 1)).await.unwrap();
+    end_sessions(&schema).await;
+    let (other, lease) = joined(&schema).await;
+    let until = std::time::Instant::now() + Duration::from_secs(10);
+    while lease.divide(&ready(&ALL)).await.unwrap() != division(&ALL, &[]) {
+        assert!(std::time::Instant::now() < until, "the other takes what it did");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let refused = zombie.land(&landing(2, Some(10), 1)).await.unwrap_err();
+    assert_eq!(refused.class(), ErrorClass::Fenced);
+    assert!(refused.to_string().contains("another one took it (process"), "{refused}");
+    assert_eq!(lost.divide(&ready(&ALL)).await.unwrap_err().class(), ErrorClass::Fenced);
+    assert_eq!(lost.give_back(&duties(&ALL)).await.unwrap_err().class(), ErrorClass::Fenced);
+    let told = tokio::time::timeout(Duration::from_secs(20), lost.lost()).await.expect("it is told");
+    assert_eq!(told.class(), ErrorClass::Fenced);
+    other.land(&landing(3, Some(10), 1)).await.unwrap();
+    assert_eq!(other.hosts().await.unwrap().len(), 1);
+}
