@@ -23,7 +23,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use forebay_model::ids::ModuleName;
 use forebay_model::ports::{DeploymentState, RevisionRecord};
@@ -31,7 +31,6 @@ use forebay_model::{Digest, Error, ErrorClass, PipelineName, Result, RevisionId}
 use forebay_pipeline::refine::bind::Materials;
 use forebay_pipeline::refine::driver::PipelineHandle;
 
-use super::fleet::cannot_load;
 use super::modules::{NewModule, Scan, Shelf, uses};
 use super::push::missing;
 use super::shadow::Asked;
@@ -52,9 +51,6 @@ pub(super) struct Deployer {
     /// Active revisions that cannot be loaded here, with why and since when.
     pub(super) unloadable: BTreeMap<PipelineName, (RevisionId, String, Instant)>,
 }
-
-/// The pause before a revision that cannot be loaded here is tried again.
-const LOAD_AGAIN: Duration = Duration::from_secs(30);
 
 /// What became of a reload.
 #[derive(Debug, Default)]
@@ -324,55 +320,6 @@ impl Deployer {
             }
             Err(error) => Err(Refusal { error, revision: Some((id, record.number)) }),
         }
-    }
-
-    /// Takes up what whoever leads the hosts of the ledger made active. Pipelines whose active revision cannot be loaded here, with why:
-    /// it is told once, and tried again after a pause.
-    pub(super) async fn follow(
-        &mut self,
-        config: &Config,
-        handles: &Handles,
-    ) -> Result<BTreeMap<PipelineName, String>> {
-        for (name, handle) in handles {
-            let Some(pipeline) = config.pipelines.get(name) else { continue };
-            let Some(active) = self.shelf.ledger.active(name).await? else { continue };
-            let RevisionRecord { number, id, revision, created_at: _ } = active.revision;
-            if handle.is_deployed(id) || !handle.is_running() || revision.stream != pipeline.from {
-                self.unloadable.remove(name);
-                continue;
-            }
-            let known = self.unloadable.get(name).filter(|(of, _, since)| *of == id && since.elapsed() < LOAD_AGAIN);
-            if known.is_some() {
-                continue;
-            }
-            let loaded = async {
-                let materials = self.shelf.materials(revision, number, &pipeline.limits).await?;
-                handle.check(Arc::clone(&materials)).await?;
-                Ok::<_, Error>(materials)
-            };
-            match loaded.await {
-                Ok(materials) => {
-                    tracing::info!(pipeline = %name, revision = number, revision_id = id.short(), "taking up the active revision");
-                    self.unloadable.remove(name);
-                    self.limits.insert(name.clone(), pipeline.limits.clone());
-                    handle.deploy(materials);
-                }
-                Err(error) if error.class() == ErrorClass::Retry => return Err(error),
-                Err(error) => {
-                    let why = cannot_load(number, &error);
-                    if self.unloadable.get(name).is_none_or(|(of, known, _)| *of != id || *known != why) {
-                        tracing::error!(
-                            pipeline = %name, revision = number, revision_id = id.short(),
-                            error = error.chain(), hint = error.hint(),
-                            "the active revision cannot be loaded by this host: it takes no segments for the pipeline"
-                        );
-                    }
-                    self.unloadable.insert(name.clone(), (id, why, Instant::now()));
-                }
-            }
-        }
-        self.unloadable.retain(|name, _| handles.contains_key(name));
-        Ok(self.unloadable.iter().map(|(name, (_, why, _))| (name.clone(), why.clone())).collect())
     }
 
     pub(super) async fn deploy(

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use forebay_model::ports::{Division, Duty, HostLease, Readiness};
-use forebay_model::{Error, PipelineName, Result, Timestamp};
+use forebay_model::{ErrorClass, PipelineName, Result, Timestamp};
 use forebay_pipeline::panics::caught;
 use tokio::sync::watch;
 
@@ -102,12 +102,17 @@ impl Fleet {
     }
 }
 
-/// Keeps to what the ledger divides, for ever.
+/// Keeps to what the ledger divides, until others have taken this host's place.
 pub(super) async fn keep(host: Arc<Host>, config: watch::Receiver<Config>, progress: Arc<Progress>) {
     loop {
         let config = config.borrow().clone();
-        if let Err(error) = caught(turn(&host, &config, &progress)).await {
-            tracing::warn!(error = error.chain(), "what there is to do was not divided; it is tried again");
+        match caught(turn(&host, &config, &progress)).await {
+            Ok(()) => {}
+            // The lease tells, and ends the host.
+            Err(error) if error.class() == ErrorClass::Fenced => return,
+            Err(error) => {
+                tracing::warn!(error = error.chain(), "what there is to do was not divided; it is tried again");
+            }
         }
         tokio::time::sleep(TICK).await;
     }
@@ -179,9 +184,4 @@ async fn give_back(host: &Arc<Host>, config: &Config, progress: &Arc<Progress>, 
         }
     }
     Ok(())
-}
-
-/// What is told of a pipeline's active revision that cannot be loaded.
-pub(super) fn cannot_load(number: u32, error: &Error) -> String {
-    format!("revision {number}: {}", error.chain())
 }

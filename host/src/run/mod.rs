@@ -7,6 +7,7 @@ mod deploy;
 mod difference;
 mod dry_run;
 mod fleet;
+mod follow;
 mod former;
 mod http;
 mod lag;
@@ -21,6 +22,7 @@ mod schedule;
 mod service;
 mod shadow;
 mod summary;
+mod tasks;
 pub(crate) mod watch;
 
 use std::collections::BTreeMap;
@@ -31,7 +33,7 @@ use std::time::Duration;
 use arrow::array::AsArray as _;
 use arrow::datatypes::UInt64Type;
 use forebay_model::ids::WarehouseName;
-use forebay_model::ports::{HostLease, LandingZone, Ledger, Warehouse};
+use forebay_model::ports::{Duty, HostLease, LandingZone, Ledger, Warehouse};
 use forebay_model::{Error, ErrorClass, Result, TableName, Timestamp};
 use forebay_pipeline::budget::Budget;
 use forebay_pipeline::intake::driver::claim_zone;
@@ -50,10 +52,11 @@ use deploy::{Deployer, Handles, Reloaded};
 use difference::Difference;
 use fleet::Fleet;
 use modules::Shelf;
-use parts::{Begun, Part, Parts};
+use parts::{Part, Parts};
 use progress::Progress;
 use reload::Reloader;
 use restart::Restarts;
+use tasks::{Ends, Tasks, tell_end};
 use watch::Watch;
 
 pub(crate) use http::{BY, VARIABLE as TOKEN};
@@ -89,16 +92,6 @@ struct Host {
     outcomes: Arc<Outcomes>,
     /// When it took its lease: what it lands is younger.
     since: Timestamp,
-}
-
-/// How each part ended.
-type Ends = BTreeMap<Part, Result<()>>;
-
-/// The tasks of a host's parts: those that run, and how those that do not have ended.
-struct Tasks {
-    begun: mpsc::UnboundedReceiver<Begun>,
-    running: JoinSet<(Part, Result<()>)>,
-    ends: Ends,
 }
 
 /// Runs until everything is done (`--once`), or until it is told to stop.
@@ -155,7 +148,7 @@ pub(crate) async fn run(config: Config, global: Global, args: RunArgs) -> anyhow
         outcomes: Arc::default(),
         since,
     });
-    let mut tasks = Tasks { begun, running: JoinSet::new(), ends: Ends::new() };
+    let mut tasks = Tasks::new(begun);
     let (stopped, refused) = tokio::select! {
         ended = host.run(&global, (watch, runs), server, &mut tasks) => ended?,
         // What it has under way is what a kill leaves: the ledger refuses it, and the other host has taken it up.
@@ -265,6 +258,16 @@ fn of_table(table: &TableName, error: Error) -> Error {
 impl Host {
     fn warehouses(&self) -> Warehouses {
         Arc::clone(&self.warehouses.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether it is this host's, and runs.
+    fn runs(&self, duty: &Duty) -> bool {
+        let runs = match duty {
+            Duty::Lead => true,
+            Duty::Stream(name) => self.parts.runs_stream(name),
+            Duty::Pipeline(name) => self.parts.runs_pipeline(name),
+        };
+        runs && self.fleet.has(duty)
     }
 
     fn add_warehouse(&self, name: WarehouseName, warehouse: Arc<dyn Warehouse>) {
@@ -451,48 +454,5 @@ impl Host {
         let rejected = self.args.fail_on == Some(FailOn::Rejects) && summary.rejected() > 0;
         let failed = self.args.once && (refused || (!stopped && (summary.failed() > 0 || rejected)));
         Ok(if failed { Exit::Failed } else { Exit::Ok })
-    }
-}
-
-impl Tasks {
-    /// The next end, once what has begun runs; `None` when nothing runs. Dropping the future loses nothing.
-    async fn next(&mut self) -> Option<(Part, &Result<()>)> {
-        loop {
-            while let Ok(begun) = self.begun.try_recv() {
-                self.begin(begun);
-            }
-            tokio::select! {
-                Some(begun) = self.begun.recv() => self.begin(begun),
-                ended = self.running.join_next() => match ended {
-                    Some(Ok((part, result))) => {
-                        self.ends.insert(part.clone(), result);
-                        return self.ends.get(&part).map(|result| (part, result));
-                    }
-                    Some(Err(error)) => tracing::error!(%error, "a task of the host failed"),
-                    None => return None,
-                },
-            }
-        }
-    }
-
-    fn begin(&mut self, begun: Begun) {
-        let Begun { part, future } = begun;
-        // What a former life ended with is settled.
-        self.ends.remove(&part);
-        self.running.spawn(async move { (part, future.await) });
-    }
-}
-
-fn tell_end(part: &Part, result: &Result<()>) {
-    match (part, result) {
-        (Part::Stream(stream), Err(error)) => {
-            tracing::error!(%stream, error = error.chain(), hint = error.hint(), "stream stopped");
-        }
-        (Part::Pipeline(pipeline), Err(error)) => {
-            tracing::error!(%pipeline, error = error.chain(), hint = error.hint(), "pipeline stopped");
-        }
-        (Part::Stream(stream), Ok(())) => tracing::info!(%stream, "stream ended"),
-        (Part::Pipeline(pipeline), Ok(())) => tracing::info!(%pipeline, "pipeline ended"),
-        (Part::Change, _) => {}
     }
 }

@@ -3,7 +3,7 @@
 
 use std::sync::PoisonError;
 
-use forebay_model::ports::Deployment;
+use forebay_model::ports::{Deployment, Duty};
 use forebay_model::{PipelineName, StreamName, Timestamp};
 use forebay_pipeline::metrics::{PipelineMetrics, RuleMetrics, Stage, StreamMetrics};
 
@@ -24,6 +24,7 @@ table! {
     INFO = Gauge "forebay_build_info" ["version"] "1; the label is the program's version.";
     START = Gauge "forebay_start_time_seconds" [] "When the host began, in seconds since 1970.";
     READY = Gauge "forebay_ready" [] "1 where /readyz says that the host is ready.";
+    LEADS = Gauge "forebay_leads" [] "1 where the host leads those of its ledger, or is its only one.";
     LEDGER = Gauge "forebay_ledger_up" [] "1 where the ledger answered in time. Where it did not, what it knows is missing below.";
     BUDGET = Gauge "forebay_memory_budget_bytes" ["share"] "Bytes of the memory budget that are intake's and refine's.";
     HELD = Gauge "forebay_memory_held_bytes" ["share"] "Bytes of it that are held now.";
@@ -32,8 +33,8 @@ table! {
     LANDED = Counter "forebay_bytes_landed_total" ["stream"] "Bytes that landed.";
     LAND = Counter "forebay_land_seconds_total" ["stream"] "Time spent landing: reading the source, hashing, writing, syncing.";
     RETRIES = Counter "forebay_land_retries_total" ["stream"] "Attempts to read or land that failed and are made again.";
-    STREAM_UP = Gauge "forebay_stream_up" ["stream"] "1 where the stream runs.";
-    PIPELINE_UP = Gauge "forebay_pipeline_up" ["pipeline"] "1 where the pipeline runs.";
+    STREAM_UP = Gauge "forebay_stream_up" ["stream"] "1 where the stream runs in this host.";
+    PIPELINE_UP = Gauge "forebay_pipeline_up" ["pipeline"] "1 where the pipeline runs in this host.";
     PAUSED = Gauge "forebay_pipeline_paused" ["pipeline"] "1 where it is paused.";
     REVISION = Gauge "forebay_revision_info" ["pipeline", "revision", "revision_id"] "1; the labels are the active revision's number and id.";
     WAITING = Gauge "forebay_segments_waiting" ["pipeline"] "Segments that are known to wait or are in work: the lag.";
@@ -65,16 +66,17 @@ pub(super) async fn of(seen: &Seen) -> String {
     out.add(&INFO, [env!("CARGO_PKG_VERSION")], 1);
     out.add(&START, [], float(seconds(host.since)));
     out.add(&READY, [], u8::from(super::ready::missing(seen).await.is_empty()));
+    out.add(&LEADS, [], u8::from(host.fleet.leads()));
     for (name, share) in [("intake", &host.budget.intake), ("refine", &host.budget.refine)] {
         out.add(&BUDGET, [name], share.total());
         out.add(&HELD, [name], share.held());
     }
     for (name, metrics) in host.parts.stream_metrics() {
-        out.add(&STREAM_UP, [name.as_str()], u8::from(host.parts.runs_stream(&name)));
+        out.add(&STREAM_UP, [name.as_str()], u8::from(host.runs(&Duty::Stream(name.clone()))));
         stream(&mut out, &name, &metrics);
     }
     for (name, metrics) in host.parts.pipeline_metrics() {
-        out.add(&PIPELINE_UP, [name.as_str()], u8::from(host.parts.runs_pipeline(&name)));
+        out.add(&PIPELINE_UP, [name.as_str()], u8::from(host.runs(&Duty::Pipeline(name.clone()))));
         pipeline(&mut out, &name, &metrics);
     }
     // It is asked last and as a whole: a ledger that hangs takes no counter with it.

@@ -22,7 +22,8 @@ pub(super) async fn missing(seen: &Seen) -> Vec<String> {
     let meant = |name: &str| host.args.pipelines.is_empty() || host.args.pipelines.iter().any(|of| of.as_str() == name);
     let pipelines = config.pipelines.iter().filter(|(name, _)| meant(name.as_str()));
     for (name, pipeline) in pipelines {
-        if host.fleet.has(&Duty::Stream(pipeline.from.clone())) && !host.parts.runs_stream(&pipeline.from) {
+        let stream = Duty::Stream(pipeline.from.clone());
+        if host.fleet.has(&stream) && !host.runs(&stream) {
             missing.push(format!("stream {} does not run", pipeline.from));
         }
         if !host.parts.runs_pipeline(name) {
