@@ -159,11 +159,12 @@ async fn failures(lake: &Lake, work: &str) -> anyhow::Result<Vec<Object>> {
     listing::objects(lake, &sql, vec![]).await
 }
 
-/// What is refined again: how many segments wait, how many of them failed, and why the last one did.
+/// What is refined again, and who asked: how many segments wait, how many of them failed, and why the last one did.
 async fn again(lake: &Lake) -> anyhow::Result<Vec<Object>> {
-    let sql = "SELECT pipeline, what, revision, workers, count(*) AS segments, count(failed_at) AS failed,
+    let sql = "SELECT pipeline, what, revision, workers, reason, count(*) AS segments, count(failed_at) AS failed,
                       min(asked_at) AS asked_at, last_value(error_message ORDER BY failed_at NULLS FIRST) AS error_message
-               FROM ledger.again GROUP BY pipeline, what, revision, workers ORDER BY pipeline, what, asked_at";
+               FROM ledger.again GROUP BY pipeline, what, revision, workers, reason
+               ORDER BY pipeline, what, asked_at, reason";
     listing::objects(lake, sql, vec![]).await
 }
 
@@ -290,7 +291,8 @@ fn pipeline_in_words(pipeline: &Object, lines: &mut Vec<String>) {
         let known = |key: &str| again.get(key).and_then(Value::as_u64);
         let how = super::again::how(known("revision"), known("workers"));
         let segments = show::count(number(again, "segments"), "segment");
-        lines.push(format!("  {what} of {segments}{how} since {since}{failed}"));
+        let asked = text(again, "reason");
+        lines.push(format!("  {what} of {segments}{how} since {since} ({asked}){failed}"));
     }
     for change in list(&value, "held") {
         let (table, column) = (text(change, "table_name"), text(change, "column_name"));
