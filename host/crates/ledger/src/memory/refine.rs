@@ -292,12 +292,11 @@ impl State {
         receipt: &LoadReceipt,
         at: Timestamp,
     ) -> Result<()> {
-        let load = self
-            .groups
-            .get_mut(&(pipeline.clone(), number))
-            .and_then(|group| group.loads.get_mut(table))
-            .ok_or_else(|| no_load(pipeline, number, table))?;
-        if load.1.is_some() {
+        let group = self.groups.get_mut(&(pipeline.clone(), number));
+        let withdrawn = group.as_ref().is_some_and(|group| group.withdrawn);
+        let load =
+            group.and_then(|group| group.loads.get_mut(table)).ok_or_else(|| no_load(pipeline, number, table))?;
+        if load.1.is_some() || withdrawn {
             return Ok(());
         }
         signed("version", receipt.table_version)?;
