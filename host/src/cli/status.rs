@@ -6,7 +6,7 @@ use forebay_model::ports::Shadow;
 use serde_json::{Value, json};
 
 use super::listing::{self, moment, number, text, work_query};
-use super::{Exit, Global, remote, show};
+use super::{Exit, Global, history, remote, show};
 use crate::config::{Config, format_bytes};
 use crate::query::{Lake, Object};
 use crate::shadow::{Comparison, Plan};
@@ -45,6 +45,7 @@ pub(super) async fn status(global: &Global, config: Config, args: &StatusArgs) -
     let held = held(&lake).await?;
     let paused = listing::objects(&lake, "SELECT * FROM ledger.paused", vec![]).await?;
     let again = again(&lake).await?;
+    let histories = history::left(&lake, &work).await?;
     let shadows = shadows(&lake).await?;
     let mut pipelines = Vec::new();
     for (name, pipeline) in &config.pipelines {
@@ -63,6 +64,7 @@ pub(super) async fn status(global: &Global, config: Config, args: &StatusArgs) -
             "last_load": of(&last_loads),
             "failures": failed.collect::<Vec<_>>(),
             "held": waiting.collect::<Vec<_>>(),
+            "history": of(&histories),
             "again": again.iter().filter(|row| text(row, "pipeline") == name.as_str()).collect::<Vec<_>>(),
         }));
     }
@@ -264,6 +266,9 @@ fn pipeline_in_words(pipeline: &Object, lines: &mut Vec<String>) {
     }
     if let Some(load) = object("last_load") {
         lines.push(format!("  last load: number {}, done at {}", number(load, "number"), moment(load, "done_at")));
+    }
+    if let Some(history) = object("history") {
+        lines.push(format!("  {}", history::left_in_words(history)));
     }
     let value = Value::Object(pipeline.clone());
     let failures: Vec<_> = list(&value, "failures").collect();

@@ -12,6 +12,7 @@ mod evil_beside;
 mod expr;
 mod files;
 mod heal;
+mod history;
 mod http;
 mod input;
 mod junk;

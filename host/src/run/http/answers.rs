@@ -150,6 +150,18 @@ pub(super) const PIPELINE: Fields = &[
         ],
     ),
     list("held", &[text("table_name"), text("column_name"), text("data_type"), text("reason"), time("first_seen")]),
+    object(
+        "history",
+        &[
+            text("pipeline"),
+            integer("segments"),
+            integer("left_segments"),
+            integer("left_bytes"),
+            time("next_landed"),
+            time("began_at"),
+        ],
+    )
+    .or_null(),
     list(
         "again",
         &[

@@ -11,7 +11,7 @@ use super::{Driver, PipelineContext, lock};
 use crate::budget::WORKER_BYTES;
 
 impl Driver {
-    /// At most so many segments that are not loaded, and so many to be refined again.
+    /// At most so many segments that are not loaded, and so many of history: what is refined again, and then what had landed before.
     pub(super) async fn fetch(&self, skip: &[SegmentId], limit: u32, again: u32) -> Result<Work> {
         let PipelineContext { pipeline, stream, ledger, clock, .. } = &self.context;
         let now = clock.now();
@@ -19,11 +19,15 @@ impl Driver {
             0 => Vec::new(),
             limit => ledger.work(pipeline, stream, now, skip, limit).await?,
         };
-        let again = match again {
+        let mut aside = match again {
             0 => Vec::new(),
             limit => ledger.again(pipeline, stream, now, skip, limit).await?,
         };
-        Ok(Work { first, again })
+        let left = again.saturating_sub(u32::try_from(aside.len()).unwrap_or(u32::MAX));
+        if left > 0 {
+            aside.extend(ledger.history(pipeline, stream, now, skip, left).await?);
+        }
+        Ok(Work { first, again: aside })
     }
 
     /// What failed, and what former revisions rejected, is work again.
