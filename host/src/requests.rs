@@ -199,6 +199,9 @@ pub(crate) struct MaintainRequest {
     pub(crate) zone: bool,
     /// Say what would be done only.
     pub(crate) dry_run: bool,
+    /// Who asks: `alice@laptop`.
+    #[serde(default)]
+    pub(crate) by: String,
 }
 
 impl MaintainRequest {

@@ -17,6 +17,7 @@ use super::listing::{self, number, text, time_value};
 use super::replaced::{self, Before};
 use super::{Exit, Global, show};
 use crate::query::{Lake, Object};
+use crate::who::who;
 
 /// How often the ledger is looked at while a verb waits.
 const LOOK: Duration = Duration::from_millis(250);
@@ -108,9 +109,9 @@ impl Chosen {
         }
     }
 
-    /// What asks for them.
-    pub(super) fn request(&self, reason: &str, terms: Terms) -> ReplayRequest {
-        ReplayRequest { segments: self.segments.clone(), terms, reason: reason.to_owned() }
+    /// What asks for them: `forebay replay by alice@laptop`.
+    pub(super) fn request(&self, verb: &str, terms: Terms) -> ReplayRequest {
+        ReplayRequest { segments: self.segments.clone(), terms, reason: format!("{verb} by {}", who()) }
     }
 
     /// `3 segments (1.2 GiB, 20,000 records)`.

@@ -21,6 +21,7 @@ use crate::assemble::{self, Access};
 use crate::config::{Config, format_bytes};
 use crate::requests::MaintainRequest;
 use crate::run::check_tables;
+use crate::who::who;
 
 /// Make large files of small ones, and remove what nothing needs, from tables and landing zone. Safe while `run` runs.
 ///
@@ -78,7 +79,7 @@ const POLL: Duration = Duration::from_millis(200);
 
 pub(super) async fn maintain(global: &Global, config: Config, args: MaintainArgs) -> anyhow::Result<Exit> {
     let MaintainArgs { dry_run, tables } = args;
-    let request = MaintainRequest { zone: tables.is_empty(), tables: chosen(&config, tables)?, dry_run };
+    let request = MaintainRequest { zone: tables.is_empty(), tables: chosen(&config, tables)?, dry_run, by: who() };
     need_ledger(&config).await?;
     let ledger = assemble::open_ledger(&config, Access::Write).await?;
     let spinner = show::spinner(global);
@@ -140,7 +141,7 @@ pub(crate) async fn maintain_all(
     now: Timestamp,
 ) -> forebay_model::Result<Maintained> {
     let Stores { ledger, zone, warehouses, host_since } = stores;
-    let MaintainRequest { tables, zone: with_zone, dry_run } = request;
+    let MaintainRequest { tables, zone: with_zone, dry_run, by: _ } = request;
     let tables = maintain_tables(config, ledger, warehouses, tables, *dry_run, now).await?;
     let mut done = Maintained { tables, zone: None };
     if *with_zone {

@@ -9,6 +9,7 @@ mod compare;
 mod deploy;
 mod deployments;
 mod exit;
+mod history;
 mod init;
 mod kept;
 mod listing;

@@ -18,6 +18,7 @@ use crate::assemble::{self, Access};
 use crate::config::Config;
 use crate::query::Lake;
 use crate::query::render::{Format, Writer};
+use crate::who::who;
 
 /// Records that decoding or a rule refused. Everything else of their segments has loaded.
 #[derive(Debug, Args)]
@@ -153,7 +154,7 @@ async fn retry(global: &Global, config: &Config, args: &RetryArgs) -> anyhow::Re
             unless_tried_by: None,
             codes: codes.clone(),
             since: *since,
-            reason: "forebay rejects retry".to_owned(),
+            reason: format!("forebay rejects retry by {}", who()),
         };
         let segments = ledger.ask_heal(&name, &wanted, listing::now()).await?;
         total += segments;

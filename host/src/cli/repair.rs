@@ -81,7 +81,7 @@ pub(super) async fn repair(global: &Global, config: Config, args: &RepairArgs) -
     }
     let mut exit = Exit::Ok;
     for Made { chosen, active, .. } in &all {
-        let reason = format!("forebay repair: made by {wrong}");
+        let reason = format!("forebay repair --made-by {wrong}");
         let before = Before::of(&lake, &chosen.pipeline, None).await;
         ledger.ask_replay(&chosen.pipeline, &chosen.request(&reason, Terms::default()), listing::now()).await?;
         if !global.json() {

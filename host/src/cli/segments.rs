@@ -169,11 +169,19 @@ pub(super) async fn details(lake: &Lake, work: &str, segment: &str) -> anyhow::R
         id(),
     )
     .await?;
+    let again = listing::objects(
+        lake,
+        "SELECT pipeline, what, revision, reason, asked_at, error_message, failed_at, retry_at FROM ledger.again
+         WHERE segment = $id ORDER BY pipeline",
+        id(),
+    )
+    .await?;
     Ok(json!({
         "segment": landed.into_iter().next(),
         "pipelines": pipelines,
         "tables": tables,
         "rejects": rejects,
+        "again": again,
     }))
 }
 
@@ -216,8 +224,25 @@ fn in_words(shown: &Value) -> String {
             let count = show::count(number(reject, "records"), "record");
             lines.push(format!("  {count} rejected by {}: {}", text(reject, "stage"), text(reject, "code")));
         }
+        lines.extend(again_in_words(shown, pipeline).map(|line| format!("  {line}")));
     }
     lines.join("\n")
+}
+
+/// What is still to be done with a segment that a pipeline has loaded: who asked for it, and why it failed.
+pub(super) fn again_in_words(shown: &Value, pipeline: &str) -> impl Iterator<Item = String> {
+    rows(shown, "again").filter(move |again| text(again, "pipeline") == pipeline).map(|again| {
+        let what = match text(again, "what") {
+            "heal" => "its rejects are to be tried again",
+            _ => "it is to be replayed",
+        };
+        let how = super::again::how(again.get("revision").and_then(Value::as_u64), None);
+        let failed = match text(again, "error_message") {
+            "" => String::new(),
+            message => format!("; it failed at {}: {}", moment(again, "failed_at"), first_line(message)),
+        };
+        format!("{what}{how}, asked at {} ({}){failed}", moment(again, "asked_at"), text(again, "reason"))
+    })
 }
 
 /// What a pipeline made of a segment, in a sentence: of an error its first line.

@@ -6,7 +6,7 @@ use forebay_model::ports::{HostHolder, HostState, Shadow};
 use serde_json::{Value, json};
 
 use super::listing::{self, moment, number, text, work_query};
-use super::{Exit, Global, remote, show};
+use super::{Exit, Global, history, remote, show};
 use crate::config::{Config, format_bytes};
 use crate::query::{Lake, Object};
 use crate::shadow::{Comparison, Plan};
@@ -45,6 +45,7 @@ pub(super) async fn status(global: &Global, config: Config, args: &StatusArgs) -
     let held = held(&lake).await?;
     let paused = listing::objects(&lake, "SELECT * FROM ledger.paused", vec![]).await?;
     let again = again(&lake).await?;
+    let histories = history::left(&lake, &work).await?;
     let shadows = shadows(&lake).await?;
     let mut pipelines = Vec::new();
     for (name, pipeline) in &config.pipelines {
@@ -63,6 +64,7 @@ pub(super) async fn status(global: &Global, config: Config, args: &StatusArgs) -
             "last_load": of(&last_loads),
             "failures": failed.collect::<Vec<_>>(),
             "held": waiting.collect::<Vec<_>>(),
+            "history": of(&histories),
             "again": again.iter().filter(|row| text(row, "pipeline") == name.as_str()).collect::<Vec<_>>(),
         }));
     }
@@ -164,11 +166,12 @@ async fn failures(lake: &Lake, work: &str) -> anyhow::Result<Vec<Object>> {
     listing::objects(lake, &sql, vec![]).await
 }
 
-/// What is refined again: how many segments wait, how many of them failed, and why the last one did.
+/// What is refined again, and who asked: how many segments wait, how many of them failed, and why the last one did.
 async fn again(lake: &Lake) -> anyhow::Result<Vec<Object>> {
-    let sql = "SELECT pipeline, what, revision, workers, count(*) AS segments, count(failed_at) AS failed,
+    let sql = "SELECT pipeline, what, revision, workers, reason, count(*) AS segments, count(failed_at) AS failed,
                       min(asked_at) AS asked_at, last_value(error_message ORDER BY failed_at NULLS FIRST) AS error_message
-               FROM ledger.again GROUP BY pipeline, what, revision, workers ORDER BY pipeline, what, asked_at";
+               FROM ledger.again GROUP BY pipeline, what, revision, workers, reason
+               ORDER BY pipeline, what, asked_at, reason";
     listing::objects(lake, sql, vec![]).await
 }
 
@@ -300,6 +303,9 @@ fn pipeline_in_words(pipeline: &Object, lines: &mut Vec<String>) {
     if let Some(load) = object("last_load") {
         lines.push(format!("  last load: number {}, done at {}", number(load, "number"), moment(load, "done_at")));
     }
+    if let Some(history) = object("history") {
+        lines.push(format!("  {}", history::left_in_words(history)));
+    }
     let value = Value::Object(pipeline.clone());
     let failures: Vec<_> = list(&value, "failures").collect();
     for failure in failures.iter().take(FAILURES) {
@@ -326,7 +332,8 @@ fn pipeline_in_words(pipeline: &Object, lines: &mut Vec<String>) {
         let known = |key: &str| again.get(key).and_then(Value::as_u64);
         let how = super::again::how(known("revision"), known("workers"));
         let segments = show::count(number(again, "segments"), "segment");
-        lines.push(format!("  {what} of {segments}{how} since {since}{failed}"));
+        let asked = text(again, "reason");
+        lines.push(format!("  {what} of {segments}{how} since {since} ({asked}){failed}"));
     }
     for change in list(&value, "held") {
         let (table, column) = (text(change, "table_name"), text(change, "column_name"));

@@ -70,6 +70,7 @@ async fn answer_all(host: &Host, config: &watch::Receiver<Config>) -> Result<()>
         let now = crate::assemble::clock().now();
         let answer = match (what.as_str(), serde_json::from_value::<MaintainRequest>(arguments)) {
             (MaintainRequest::WHAT, Ok(request)) => {
+                tracing::info!(by = request.by, dry_run = request.dry_run, "maintenance was asked for");
                 let config = config.borrow().clone();
                 let warehouses = host.warehouses();
                 let stores = Stores {

@@ -3,6 +3,7 @@
 
 mod budget;
 mod heal;
+mod history;
 mod orphans;
 mod promises;
 mod recovery;

@@ -275,6 +275,13 @@ impl forebay_pipeline::intake::driver::Listener for Quiet {
     }
 }
 
+/// No pipeline is there to be told.
+struct Nobody;
+
+impl forebay_pipeline::intake::driver::Listener for Nobody {
+    fn report(&self, _: &StreamName, _: &forebay_pipeline::intake::state::Report) {}
+}
+
 impl World {
     pub(crate) fn new(rule: Option<NativeRule>) -> Self {
         Self::with(rule, Habits::default())
@@ -302,7 +309,7 @@ impl World {
         PipelineName::new("rule").unwrap()
     }
 
-    fn stream() -> StreamName {
+    pub(crate) fn stream() -> StreamName {
         StreamName::new("events").unwrap()
     }
 
@@ -436,6 +443,16 @@ impl World {
         let stream = self.stream_context(budget)?;
         let (_stop, stopped) = tokio::sync::watch::channel(false);
         forebay_pipeline::intake::driver::run(stream, true, stopped, Arc::new(Quiet(handle.clone()))).await
+    }
+
+    /// Lands what the source has, while no pipeline is there.
+    pub(crate) fn lands(&self) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let stream = self.stream_context(Budget::new(256 << 20, 1)).unwrap();
+            let (_stop, stopped) = tokio::sync::watch::channel(false);
+            forebay_pipeline::intake::driver::run(stream, true, stopped, Arc::new(Nobody)).await.unwrap();
+        });
     }
 
     /// The rows of a table; none where there is no table.

@@ -91,6 +91,20 @@ pub(crate) enum Action {
     Again { pipeline: usize, what: Again, of: u64 },
 }
 
+impl Action {
+    /// The pipeline that it is done to.
+    pub(crate) fn pipeline(&self) -> Option<usize> {
+        match self {
+            Self::Submit { pipeline }
+            | Self::RollBack { pipeline }
+            | Self::Pause { pipeline }
+            | Self::Shadow { pipeline, .. }
+            | Self::Again { pipeline, .. } => Some(*pipeline),
+            _ => None,
+        }
+    }
+}
+
 impl Scenario {
     pub(crate) fn new(seed: u64) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed);

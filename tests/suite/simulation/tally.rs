@@ -123,6 +123,8 @@ tally! {
     records_healed,
     /// Segments that were refined again as a whole.
     replay_begun,
+    /// Times that a pipeline was given what had landed before it began.
+    history_given,
 
     // What pipelines report.
     /// Segments that failed.

@@ -34,6 +34,8 @@ pub(crate) struct World {
     pub(crate) storage: Box<dyn Storage>,
     pub(crate) decoding: Arc<SimDecoding>,
     pub(crate) widen_max_bytes: u64,
+    /// So many lives come before the last of the pipelines does.
+    late: u64,
     scenario: Mutex<Scenario>,
     /// By id, the configs of all revisions that were submitted.
     revisions: Mutex<BTreeMap<String, Config>>,
@@ -93,6 +95,7 @@ impl World {
         let clock = SimClock::new();
         let random = SimRandom::new(seed ^ 0x7261_6e64);
         let mut scenario = Scenario::new(seed);
+        let mut late = fastrand::Rng::with_seed(seed ^ 0x6c61_7465);
         let formats = Formats::from_config(&serde_json::json!("json")).unwrap();
         Self {
             chaos: Chaos::new(seed ^ 0x6368_616f, Arc::clone(&clock), verbose),
@@ -101,6 +104,7 @@ impl World {
             decoding: Arc::new(SimDecoding { formats, target: scenario.number(100..1200) }),
             widen_max_bytes: if scenario.chance(80) { u64::MAX } else { 0 },
             forgetful: scenario.chance(50),
+            late: if late.u32(0..100) < 30 { late.u64(1..4) } else { 0 },
             scenario: Mutex::new(scenario),
             revisions: Mutex::default(),
             once_active: Mutex::default(),
@@ -115,9 +119,10 @@ impl World {
 
     fn story(self: &Arc<Self>) {
         let lives = self.number(1..5);
-        for _ in 0..lives {
+        for number in 0..lives {
             self.between();
-            let life = Life { once: self.chance(40), actions: self.number(0..10) };
+            let without_last = number < self.late;
+            let life = Life { once: self.chance(40), actions: self.number(0..10), without_last };
             self.chaos.begin_life(self.weather());
             let end = live(self, life);
             self.chaos.count(|tally| end.count(life, tally));
@@ -282,7 +287,7 @@ impl World {
         self.storage.ended(false);
         for _ in 0..2 {
             self.chaos.begin_life(Weather::default());
-            let end = live(self, Life { once: true, actions: 0 });
+            let end = live(self, Life { once: true, actions: 0, without_last: false });
             if !matches!(end, End::Finished(Ok(()))) {
                 return self.fail(format!("nothing goes wrong any more, and yet: {end:?}"));
             }

@@ -463,8 +463,22 @@ fn history_is_tried_again_replayed_and_repaired_over_http() {
     place.until("the reject was tried again", || {
         client.metric("forebay_records_tried_again_total{pipeline=\"fraud\"}") == Some(1.0)
     });
+    // Who asks stands with what is asked for, until it is done.
+    assert_eq!(post("/v1/pipelines/fraud/pause", b"").status, 200);
+    let by = format!(
+        "POST /v1/pipelines/fraud/replay HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n\
+         Forebay-By: ann@laptop\r\nContent-Length: 0\r\n\r\n"
+    );
+    let by = client.says(by.as_bytes());
+    assert!(by.starts_with("HTTP/1.1 200 "), "{by}");
+    let status = client.get("/v1/status").json();
+    assert_eq!(status["pipelines"][0]["again"][0]["reason"], "forebay replay by ann@laptop", "{status}");
+    let segment = client.get("/v1/segments").json()["items"][0]["segment"].as_str().unwrap().to_owned();
+    let shown = client.get(&format!("/v1/segments/{segment}")).json();
+    assert_eq!(shown["again"][0]["reason"], "forebay replay by ann@laptop", "{shown}");
     let stopped = post("/v1/pipelines/fraud/replay/stop", b"");
-    assert_eq!((stopped.status, &stopped.json()["taken_back"]), (200, &json!(0)), "{stopped:?}");
+    assert_eq!((stopped.status, &stopped.json()["taken_back"]), (200, &json!(1)), "{stopped:?}");
+    assert_eq!(post("/v1/pipelines/fraud/resume", b"").status, 200);
     assert_eq!(post("/v1/pipelines/fraud/replay", b"{\"dry_run\": \"yes\"}").status, 400);
     assert_eq!(post("/v1/pipelines/frau/replay", b"").status, 404);
     assert_eq!(loads().len(), second.len());

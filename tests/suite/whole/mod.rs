@@ -13,6 +13,7 @@ mod expr;
 mod files;
 mod fleet;
 mod heal;
+mod history;
 mod http;
 mod input;
 mod junk;

@@ -166,6 +166,12 @@ fn history_is_replayed_under_a_revision_that_is_not_the_active_one_whatever_beco
         ],
     );
     check("replay-revision", &heal::timeless(&seen));
+    let segment = place.query("SELECT segment FROM ledger.segments ORDER BY number LIMIT 1");
+    for verb in [&["why", "inbox/a.jsonl"][..], &["segments", "show", segment[0]["segment"].as_str().unwrap()]] {
+        let shown = place.sees(verb);
+        let who = "it is to be replayed under revision 1, asked at ";
+        assert!(shown.contains(who) && shown.contains("(forebay replay by tester)"), "{shown}");
+    }
     // Another revision becomes active before anything is done, and heals what others rejected.
     place.write("forebay.toml", &fixed().replace("amount >= 0", "amount >= 1"));
     place.run_well(&["run", "--once"]);

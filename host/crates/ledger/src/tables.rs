@@ -159,6 +159,11 @@ pub(crate) const TABLES: &[Table] = &[
         order: "pipeline, segment",
     },
     Table {
+        name: "histories",
+        columns: &[text("pipeline"), text("stream"), int("number"), time("began_at")],
+        order: "pipeline, stream",
+    },
+    Table {
         name: "heals",
         columns: &[
             text("pipeline"),

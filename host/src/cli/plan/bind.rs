@@ -15,9 +15,11 @@ use forebay_sandbox::Sandbox;
 use super::modules::{self, Found, Modules};
 use super::sample::{self, Growth};
 use crate::assemble::{self, Access};
+use crate::cli::history;
 use crate::cli::kept::blocking;
 use crate::cli::listing::now;
 use crate::config::{Config, PipelineConfig};
+use crate::query::{Lake, Object};
 use crate::rules::prove::{TIME, prove};
 use crate::run::check_tables;
 
@@ -31,6 +33,8 @@ pub(super) struct Planned {
     pub(super) tables: Vec<PlannedTable>,
     /// Routes that lead nowhere, by choice.
     pub(super) discarded: Vec<String>,
+    /// What had landed before it begins; `None` where it has begun.
+    pub(super) history: Option<Object>,
 }
 
 /// The schema that records are decoded to.
@@ -116,6 +120,17 @@ impl<'a> Planner<'a> {
         }
     }
 
+    /// What a pipeline will begin with.
+    pub(super) async fn history(
+        &self,
+        name: &PipelineName,
+        pipeline: &PipelineConfig,
+    ) -> anyhow::Result<Option<Object>> {
+        let Some(ledger) = &self.ledger else { return Ok(None) };
+        let lake = Lake::with_ledger(Arc::new(self.config.clone()), Arc::clone(ledger)).await?;
+        history::ahead(&lake, name, pipeline).await
+    }
+
     pub(super) async fn plan(&self, name: &PipelineName, pipeline: &PipelineConfig) -> Result<Planned> {
         let materials = self.materials(name, pipeline).await?;
         for Found { module, origin: _, untried } in &materials.0 {
@@ -173,6 +188,7 @@ impl<'a> Planner<'a> {
             steps: Vec::new(),
             tables: Vec::new(),
             discarded: discarded.map(|(route, _)| route.clone()).collect(),
+            history: None,
         }
     }
 

@@ -9,7 +9,7 @@ use forebay_model::PipelineName;
 use serde_json::json;
 
 use super::exit::report;
-use super::{Exit, Global, named, show};
+use super::{Exit, Global, history, named, show};
 use crate::config::{Config, PipelineConfig};
 use bind::{Grows, Planned, PlannedRoute, PlannedStep, PlannedTable, Planner, Typed};
 
@@ -54,8 +54,13 @@ pub(super) async fn plan(global: &Global, config: &Config, args: &PlanArgs) -> a
             continue;
         }
         match planner.plan(name, pipeline).await {
-            Ok(planned) if global.json() => show::object(&in_json(&planned))?,
-            Ok(planned) => show::line(&in_words(config, &planned))?,
+            Ok(planned) => {
+                let planned = Planned { history: planner.history(name, pipeline).await?, ..planned };
+                match global.json() {
+                    true => show::object(&in_json(&planned))?,
+                    false => show::line(&in_words(config, &planned))?,
+                }
+            }
             Err(error) => {
                 report(&anyhow::Error::from(error).context(format!("pipeline {name}")), global.json());
                 exit = Exit::Usage;
@@ -66,7 +71,7 @@ pub(super) async fn plan(global: &Global, config: &Config, args: &PlanArgs) -> a
 }
 
 fn in_json(planned: &Planned) -> serde_json::Value {
-    let Planned { pipeline, stream, source, typed, steps, tables, discarded } = planned;
+    let Planned { pipeline, stream, source, typed, steps, tables, discarded, history } = planned;
     let (schema, schema_from, grows) = match typed {
         Typed::Known { fields, from, grows } => (Some(fields), Some(from), grows.as_ref()),
         Typed::Nothing => (None, None, None),
@@ -85,6 +90,7 @@ fn in_json(planned: &Planned) -> serde_json::Value {
         "steps": steps.iter().map(step_json).collect::<Vec<_>>(),
         "tables": tables.iter().map(table_json).collect::<Vec<_>>(),
         "discarded": discarded,
+        "history": history,
     })
 }
 
@@ -106,12 +112,13 @@ fn table_json(table: &PlannedTable) -> serde_json::Value {
 }
 
 fn in_words(config: &Config, planned: &Planned) -> String {
-    let Planned { pipeline, stream, source, typed, steps, tables, discarded } = planned;
+    let Planned { pipeline, stream, source, typed, steps, tables, discarded, history } = planned;
     let crate::config::LandingConfig::Folder(landing) = &config.landing;
     let mut lines = vec![
         format!("pipeline {pipeline}"),
         format!("  {source} ▶ stream {stream} ▶ landing {}", short_path(config, landing)),
     ];
+    lines.extend(history.as_ref().map(|history| format!("  {}", history::ahead_in_words(history))));
     match typed {
         Typed::Known { fields, from, grows } => {
             lines.push(format!("  ▶ decode: {} ({from})", show::count(fields.len() as u64, "column")));

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use forebay_model::flow::RawBatch;
-use forebay_model::ports::{LandingZone, Ledger, ObjectState, Polled, Progress, SegmentInput};
+use forebay_model::ports::{LandingZone, Ledger, ObjectState, Polled, Progress, SegmentInput, WorkItem};
 use forebay_model::schema::Evolution;
 use forebay_model::{OrderedPosition, Partition, PipelineName, RawObject, Result};
 use forebay_pipeline::decoding::{Decoding, open_segment};
@@ -27,6 +27,14 @@ const BATCHES: usize = 8;
 /// Bytes of each object of a source that are looked at, as it is stored.
 const BYTES: usize = 1 << 20;
 
+/// The segments that the pipeline takes next, those of its history first: from them it infers.
+async fn next(ledger: &dyn Ledger, name: &PipelineName, pipeline: &PipelineConfig) -> Result<Vec<WorkItem>> {
+    let mut items = ledger.history(name, &pipeline.from, now(), &[], OBJECTS).await?;
+    items.extend(ledger.work(name, &pipeline.from, now(), &[], OBJECTS).await?);
+    items.truncate(OBJECTS as usize);
+    Ok(items)
+}
+
 /// From what has landed for the pipeline.
 pub(super) async fn from_segments(
     ledger: &dyn Ledger,
@@ -35,7 +43,7 @@ pub(super) async fn from_segments(
     name: &PipelineName,
     pipeline: &PipelineConfig,
 ) -> Result<Option<SchemaRef>> {
-    let items = ledger.work(name, &pipeline.from, now(), &[], OBJECTS).await?;
+    let items = next(ledger, name, pipeline).await?;
     let (zone, decoding) = (Arc::clone(zone), Arc::clone(decoding));
     blocking(move || {
         let Some(first) = items.first() else { return Ok(None) };
@@ -96,7 +104,7 @@ pub(super) async fn growth(
     schema: &SchemaRef,
 ) -> Result<Option<Growth>> {
     let (config, name, pipeline) = planned;
-    let items = ledger.work(name, &pipeline.from, now(), &[], OBJECTS).await?;
+    let items = next(&**ledger, name, pipeline).await?;
     let (zone, decoding, schema) = (Arc::clone(zone), Arc::clone(decoding), Arc::clone(schema));
     if !items.is_empty() {
         return blocking(move || {

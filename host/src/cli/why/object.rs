@@ -7,7 +7,7 @@ use forebay_model::Timestamp;
 use serde_json::Value;
 
 use super::super::listing::{self, moment, number, text, time_value, work_query};
-use super::super::segments::{self, details, state_in_words};
+use super::super::segments::{self, again_in_words, details, state_in_words};
 use super::super::{Exit, Failure, Global, show};
 use crate::assemble;
 use crate::config::{Config, format_bytes};
@@ -167,6 +167,7 @@ fn in_words(shown: &Value, modules: &Object, rejects: &[String]) -> String {
                 parts.push(format!("{} {what}", show::thousands(count)));
             }
         }
+        parts.extend(again_in_words(shown, pipeline));
     }
     parts.join(" · ")
 }

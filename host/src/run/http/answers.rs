@@ -150,6 +150,18 @@ pub(super) const PIPELINE: Fields = &[
         ],
     ),
     list("held", &[text("table_name"), text("column_name"), text("data_type"), text("reason"), time("first_seen")]),
+    object(
+        "history",
+        &[
+            text("pipeline"),
+            integer("segments"),
+            integer("left_segments"),
+            integer("left_bytes"),
+            time("next_landed"),
+            time("began_at"),
+        ],
+    )
+    .or_null(),
     list(
         "again",
         &[
@@ -157,6 +169,7 @@ pub(super) const PIPELINE: Fields = &[
             text("what"),
             integer("revision").or_null(),
             integer("workers").or_null(),
+            text("reason"),
             integer("segments"),
             integer("failed"),
             time("asked_at"),
@@ -264,10 +277,24 @@ const LOADED: Field = list(
 
 const REJECTED: Field = list("rejects", &[text("pipeline"), text("stage"), text("code"), integer("records")]);
 
-pub(super) const SEGMENT_SHOWN: Fields = &[SEGMENT, REFINED, LOADED, REJECTED];
+const AGAIN: Field = list(
+    "again",
+    &[
+        text("pipeline"),
+        text("what"),
+        integer("revision").or_null(),
+        text("reason"),
+        time("asked_at"),
+        text("error_message").or_null(),
+        time("failed_at").or_null(),
+        time("retry_at").or_null(),
+    ],
+);
+
+pub(super) const SEGMENT_SHOWN: Fields = &[SEGMENT, REFINED, LOADED, REJECTED, AGAIN];
 
 /// The same, and by pipeline the modules that made its rows.
-pub(super) const WHY: Fields = &[SEGMENT, REFINED, LOADED, REJECTED, field("modules", Of::Named(&Of::Texts))];
+pub(super) const WHY: Fields = &[SEGMENT, REFINED, LOADED, REJECTED, AGAIN, field("modules", Of::Named(&Of::Texts))];
 
 pub(super) const REJECT: Fields = &[
     text("pipeline"),

@@ -2,6 +2,7 @@
 
 mod again;
 mod catalog;
+mod history;
 mod intake;
 mod rebuilt;
 mod refine;
@@ -100,6 +101,11 @@ contract! {
         what_is_asked_for_can_be_taken_back,
         a_version_that_is_replaced_is_not_refined_again,
         a_heal_that_is_withdrawn_is_refined_whole;
+    history:
+        what_had_landed_before_a_pipeline_began_is_its_history_once,
+        a_pipeline_that_has_refined_anything_has_no_history,
+        versions_do_not_overtake_one_another_across_the_beginning,
+        history_that_fails_waits_and_is_done_once;
     rebuilt:
         what_was_rebuilt_is_all_there,
         what_is_refined_again_replaces_its_rows,

@@ -184,6 +184,9 @@ pub(super) async fn a_group_that_the_warehouse_refuses_is_withdrawn(ledger: &dyn
         ledger.withdraw_group(&pipeline(), 2, &refusals(&later, 0)).await.unwrap();
     }
     assert!(ledger.open_groups(&pipeline()).await.unwrap().is_empty());
+    ledger.close_load(&pipeline(), 2, &table("payments"), &receipt(), at(60)).await.unwrap();
+    let states: Vec<_> = load_states(ledger).await;
+    assert_eq!(states[1..], ["withdrawn", "withdrawn"], "what was withdrawn stays so");
     assert_eq!(ledger.tables_of(&pipeline(), &later).await.unwrap(), [], "it brought nothing");
     assert!(work(ledger, 69, &[], 10).await.is_empty(), "it waits");
     let again = work(ledger, 70, &[], 10).await;
@@ -210,9 +213,17 @@ pub(super) async fn what_a_withdrawn_group_had_loaded_is_removed_by_the_next(led
     assert_eq!(states(ledger).await, ["failed"]);
 }
 
+async fn load_states(ledger: &dyn Ledger) -> Vec<String> {
+    states_in(ledger, "loads").await
+}
+
 /// The states of all refinements.
 async fn states(ledger: &dyn Ledger) -> Vec<String> {
-    let batch = ledger.read_table("refinements").await.unwrap();
+    states_in(ledger, "refinements").await
+}
+
+async fn states_in(ledger: &dyn Ledger, table: &str) -> Vec<String> {
+    let batch = ledger.read_table(table).await.unwrap();
     let column = batch.column_by_name("state").unwrap();
     let states = column.as_any().downcast_ref::<arrow_array::StringArray>().unwrap();
     states.iter().map(|state| state.unwrap().to_owned()).collect()

@@ -107,6 +107,25 @@ impl Ledger for FaultyLedger {
             .await
     }
 
+    async fn begin(&self, pipeline: &PipelineName, stream: &StreamName, at: Timestamp) -> Result<()> {
+        self.chaos.call("ledger.begin", || pipeline.to_string(), self.inner.begin(pipeline, stream, at)).await
+    }
+
+    async fn history(
+        &self,
+        pipeline: &PipelineName,
+        stream: &StreamName,
+        now: Timestamp,
+        skip: &[SegmentId],
+        limit: u32,
+    ) -> Result<Vec<WorkItem>> {
+        let detail = || format!("{pipeline} skip {skip:?}");
+        let given = self.inner.history(pipeline, stream, now, skip, limit);
+        let given = self.chaos.call("ledger.history", detail, given).await?;
+        self.chaos.count(|tally| tally.history_given += u64::from(!given.is_empty()));
+        Ok(given)
+    }
+
     async fn fail(&self, pipeline: &PipelineName, failure: &SegmentFailure) -> Result<()> {
         self.chaos
             .call(

@@ -199,6 +199,7 @@ impl State {
                 generation: self.next_generation(pipeline, &segment.id),
                 attempts: asked.attempts,
                 again: Some(asked.what),
+                history: false,
                 terms: asked.terms,
                 retryable: refinement.retryable,
             })

@@ -6,6 +6,7 @@
 
 mod again;
 mod catalog;
+mod history;
 mod intake;
 mod rebuilt;
 mod refine;
@@ -172,6 +173,26 @@ impl Ledger for MemoryLedger {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let skip = skip.iter().cloned().collect();
         Ok(self.read(|state| state.work(pipeline, stream, now, &skip, limit)))
+    }
+
+    async fn begin(&self, pipeline: &PipelineName, stream: &StreamName, at: Timestamp) -> Result<()> {
+        self.write(|state| {
+            state.begin(pipeline, stream, at);
+            Ok(())
+        })
+    }
+
+    async fn history(
+        &self,
+        pipeline: &PipelineName,
+        stream: &StreamName,
+        now: Timestamp,
+        skip: &[SegmentId],
+        limit: u32,
+    ) -> Result<Vec<WorkItem>> {
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let skip = skip.iter().cloned().collect();
+        Ok(self.read(|state| state.history(pipeline, stream, now, &skip, limit)))
     }
 
     async fn fail(&self, pipeline: &PipelineName, failure: &SegmentFailure) -> Result<()> {

@@ -40,13 +40,27 @@ impl State {
         skip: &BTreeSet<SegmentId>,
         limit: usize,
     ) -> Vec<WorkItem> {
+        let since = self.history_of(pipeline, stream);
+        self.work_in(pipeline, stream, now, skip, (since..self.segments.len(), limit))
+    }
+
+    /// Of the segments with these places.
+    pub(super) fn work_in(
+        &self,
+        pipeline: &PipelineName,
+        stream: &StreamName,
+        now: Timestamp,
+        skip: &BTreeSet<SegmentId>,
+        (places, limit): (std::ops::Range<usize>, usize),
+    ) -> Vec<WorkItem> {
         if self.paused.contains_key(pipeline) {
             return Vec::new();
         }
         let units = self.units(pipeline, stream, now, skip);
         let mut items: Vec<WorkItem> = Vec::new();
         let mut last: Option<&Unit> = None;
-        for segment in self.segments.iter().filter(|segment| segment.stream == *stream) {
+        let within = self.segments.get(places).unwrap_or_default();
+        for segment in within.iter().filter(|segment| segment.stream == *stream) {
             let Some(unit) = units.get(&segment.id) else { continue };
             let goes_on = !unit.replaces.is_empty() && last == Some(unit);
             if items.len() >= limit && !goes_on {
@@ -58,6 +72,7 @@ impl State {
                 generation: self.next_generation(pipeline, &segment.id),
                 attempts: self.refinement(pipeline, &segment.id).map_or(0, |refinement| refinement.attempts),
                 again: None,
+                history: false,
                 terms: Terms::default(),
                 retryable: None,
             });
@@ -292,12 +307,11 @@ impl State {
         receipt: &LoadReceipt,
         at: Timestamp,
     ) -> Result<()> {
-        let load = self
-            .groups
-            .get_mut(&(pipeline.clone(), number))
-            .and_then(|group| group.loads.get_mut(table))
-            .ok_or_else(|| no_load(pipeline, number, table))?;
-        if load.1.is_some() {
+        let group = self.groups.get_mut(&(pipeline.clone(), number));
+        let withdrawn = group.as_ref().is_some_and(|group| group.withdrawn);
+        let load =
+            group.and_then(|group| group.loads.get_mut(table)).ok_or_else(|| no_load(pipeline, number, table))?;
+        if load.1.is_some() || withdrawn {
             return Ok(());
         }
         signed("version", receipt.table_version)?;

@@ -27,6 +27,8 @@ pub(super) struct State {
     pub(super) partitions: BTreeMap<(StreamName, Partition), (OrderedPosition, Timestamp)>,
     pub(super) refinements: BTreeMap<(PipelineName, SegmentId), Refinement>,
     pub(super) again: BTreeMap<(PipelineName, SegmentId), Asked>,
+    /// How many segments had landed when a pipeline began to read a stream, and when that was.
+    pub(super) histories: BTreeMap<(PipelineName, StreamName), (usize, Timestamp)>,
     pub(super) groups: BTreeMap<(PipelineName, u64), Group>,
     pub(super) reject_counts: BTreeMap<(PipelineName, SegmentId, Generation, String, String), u64>,
     pub(super) schemas: BTreeMap<PipelineName, Vec<(StreamSchema, Timestamp)>>,

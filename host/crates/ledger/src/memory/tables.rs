@@ -44,6 +44,13 @@ impl State {
                 })
                 .collect(),
             "refinements" => self.refinement_rows(),
+            "histories" => self
+                .histories
+                .iter()
+                .map(|((pipeline, stream), (end, at))| {
+                    vec![pipeline.as_str().into(), stream.as_str().into(), (*end as u64).into(), (*at).into()]
+                })
+                .collect(),
             "heals" => self.heal_rows(),
             "again" => self.again_rows(),
             "loads" => self.load_rows(),

@@ -244,7 +244,8 @@ pub(super) async fn close_load(
     let state: Option<String> = row.map(|row| row.value("state")).transpose()?;
     match state.as_deref() {
         None => return Err(crate::check::no_load(pipeline, number, table).into()),
-        Some("done") => return Ok(()),
+        // A group that was withdrawn stays so.
+        Some("done" | "withdrawn") => return Ok(()),
         Some(_) => {}
     }
     query(

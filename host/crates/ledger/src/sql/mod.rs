@@ -9,6 +9,7 @@ mod deployments;
 mod dialect;
 mod fault;
 mod groups;
+mod history;
 mod intake;
 mod landed;
 mod rebuilt;
@@ -232,6 +233,22 @@ impl<S: Store> Ledger for SqlLedger<S> {
     ) -> Result<Vec<WorkItem>> {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         read!(self, "looking for work", |db| refine::work(db, pipeline, stream, now, skip, limit))
+    }
+
+    async fn begin(&self, pipeline: &PipelineName, stream: &StreamName, at: Timestamp) -> Result<()> {
+        write!(self, "noting that a pipeline begins", |db| history::begin(db, pipeline, stream, at))
+    }
+
+    async fn history(
+        &self,
+        pipeline: &PipelineName,
+        stream: &StreamName,
+        now: Timestamp,
+        skip: &[SegmentId],
+        limit: u32,
+    ) -> Result<Vec<WorkItem>> {
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        read!(self, "looking for history", |db| history::work(db, pipeline, stream, now, skip, limit))
     }
 
     async fn fail(&self, pipeline: &PipelineName, failure: &SegmentFailure) -> Result<()> {

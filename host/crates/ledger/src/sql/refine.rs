@@ -26,17 +26,27 @@ pub(crate) const CANDIDATES: &str = concat!(
     ", r.attempts, r.loaded_generation, \
     o.key IS NOT NULL AND EXISTS (SELECT 1 FROM objects v WHERE v.stream = o.stream AND v.partition = o.partition \
         AND v.key = o.key AND v.number <> o.number) AS versions \
-    FROM (SELECT n.number FROM segments n WHERE n.stream = ?2 AND n.number > (SELECT max(b.number) FROM ( \
-            SELECT ?3 AS number UNION ALL \
-            SELECT m.number FROM _work_marks m WHERE m.pipeline = ?1 AND m.stream = ?2) b) \
+    FROM (SELECT n.number FROM segments n WHERE n.stream = ?2 AND n.number > ?6 AND n.number <= ?7 \
             AND NOT EXISTS (SELECT 1 FROM refinements x WHERE x.pipeline = ?1 AND x.segment = n.segment) \
         UNION ALL \
         SELECT n.number FROM refinements x JOIN segments n ON n.segment = x.segment \
             WHERE x.pipeline = ?1 AND x.state = 'failed' AND x.retry_at <= ?4 AND n.stream = ?2 AND n.number > ?3 \
+            AND n.number <= ?7 \
         ORDER BY 1 LIMIT ?5) c \
     JOIN segments s ON s.number = c.number JOIN objects o ON o.object = s.object \
     LEFT JOIN refinements r ON r.pipeline = ?1 AND r.segment = s.segment ORDER BY s.number"
 );
+
+/// Segments by their numbers.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Span {
+    /// Those after this one,
+    pub(super) after: i64,
+    /// up to this one,
+    pub(super) until: i64,
+    /// of which something was made of all up to here.
+    pub(super) touched: i64,
+}
 
 pub(super) async fn work(
     db: &mut Db<'_>,
@@ -49,13 +59,25 @@ pub(super) async fn work(
     if super::deployments::paused(db, pipeline).await?.is_some() {
         return Ok(Vec::new());
     }
+    let (since, _) = super::history::spans(db, pipeline, stream).await?;
+    work_in(db, pipeline, stream, now, skip, (since, limit)).await
+}
+
+pub(super) async fn work_in(
+    db: &mut Db<'_>,
+    pipeline: &PipelineName,
+    stream: &StreamName,
+    now: Timestamp,
+    skip: &[SegmentId],
+    (span, limit): (Span, usize),
+) -> Step<Vec<WorkItem>> {
     let skip: BTreeSet<SegmentId> = skip.iter().cloned().collect();
     let mut items: Vec<WorkItem> = Vec::new();
     // What the plans of keys with several versions gave, by segment: what it replaces, and its unit's first segment.
     let mut planned: BTreeMap<SegmentId, Option<Unit>> = BTreeMap::new();
     // The unit that came last; it comes whole, whatever the limit.
     let mut open_unit: Option<SegmentId> = None;
-    let mut after = 0_i64;
+    let mut after = span.after;
     let page = limit.saturating_add(skip.len()).clamp(1, PAGE);
     loop {
         let rows = query(CANDIDATES)
@@ -64,6 +86,8 @@ pub(super) async fn work(
             .bind(after)
             .bind(now.as_micros())
             .bind(i64::try_from(page).unwrap_or(i64::MAX))
+            .bind(after.max(span.touched))
+            .bind(span.until)
             .fetch_all(&mut *db)
             .await?;
         for row in &rows {
@@ -104,6 +128,7 @@ pub(super) fn item(row: &Row) -> Step<WorkItem> {
         generation: next_generation(row)?,
         attempts: row.small_any("attempts")?.unwrap_or(0),
         again: None,
+        history: false,
         terms: Terms::default(),
         retryable: None,
     })
@@ -246,12 +271,14 @@ pub(super) async fn retry_failed(db: &mut Db<'_>, pipeline: &PipelineName) -> St
     Ok(done.rows_affected() + super::again::retry(db, pipeline).await?)
 }
 
-/// Moves the mark to before the first segment that nothing was made of, so that `work` does not pass over the old ones again.
+/// Moves the mark to before the first segment since the pipeline began that nothing was made of, so that `work` does not pass over the old
+/// ones again; and that of its history.
 pub(super) async fn move_mark(db: &mut Db<'_>, pipeline: &PipelineName, stream: &str) -> Step<()> {
     query(
         "INSERT INTO _work_marks (pipeline, stream, number) SELECT ?1, ?2, coalesce( \
          (SELECT s.number - 1 FROM segments s WHERE s.stream = ?2 AND s.number > coalesce( \
-             (SELECT m.number FROM _work_marks m WHERE m.pipeline = ?1 AND m.stream = ?2), 0) \
+             (SELECT m.number FROM _work_marks m WHERE m.pipeline = ?1 AND m.stream = ?2), \
+             (SELECT h.number FROM histories h WHERE h.pipeline = ?1 AND h.stream = ?2), 0) \
              AND NOT EXISTS (SELECT 1 FROM refinements r WHERE r.pipeline = ?1 AND r.segment = s.segment) \
              ORDER BY s.number LIMIT 1), \
          (SELECT max(s.number) FROM segments s WHERE s.stream = ?2), 0) \
@@ -259,9 +286,9 @@ pub(super) async fn move_mark(db: &mut Db<'_>, pipeline: &PipelineName, stream: 
     )
     .bind(pipeline.as_str())
     .bind(stream)
-    .execute(db)
+    .execute(&mut *db)
     .await?;
-    Ok(())
+    super::history::move_mark(db, pipeline, stream).await
 }
 
 /// Segments that are loaded as a revision refined them, the last landed first.

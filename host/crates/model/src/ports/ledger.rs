@@ -111,6 +111,8 @@ pub struct WorkItem {
     pub attempts: u32,
     /// Why it is to be refined though it is loaded; `None` where it is not.
     pub again: Option<Again>,
+    /// Whether it had landed before the pipeline began.
+    pub history: bool,
     /// How that was asked for.
     pub terms: Terms,
     /// How many of its rejected records a later revision may accept; `None` where that is not known.
@@ -273,7 +275,7 @@ pub struct HeldChange {
 ///   may be repeated with the same arguments without harm;
 /// - `land` lists a segment once, whoever tries; a partition advances only from where it stands (class fenced otherwise);
 ///   what it listed is `unjournalled` until it is marked;
-/// - a group is opened once: its segments must be ones that `work` or `again` would give or that the same group holds, its number above
+/// - a group is opened once: its segments must be ones that `work`, `history` or `again` would give or that the same group holds, its number above
 ///   all that were opened before (class fenced otherwise);
 /// - a segment is `loaded` when every load of its group is done; a failed one waits with its reason;
 /// - a loaded segment that is to be refined again is so until a group of it is opened that was begun after that was asked for, and is
@@ -330,13 +332,26 @@ pub trait Ledger: Send + Sync + std::fmt::Debug {
 
     // Refine.
 
-    /// Segments to refine, none while the pipeline is paused; in the order of landing: not loaded, not in an open group, not superseded, not failed unless
+    /// Notes that a pipeline begins to read a stream, once: what landed before `at` is its history then, unless the pipeline has refined
+    /// anything of the stream before. One that began before keeps what was noted.
+    async fn begin(&self, pipeline: &PipelineName, stream: &StreamName, at: Timestamp) -> Result<()>;
+    /// Segments to refine that are not of the pipeline's history, none while the pipeline is paused; in the order of landing: not loaded, not in an open group, not superseded, not failed unless
     /// `now` is past their retry time. Segments in `skip` are left out. All segments that share a `replaces` come together.
     ///
     /// Versions of a changed object do not overtake one another: a version is left out while a later one that replaces it is
     /// work or in `skip`, and one that replaces others while one of those is in `skip`; its segments come together (also
     /// beyond `limit`) or not at all. An item's `replaces` is what this pipeline has yet to replace.
     async fn work(
+        &self,
+        pipeline: &PipelineName,
+        stream: &StreamName,
+        now: Timestamp,
+        skip: &[SegmentId],
+        limit: u32,
+    ) -> Result<Vec<WorkItem>>;
+    /// The same of the pipeline's history, likewise in the order of landing: a version in it is left out while a later one outside of it
+    /// that replaces it is work, and the other way round. Nothing for a pipeline of which no [`Ledger::begin`] was noted: all is work.
+    async fn history(
         &self,
         pipeline: &PipelineName,
         stream: &StreamName,

@@ -11,6 +11,7 @@ use forebay_model::schema::Evolution;
 use forebay_model::{Error, ErrorClass, Result, StreamSchema};
 
 use super::group::BoundSummary;
+use super::lanes::SAMPLE;
 use super::protocol::{Binding, BindingId, Effect, Growth, Now, Report, Wake};
 use super::state::{Queued, Refine};
 
@@ -214,8 +215,11 @@ impl Refine {
         if self.schema.is_some() || self.inferring || self.revision.is_none() || self.stopping {
             return;
         }
-        // A rebuilt ledger may know loaded segments and no schema: then those that are refined again are all there is.
-        let sample: Vec<_> = self.queue.iter().chain(&self.again).take(16).map(|queued| queued.item.clone()).collect();
+        // History first: a pipeline that comes later infers what those had that were there. A rebuilt ledger may know loaded segments and
+        // no schema: then those that are refined again are all there is.
+        let (history, again): (Vec<_>, Vec<_>) = self.again.iter().partition(|queued| queued.item.history);
+        let all = history.into_iter().chain(&self.queue).chain(again);
+        let sample: Vec<_> = all.take(SAMPLE).map(|queued| queued.item.clone()).collect();
         if !sample.is_empty() {
             self.inferring = true;
             out.push(Effect::Infer(sample));

@@ -15,7 +15,7 @@ use forebay_model::ports::{Clock, Ledger, Random, RevisionRecord, SegmentFailure
 use forebay_model::schema::Evolution;
 use forebay_model::{
     Error, ErrorClass, LandedSegment, Load, PipelineName, Result, RevisionId, SegmentCounts, StreamName, StreamSchema,
-    TableName,
+    TableName, Timestamp,
 };
 use tokio::sync::{RwLock, mpsc};
 
@@ -91,6 +91,8 @@ pub struct PipelineHandle {
 #[derive(Debug)]
 struct Driver {
     context: PipelineContext,
+    /// When it was made: before its stream can land anything in this process.
+    began: Timestamp,
     materials: Mutex<BTreeMap<RevisionId, Arc<Materials>>>,
     deployed: Mutex<Option<RevisionId>>,
     bindings: Mutex<BTreeMap<BindingId, Arc<BoundPipeline>>>,
@@ -124,6 +126,7 @@ impl PipelineHandle {
         let (events, queue) = mpsc::unbounded_channel();
         let state = Refine::new(context.pipeline.clone(), context.ledger.id(), settings);
         let driver = Arc::new(Driver {
+            began: context.clock.now(),
             context,
             materials: Mutex::default(),
             deployed: Mutex::default(),
@@ -362,6 +365,7 @@ impl Driver {
     async fn recover(&self) -> Result<Recovered> {
         let ledger = &self.context.ledger;
         let pipeline = &self.context.pipeline;
+        ledger.begin(pipeline, &self.context.stream, self.began).await?;
         Ok(Recovered {
             groups: ledger.open_groups(pipeline).await?,
             last_number: ledger.last_number(pipeline).await?,

@@ -32,7 +32,7 @@ pub struct Group {
     pub binding: u64,
     /// When its first segment went to a worker.
     pub begun_at: Timestamp,
-    /// Whether its segments are loaded, and refined again.
+    /// Whether its segments are loaded, and refined again, or had landed before the pipeline began.
     pub again: bool,
     /// Bytes of its segments, as they landed.
     pub bytes: u64,

@@ -1,7 +1,8 @@
 //! What is refined next: two lanes over the same workers.
 //!
-//! In the first are segments that are not loaded, in the order of landing: production. In the other are loaded segments that are
-//! refined again, the newest first: heals and replays. While production has work, the other lane has one group in
+//! In the first are segments that are not loaded, in the order of landing: production. In the other is history: loaded segments that
+//! are refined again, the newest first (heals and replays), and behind them what had landed before the pipeline began, the oldest first:
+//! so its schema grows as it did for pipelines that have been there. While production has work, the other lane has one group in
 //! [`AGAIN_EVERY`], and a group of it ends with the segments that the workers have; else it has all workers, or as many as the replay
 //! was asked to take.
 
@@ -14,8 +15,16 @@ use super::protocol::{Effect, Now, Wake, Work};
 use super::segment::SegmentJob;
 use super::state::{Queued, Refine};
 
-/// Of so many groups one is of segments that are refined again, where both lanes have work.
+/// Of so many groups one is of history, where both lanes have work.
 const AGAIN_EVERY: u32 = 4;
+
+/// The first schema is inferred from so many segments.
+pub(super) const SAMPLE: usize = 16;
+
+/// Whether a segment belongs to the lane of history.
+fn is_aside(item: &WorkItem) -> bool {
+    item.again.is_some() || item.history
+}
 
 impl Refine {
     pub(super) fn on_worked(&mut self, result: Result<Work>, out: &mut Vec<Effect>) {
@@ -28,7 +37,7 @@ impl Refine {
                 self.again_dirty |= !again.is_empty();
                 for item in first.into_iter().chain(again) {
                     if !self.knows(&item.segment.id) {
-                        let lane = if item.again.is_some() { &mut self.again } else { &mut self.queue };
+                        let lane = if is_aside(&item) { &mut self.again } else { &mut self.queue };
                         lane.push_back(Queued { item, accept_schema: false });
                     }
                 }
@@ -47,12 +56,13 @@ impl Refine {
 
     /// Before all others of its lane.
     pub(super) fn requeue(&mut self, queued: Queued) {
-        let lane = if queued.item.again.is_some() { &mut self.again } else { &mut self.queue };
+        let lane = if is_aside(&queued.item) { &mut self.again } else { &mut self.queue };
         lane.push_front(queued);
     }
 
     /// The next segment of a lane. What is refined again waits while another revision is about to serve: whoever asks after a deployment
-    /// means the new one, unless they said which one. It waits while it has its share of the workers, too.
+    /// means the new one, unless they said which one. It waits while it has its share of the workers, too. What was never refined waits for
+    /// no revision, as production does not.
     fn next_of(&self, again: bool) -> Option<&Queued> {
         if !again {
             return self.queue.front();
@@ -60,7 +70,8 @@ impl Refine {
         self.again.front().filter(|next| {
             let Terms { revision, workers } = next.item.terms;
             let has_room = workers.is_none_or(|most| self.running_again() < most.get() as usize);
-            has_room && (revision.is_some() || !self.changes_revision()) && self.binding_of(next).is_some()
+            let may = revision.is_some() || next.item.history || !self.changes_revision();
+            has_room && may && self.binding_of(next).is_some()
         })
     }
 
@@ -124,7 +135,7 @@ impl Refine {
     }
 
     fn start(&mut self, now: Now<'_>, binding: u64, item: WorkItem, accept_schema: bool, out: &mut Vec<Effect>) {
-        let again = item.again.is_some();
+        let again = is_aside(&item);
         if self.building.is_none() {
             self.building = Some(Group::new(self.next_number, binding, again, now.now));
             self.next_number += 1;
@@ -178,7 +189,10 @@ impl Refine {
         self.again_dirty &= !again;
         let many = u32::try_from(self.settings.group_segments.clamp(16, 512)).unwrap_or(512);
         // What is taken of the other lane cannot be taken back any more, and keeps later versions waiting: few.
-        let few = u32::try_from(self.settings.workers.saturating_mul(2)).unwrap_or(u32::MAX).max(2);
+        let few = self.settings.workers.saturating_mul(2).max(2);
+        // The first schema is inferred from the beginning of history.
+        let few = if self.schema.is_none() { few.max(SAMPLE) } else { few };
+        let few = u32::try_from(few).unwrap_or(u32::MAX);
         let (limit, again) = (if first { many } else { 0 }, if again { few } else { 0 });
         out.push(Effect::FetchWork { revision, skip: self.known().cloned().collect(), limit, again });
     }

@@ -49,7 +49,7 @@ pub struct Recovered {
 pub struct Work {
     /// Segments that are not loaded, in the order of landing.
     pub first: Vec<WorkItem>,
-    /// Loaded ones that are to be refined again, the newest first.
+    /// Loaded ones that are to be refined again, the newest first, and behind them those that had landed before the pipeline began.
     pub again: Vec<WorkItem>,
 }
 
@@ -160,8 +160,8 @@ pub enum Growth {
 pub enum Effect {
     /// Ask the ledger what is open.
     Recover,
-    /// Ask the ledger for work under a revision, as long as that is active: at most so many segments that are not loaded, and so many to be
-    /// refined again.
+    /// Ask the ledger for work under a revision, as long as that is active: at most so many segments that are not loaded, and so many of
+    /// history.
     FetchWork { revision: RevisionId, skip: Vec<SegmentId>, limit: u32, again: u32 },
     /// Infer the first schema from a sample, and have the ledger fix it.
     Infer(Vec<WorkItem>),

@@ -6,7 +6,7 @@
 //! - a group that the ledger has written down goes forward: its loads are committed until the warehouse has them, or refuses
 //!   one for good, which takes back what is not done;
 //! - the former binding serves until the next one is bound;
-//! - a group is of one lane: segments that are not loaded, or loaded ones that are refined again (`refine::lanes`).
+//! - a group is of one lane: production, or history (`refine::lanes`).
 //!
 //! The driver (`refine::driver`) carries effects out and brings their answers back as events; so does a simulation.
 
@@ -51,7 +51,7 @@ pub struct Refine {
     pub(super) next_binding: BindingId,
     pub(super) broken: Option<Error>,
     pub(super) queue: VecDeque<Queued>,
-    /// Loaded segments that are refined again.
+    /// Loaded segments that are refined again, and those that had landed before the pipeline began.
     pub(super) again: VecDeque<Queued>,
     /// Groups of the production lane since the last one of the other.
     pub(super) groups_since_again: u32,
@@ -429,7 +429,8 @@ impl Refine {
             && self.growing.is_empty()
             && !self.fetching
             && !self.looks_for_work();
-        let next_belongs = self.queue.front().is_some_and(|next| group.must_hold(&next.item));
+        let lane = if group.again { &self.again } else { &self.queue };
+        let next_belongs = lane.front().is_some_and(|next| group.must_hold(&next.item));
         if (old && !next_belongs) || idle || (self.stopping && group.running.is_empty()) {
             self.seal();
         } else if old {

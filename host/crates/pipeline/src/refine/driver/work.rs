@@ -11,8 +11,9 @@ use super::{Driver, PipelineContext, lock};
 use crate::budget::WORKER_BYTES;
 
 impl Driver {
-    /// At most so many segments that are not loaded, and so many to be refined again. Where hosts share the ledger, none at all under a
-    /// revision that is not the active one any more: another host has made another one active, and this one takes it up first.
+    /// At most so many segments that are not loaded, and so many of history: what is refined again, and then what had landed before.
+    /// Where hosts share the ledger, none at all under a revision that is not the active one any more: another host has made another one
+    /// active, and this one takes it up first.
     pub(super) async fn fetch(&self, revision: RevisionId, skip: &[SegmentId], limit: u32, again: u32) -> Result<Work> {
         let PipelineContext { pipeline, stream, ledger, shared, clock, .. } = &self.context;
         let now = clock.now();
@@ -20,15 +21,19 @@ impl Driver {
             0 => Vec::new(),
             limit => ledger.work(pipeline, stream, now, skip, limit).await?,
         };
-        let again = match again {
+        let mut aside = match again {
             0 => Vec::new(),
             limit => ledger.again(pipeline, stream, now, skip, limit).await?,
         };
+        let left = again.saturating_sub(u32::try_from(aside.len()).unwrap_or(u32::MAX));
+        if left > 0 {
+            aside.extend(ledger.history(pipeline, stream, now, skip, left).await?);
+        }
         // Asked last: if it is active now, it was when the segments were asked for.
         if *shared && ledger.active(pipeline).await?.is_some_and(|active| active.revision.id != revision) {
             return Ok(Work::default());
         }
-        Ok(Work { first, again })
+        Ok(Work { first, again: aside })
     }
 
     /// What failed, and what former revisions rejected, is work again.

@@ -38,7 +38,15 @@ fn item(key: &str) -> WorkItem {
         format: "json".to_owned(),
         replaces: Vec::new(),
     };
-    WorkItem { segment, generation: 0, attempts: 0, again: None, terms: Terms::default(), retryable: None }
+    WorkItem {
+        segment,
+        generation: 0,
+        attempts: 0,
+        again: None,
+        history: false,
+        terms: Terms::default(),
+        retryable: None,
+    }
 }
 
 fn staged(item: &WorkItem, table: &TableName) -> SegmentOutcome {
@@ -544,4 +552,96 @@ fn a_replay_takes_no_more_workers_than_it_was_asked_to() {
     machine.step(again(&[]));
     let effects = machine.step(Event::Refined(of("a").segment.id, Ok(staged(&of("a"), &table()))));
     assert_eq!(refines(&effects), [(1, of("b").segment.id)]);
+}
+
+/// A segment that had landed before the pipeline began.
+fn history(key: &str) -> WorkItem {
+    WorkItem { history: true, ..item(key) }
+}
+
+/// What a store answers that has nothing against it.
+fn answer(effect: &Effect) -> Option<Event> {
+    if matches!(effect, Effect::OpenGroup(_)) {
+        Some(Event::Opened(Ok(())))
+    } else if matches!(effect, Effect::Commit(_)) {
+        let receipt = LoadReceipt { table_version: 0, rows_added: 1, rows_removed: 0, committed_now: true };
+        Some(Event::Committed(table(), Ok(receipt)))
+    } else if matches!(effect, Effect::CloseLoad { .. }) {
+        Some(Event::Closed(table(), Ok(())))
+    } else if matches!(effect, Effect::FetchWork { .. }) {
+        Some(Event::Worked(Ok(Work::default())))
+    } else {
+        None
+    }
+}
+
+#[test]
+fn what_had_landed_before_goes_beside_what_lands_and_has_one_group_in_four() {
+    let mut machine = Machine::serving(false, 1);
+    machine.step(Event::Retried(Ok(())));
+    let new: Vec<_> = ["a", "b", "c", "d", "e"].map(item).into();
+    let work = Work { first: new.clone(), again: vec![history("x"), history("y")] };
+    let mut effects = machine.step(Event::Worked(Ok(work)));
+    let mut order = Vec::new();
+    while let Some((_, segment)) = refines(&effects).first().cloned() {
+        effects.retain(|effect| !matches!(effect, Effect::Refine { job, .. } if job.item.segment.id == segment));
+        let all = new.iter().cloned().chain([history("x"), history("y")]);
+        let done = all.into_iter().find(|item| item.segment.id == segment).expect("it is one of them");
+        order.push(done.segment.object.clone());
+        effects.extend(machine.step(Event::Refined(segment, Ok(staged(&done, &table())))));
+        while let Some((asked, answer)) =
+            effects.iter().enumerate().find_map(|(place, effect)| Some((place, answer(effect)?)))
+        {
+            effects.remove(asked);
+            effects.extend(machine.step(answer));
+        }
+    }
+    assert_eq!(order, ["a", "b", "c", "x", "d", "e", "y"]);
+}
+
+#[test]
+fn what_had_landed_before_waits_for_no_revision_as_production_does_not() {
+    let mut machine = Machine::serving(false, 1);
+    machine.step(Event::Deployed { revision: Digest::of(b"another revision"), number: 2 });
+    let effects = machine.step(Event::Worked(Ok(Work { first: vec![], again: vec![history("x")] })));
+    assert_eq!(refines(&effects), [(1, history("x").segment.id)]);
+}
+
+#[test]
+fn the_first_schema_of_a_later_pipeline_comes_from_the_beginning_of_history() {
+    let mut machine = Machine::before_anything(false);
+    machine.step(Event::Recovered(Ok(Recovered::default())));
+    let effects = machine.step(Event::Deployed { revision: machine.revision, number: 1 });
+    let asked = effects
+        .iter()
+        .find_map(|effect| if let Effect::FetchWork { again, .. } = effect { Some(*again) } else { None });
+    assert!(asked.is_some_and(|many| many >= 16), "as many as are looked at: {effects:?}");
+    let work = Work { first: vec![item("new")], again: vec![history("x"), history("y")] };
+    let effects = machine.step(Event::Worked(Ok(work)));
+    let sample = effects.iter().find_map(|effect| if let Effect::Infer(items) = effect { Some(items) } else { None });
+    let sample: Vec<_> = sample.into_iter().flatten().map(|item| item.segment.object.as_str()).collect();
+    assert_eq!(sample, ["x", "y", "new"]);
+}
+
+#[test]
+fn parts_of_a_version_stay_in_one_group_in_the_lane_of_history_too() {
+    let mut machine = Machine::serving(false, 1);
+    let parts = ["x", "y", "z"].map(|key| {
+        let mut part = history(key);
+        part.segment.replaces = vec![item("former").segment.id];
+        part.segment.object = "the same".to_owned();
+        part
+    });
+    // Production waits, and a group is full with one segment.
+    machine.step(Event::Worked(Ok(Work { first: vec![], again: parts.to_vec() })));
+    machine.step(worked(vec![item("new")]));
+    let mut effects = Vec::new();
+    for part in &parts {
+        effects.extend(machine.step(Event::Refined(part.segment.id.clone(), Ok(staged(part, &table())))));
+    }
+    effects.extend(machine.step(Event::Worked(Ok(Work::default()))));
+    effects.extend(machine.step(Event::Found(Ok(vec![table()]))));
+    let opened =
+        effects.iter().find_map(|effect| if let Effect::OpenGroup(group) = effect { Some(group) } else { None });
+    assert_eq!(opened.map(|group| group.segments.len()), Some(3), "{effects:?}");
 }
