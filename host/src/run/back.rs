@@ -26,6 +26,8 @@ use crate::requests::{Push, PushRequest};
 
 /// How often it is looked.
 const TICK: Duration = Duration::from_millis(500);
+/// Where another host leads, it is asked again after so long.
+const ASK_AGAIN: Duration = Duration::from_secs(60);
 /// Failed segments that are refined by the former revision, and how long that may take.
 const EXAMINED: usize = 16;
 const TIME: Duration = Duration::from_secs(30);
@@ -127,11 +129,24 @@ pub(super) async fn watch_over(
     submit: mpsc::UnboundedSender<Submission>,
 ) {
     let mut examined = Examined::new();
+    let mut asked: BTreeMap<PipelineName, Instant> = BTreeMap::new();
     loop {
+        // Who leads may have died before it was done: where nothing came of it, it is looked at once more.
+        let again: Vec<_> =
+            asked.iter().filter(|(_, at)| at.elapsed() > ASK_AGAIN).map(|(name, _)| name.clone()).collect();
+        for name in again {
+            asked.remove(&name);
+            examined.remove(&name);
+        }
         let config = config.borrow().clone();
         for (name, pipeline) in &config.pipelines {
             match caught(look(&host, &shelf, (name, pipeline), &mut examined)).await {
-                Ok(Some(back)) => drop(submit.send(Submission::Back(back))),
+                Ok(Some(back)) => {
+                    if !host.fleet.leads() {
+                        asked.insert(name.clone(), Instant::now());
+                    }
+                    drop(submit.send(Submission::Back(back)));
+                }
                 Ok(None) => {}
                 Err(error) => {
                     let error = error.chain();

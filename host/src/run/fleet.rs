@@ -15,7 +15,7 @@ use std::time::Duration;
 use forebay_model::ports::{Division, Duty, HostLease, Readiness};
 use forebay_model::{ErrorClass, PipelineName, Result, Timestamp};
 use forebay_pipeline::panics::caught;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::Host;
 use super::progress::Progress;
@@ -29,6 +29,8 @@ const TICK: Duration = Duration::from_secs(1);
 pub(super) struct Fleet {
     lease: Arc<dyn HostLease>,
     state: Mutex<State>,
+    /// It leads from now on.
+    pub(super) led: Notify,
     /// Held while parts stop and start: the config and what is divided do not move them at the same time.
     pub(super) moving: tokio::sync::Mutex<()>,
 }
@@ -36,6 +38,8 @@ pub(super) struct Fleet {
 #[derive(Default)]
 struct State {
     mine: BTreeSet<Duty>,
+    /// Those of them that were told to stop and are to be given back.
+    stopping: BTreeSet<Duty>,
     /// Since when it leads.
     leads_since: Timestamp,
     /// Pipelines whose active revision it cannot load, with why.
@@ -44,7 +48,7 @@ struct State {
 
 impl Fleet {
     pub(super) fn new(lease: Arc<dyn HostLease>) -> Self {
-        Self { lease, state: Mutex::default(), moving: tokio::sync::Mutex::default() }
+        Self { lease, state: Mutex::default(), led: Notify::new(), moving: tokio::sync::Mutex::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -105,7 +109,6 @@ impl Fleet {
 /// Keeps to what the ledger divides, until others have taken this host's place.
 pub(super) async fn keep(host: Arc<Host>, config: watch::Receiver<Config>, progress: Arc<Progress>) {
     loop {
-        let config = config.borrow().clone();
         match caught(turn(&host, &config, &progress)).await {
             Ok(()) => {}
             // The lease tells, and ends the host.
@@ -118,19 +121,25 @@ pub(super) async fn keep(host: Arc<Host>, config: watch::Receiver<Config>, progr
     }
 }
 
-async fn turn(host: &Arc<Host>, config: &Config, progress: &Arc<Progress>) -> Result<()> {
+async fn turn(host: &Arc<Host>, config: &watch::Receiver<Config>, progress: &Arc<Progress>) -> Result<()> {
     let _moving = host.fleet.moving.lock().await;
+    // As it is now that nothing else moves parts.
+    let config = &config.borrow().clone();
     if host.parts.is_ending() {
         return Ok(());
     }
     let readiness = readiness(host, config).await?;
-    let not_ready: BTreeSet<_> = host.fleet.state().mine.difference(&readiness.ready).cloned().collect();
-    give_back(host, config, progress, not_ready).await?;
+    let leaving: BTreeSet<_> = {
+        let state = host.fleet.state();
+        state.mine.difference(&readiness.ready).chain(&state.stopping).cloned().collect()
+    };
+    give_back(host, config, progress, leaving).await?;
     let (give, new) = host.fleet.divide(&readiness).await?;
     for duty in new {
         tracing::info!(%duty, "this host takes it");
         match &duty {
-            Duty::Lead => {}
+            // What changed while nobody led is looked at.
+            Duty::Lead => host.fleet.led.notify_one(),
             Duty::Stream(name) => host.parts.start_stream(host, config, name, progress),
             Duty::Pipeline(name) => host.parts.wake(name),
         }
@@ -147,12 +156,13 @@ async fn readiness(host: &Host, config: &Config) -> Result<Readiness> {
     for (name, pipeline) in config.pipelines.iter().filter(|(name, _)| wanted(name)) {
         ready.insert(Duty::Stream(pipeline.from.clone()));
         let (duty, Some(handle)) = (Duty::Pipeline(name.clone()), handles.get(name)) else { continue };
-        if cannot.contains_key(name) || !handle.is_running() {
+        if cannot.contains_key(name) {
             continue;
         }
-        // One that it has and that another host has just given a revision takes that up in a moment.
+        // One that it has takes up in a moment what another host made active, or is started again after its pause.
         let active = host.ledger.active(name).await?;
-        if host.fleet.has(&duty) || active.is_some_and(|active| handle.is_deployed(active.revision.id)) {
+        let has_active = active.is_some_and(|active| handle.is_deployed(active.revision.id));
+        if host.fleet.has(&duty) || (has_active && handle.is_running()) {
             ready.insert(duty);
         }
     }
@@ -166,6 +176,7 @@ async fn readiness(host: &Host, config: &Config) -> Result<Readiness> {
 async fn give_back(host: &Arc<Host>, config: &Config, progress: &Arc<Progress>, duties: BTreeSet<Duty>) -> Result<()> {
     let patience = host.config.host.shutdown;
     for duty in duties {
+        host.fleet.state().stopping.insert(duty.clone());
         let stopped = match &duty {
             Duty::Lead => true,
             Duty::Stream(name) => host.parts.stop_stream(name, patience).await,
@@ -176,10 +187,17 @@ async fn give_back(host: &Arc<Host>, config: &Config, progress: &Arc<Progress>, 
             continue;
         }
         host.fleet.lease.give_back(&BTreeSet::from([duty.clone()])).await?;
-        host.fleet.state().mine.remove(&duty);
+        {
+            let mut state = host.fleet.state();
+            state.mine.remove(&duty);
+            state.stopping.remove(&duty);
+        }
         tracing::info!(%duty, "this host gives it back");
         if let Duty::Pipeline(name) = &duty {
-            // It sleeps from now on.
+            // It sleeps from now on. What waits, and what failed, is the other host's to tell.
+            if let Some(metrics) = host.parts.pipeline_metrics().get(name) {
+                metrics.put_away();
+            }
             host.parts.start_pipeline(host, config, name, progress);
         }
     }

@@ -20,12 +20,16 @@ impl Deployer {
         &mut self,
         config: &Config,
         handles: &Handles,
+        leads: bool,
     ) -> Result<BTreeMap<PipelineName, String>> {
+        let mut failed = None;
         for (name, handle) in handles {
             let Some(pipeline) = config.pipelines.get(name) else { continue };
             let Some(active) = self.shelf.ledger.active(name).await? else { continue };
             let RevisionRecord { number, id, revision, created_at: _ } = active.revision;
-            if handle.is_deployed(id) || !handle.is_running() || revision.stream != pipeline.from {
+            // Limits are no part of a revision: who leads has seen to them.
+            let has_limits = leads || self.limits.get(name) == Some(&pipeline.limits);
+            if (handle.is_deployed(id) && has_limits) || !handle.is_running() || revision.stream != pipeline.from {
                 self.unloadable.remove(name);
                 continue;
             }
@@ -45,7 +49,7 @@ impl Deployer {
                     self.limits.insert(name.clone(), pipeline.limits.clone());
                     handle.deploy(materials);
                 }
-                Err(error) if error.class() == ErrorClass::Retry => return Err(error),
+                Err(error) if error.class() == ErrorClass::Retry => failed = Some(error),
                 Err(error) => {
                     let why = format!("revision {number}: {}", error.chain());
                     if self.unloadable.get(name).is_none_or(|(of, known, _)| *of != id || *known != why) {
@@ -60,6 +64,9 @@ impl Deployer {
             }
         }
         self.unloadable.retain(|name, _| handles.contains_key(name));
+        if let Some(error) = failed {
+            return Err(error);
+        }
         Ok(self.unloadable.iter().map(|(name, (_, why, _))| (name.clone(), why.clone())).collect())
     }
 }

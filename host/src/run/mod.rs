@@ -34,7 +34,7 @@ use arrow::array::AsArray as _;
 use arrow::datatypes::UInt64Type;
 use forebay_model::ids::WarehouseName;
 use forebay_model::ports::{Duty, HostLease, LandingZone, Ledger, Warehouse};
-use forebay_model::{Error, ErrorClass, Result, TableName, Timestamp};
+use forebay_model::{Error, ErrorClass, PipelineName, Result, TableName, Timestamp};
 use forebay_pipeline::budget::Budget;
 use forebay_pipeline::intake::driver::claim_zone;
 use forebay_pipeline::panics::caught;
@@ -171,7 +171,12 @@ async fn check_lost(config: &Config) -> anyhow::Result<()> {
         return Ok(());
     }
     let zone = assemble::open_zone(config, Access::Read)?;
-    match zone.identity().await? {
+    let identity = zone.identity().await?;
+    // Another host may have made both meanwhile.
+    if assemble::ledger_is_there(config).await? {
+        return Ok(());
+    }
+    match identity {
         Some(identity) => Err(lost(config, &format!("the landing zone belongs to ledger {}", identity.ledger)).into()),
         None if !zone.list("").await?.is_empty() => Err(lost(config, "the landing zone is not empty").into()),
         None => Ok(()),
@@ -260,6 +265,11 @@ impl Host {
         Arc::clone(&self.warehouses.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// The pipelines that it has, none for all. Who may lead other hosts has all, and lets others run what `--pipeline` leaves out.
+    fn selected(&self) -> &[PipelineName] {
+        if self.fleet.is_shared() { &[] } else { &self.args.pipelines }
+    }
+
     /// Whether it is this host's, and runs.
     fn runs(&self, duty: &Duty) -> bool {
         let runs = match duty {
@@ -296,7 +306,7 @@ impl Host {
         }
         let mut nothing = self.config.clone();
         (nothing.streams, nothing.pipelines) = Default::default();
-        let all = Difference::between(&nothing, &self.config, &self.args.pipelines);
+        let all = Difference::between(&nothing, &self.config, self.selected());
         for name in &all.start_pipelines {
             self.parts.start_pipeline(self, &self.config, name, &progress);
         }
@@ -368,7 +378,7 @@ impl Host {
         if self.fleet.leads() {
             return deployer.reload(&self.config, handles, "start").await;
         }
-        self.fleet.set_cannot(deployer.follow(&self.config, handles).await?);
+        self.fleet.set_cannot(deployer.follow(&self.config, handles, false).await?);
         Ok(Reloaded::default())
     }
 

@@ -164,11 +164,20 @@ impl Parts {
 
     /// Stops a pipeline; false where it has not ended after so long.
     pub(super) async fn stop_pipeline(&self, name: &PipelineName, patience: Duration) -> bool {
-        let stopping = self.running().pipelines.get(name).map(|part| {
-            part.handle.send(Event::Shutdown);
-            part.ended.clone()
-        });
-        let ended = has_ended(stopping, patience).await;
+        let (stopping, handle) = self
+            .running()
+            .pipelines
+            .get(name)
+            .map(|part| {
+                part.handle.send(Event::Shutdown);
+                (part.ended.clone(), part.handle.clone())
+            })
+            .unzip();
+        let mut ended = has_ended(stopping, patience).await;
+        if let Some(handle) = handle.filter(|_| ended) {
+            // What one that ended with an error has under way must not come between what is done next.
+            ended = tokio::time::timeout(patience, handle.quiet()).await.is_ok();
+        }
         if ended {
             let mut running = self.running();
             running.pipelines.remove(name);

@@ -55,6 +55,7 @@ impl Reloader {
                     continue;
                 }
                 Next::Changed => (None, "config"),
+                Next::Led => (None, "lead"),
             };
             let reload = async {
                 if let Some(part) = due {
@@ -84,6 +85,7 @@ impl Reloader {
                 Some(part) = due.recv() => return Next::Due(part),
                 Some(submission) = submitted.recv() => return Next::Submitted(submission),
                 () = &mut changed => return Next::Changed,
+                () = host.fleet.led.notified() => return Next::Led,
                 () = tokio::time::sleep(FOLLOW), if host.fleet.is_shared() => follow(host, deployer, runs).await,
             }
         }
@@ -166,7 +168,7 @@ impl Reloader {
     /// Makes what is meant what runs, as far as a running host can; true where some of it is to be tried again.
     pub(super) async fn adopt(&mut self, meant: Config) -> bool {
         let host = Arc::clone(&self.host);
-        let difference = Difference::between(&self.runs.borrow(), &meant, &host.args.pipelines);
+        let difference = Difference::between(&self.runs.borrow(), &meant, host.selected());
         if !difference.restart.is_empty() && difference.restart != self.told {
             let keys = difference.restart.join(", ");
             tracing::warn!(
@@ -247,12 +249,14 @@ enum Next {
     Submitted(Submission),
     /// It looks at what has changed.
     Changed,
+    /// The same, since it leads from now on.
+    Led,
 }
 
 /// Takes up what is active in the ledger and not here: whoever leads has made it so, or a pipeline came or went.
 async fn follow(host: &Host, deployer: &mut Deployer, runs: &watch::Sender<Config>) {
     let config = runs.borrow().clone();
-    match caught(deployer.follow(&config, &host.parts.handles())).await {
+    match caught(deployer.follow(&config, &host.parts.handles(), host.fleet.leads())).await {
         Ok(cannot) => host.fleet.set_cannot(cannot),
         Err(error) => {
             tracing::warn!(error = error.chain(), "what is active could not be taken up; it is tried again");

@@ -263,12 +263,27 @@ impl Deployer {
                 let shadows = self.shelf.ledger.shadows().await?;
                 let is_it = |shadow: &&Shadow| shadow.pipeline == pipeline && shadow.revision.id == revision;
                 if let Some(shadow) = shadows.iter().find(is_it) {
+                    // They go into shadow one after the other: who looked in between saw too few.
+                    if self.is_complete(shadow, &shadows).await? {
+                        return Ok(());
+                    }
                     let reason = "another pipeline does not take its module any more: deploy it again";
                     self.end(shadow, DeploymentState::Cancelled, reason).await?;
                 }
             }
         }
         Ok(())
+    }
+
+    /// Whether all that go on with it are in shadow still, or active.
+    async fn is_complete(&self, shadow: &Shadow, shadows: &[Shadow]) -> Result<bool> {
+        for (name, id) in &Plan::of(shadow)?.together {
+            let in_shadow = shadows.iter().any(|other| other.pipeline == *name && other.revision.id == *id);
+            if !in_shadow && self.shelf.ledger.active(name).await?.is_none_or(|active| active.revision.id != *id) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     async fn refuse(&self, shadows: &[Shadow], by: &PipelineName, error: &Error) -> Result<()> {

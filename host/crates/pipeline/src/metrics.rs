@@ -272,6 +272,13 @@ impl PipelineMetrics {
         self.segments_failed.set(failed.len() as u64);
     }
 
+    /// Another host has the pipeline: what it waits for is not this one's to tell any more.
+    pub fn put_away(&self) {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.segments_failed.set(0);
+        self.segments_waiting.set(0);
+    }
+
     /// Segments have loaded, or others have taken their place.
     pub fn fails_no_more<'a>(&self, segments: impl IntoIterator<Item = &'a SegmentId>) {
         let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);

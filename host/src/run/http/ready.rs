@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use forebay_model::ports::{Duty, HostState};
+use forebay_model::ports::{Duty, HostHolder, HostState};
 
 use super::Seen;
 
@@ -43,7 +43,11 @@ pub(super) async fn missing(seen: &Seen) -> Vec<String> {
             }
         }
     }
-    let is_this = |host: &HostState| host.holder.process.is_none_or(|process| process == std::process::id());
+    let machine = whoami::hostname().ok();
+    let is_this = |host: &HostState| {
+        let HostHolder { process, host, since: _ } = &host.holder;
+        process.is_none_or(|process| process == std::process::id()) && (host.is_none() || *host == machine)
+    };
     missing.extend(host.fleet.cannot().into_iter().map(|(name, why)| format!("pipeline {name} cannot load {why}")));
     match tokio::time::timeout(PATIENCE, host.ledger.hosts()).await {
         Ok(Ok(hosts)) if hosts.iter().any(is_this) => {}

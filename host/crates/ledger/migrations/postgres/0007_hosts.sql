@@ -7,6 +7,8 @@ CREATE TABLE _hosts (
     since   BIGINT           NOT NULL,
     -- It shares the ledger with nobody.
     alone   BOOLEAN          NOT NULL,
+    -- Its lock was found free then.
+    silent_since BIGINT,
     -- JSON: the duties that it would take, and pipelines that it cannot load, with why.
     ready   TEXT COLLATE "C" NOT NULL DEFAULT '[]',
     cannot  TEXT COLLATE "C" NOT NULL DEFAULT '{}'

@@ -2,7 +2,8 @@
 //!
 //! Each host has a row, in which it writes what it is ready for; and each duty has one, with its host. Who divides
 //! holds the ledger's one row, so hosts do it one after the other. It removes the rows of hosts that live no more (a lock that can be taken
-//! is nobody's), which frees what they had and lets them write nothing any more. A duty that is free goes to a host that is ready for it
+//! is nobody's, and one whose session broke takes it again within [`GRACE`]), which frees what they had and lets them write nothing any
+//! more. A duty that is free goes to a host that is ready for it
 //! and has the fewest; who finds that another one that is ready has two fewer is to give one back. So duties go to where there is room,
 //! and stay there.
 
@@ -21,6 +22,9 @@ use crate::sql::Step;
 /// A duty that those who have fewer have not taken for so long goes to whoever is ready.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// A host whose lock is free for so long lives no more. It also is how soon one that died is replaced.
+pub(super) const GRACE: Duration = Duration::from_secs(5);
+
 /// The server's time, in microseconds.
 const NOW: &str = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
 
@@ -30,16 +34,20 @@ pub(super) async fn token(connection: &mut PgConnection) -> sqlx::Result<String>
 }
 
 /// Writes the row of a host whose locks are taken. What a host that it replaces has under way ends before, for it has locked the ledger's
-/// row.
-pub(super) async fn enter(connection: &mut PgConnection, token: &str, alone: bool) -> Step<()> {
+/// row. False where one that wants to be alone must wait whether another takes its lock again.
+pub(super) async fn enter(connection: &mut PgConnection, token: &str, schema: &str, alone: bool) -> Step<bool> {
     let mut transaction = connection.begin().await?;
     let ledger = sqlx::query("SELECT id FROM _ledger FOR UPDATE").fetch_optional(&mut *transaction).await?;
     if ledger.is_none() {
         return Err(LedgerError::invariant("table _ledger is empty").into());
     }
     if alone {
-        // None of them lives: their lock could not have been taken alone.
-        sqlx::query("DELETE FROM _hosts").execute(&mut *transaction).await?;
+        // One that was alone lives no more: its lock could not have been taken.
+        sqlx::query("DELETE FROM _hosts WHERE alone").execute(&mut *transaction).await?;
+        if !others(&mut transaction, schema, token).await?.is_empty() {
+            transaction.commit().await?;
+            return Ok(false);
+        }
     }
     let insert = format!("INSERT INTO _hosts (token, process, name, since, alone) VALUES ($1, $2, $3, {NOW}, $4)");
     sqlx::query(AssertSqlSafe(insert))
@@ -50,11 +58,13 @@ pub(super) async fn enter(connection: &mut PgConnection, token: &str, alone: boo
         .execute(&mut *transaction)
         .await?;
     transaction.commit().await?;
-    Ok(())
+    Ok(true)
 }
 
-/// Removes the row of a host that ends; what it had is free.
+/// Removes the row of a host that ends; what it had is free from now on, and divided among all.
 pub(super) async fn leave(connection: &mut PgConnection, token: &str) -> sqlx::Result<()> {
+    let free = format!("UPDATE _duties SET host = NULL, since = {NOW} WHERE host = $1");
+    sqlx::query(AssertSqlSafe(free)).bind(token).execute(&mut *connection).await?;
     sqlx::query("DELETE FROM _hosts WHERE token = $1").bind(token).execute(connection).await?;
     Ok(())
 }
@@ -205,29 +215,33 @@ fn counts(duty: &Duty) -> bool {
     }
 }
 
-/// The other hosts that live. Those that do not lose their row, and with it the right to write.
+/// The other hosts that live, or may. Those that do not lose their row, and with it the right to write.
 async fn others(connection: &mut PgConnection, schema: &str, token: &str) -> Step<BTreeMap<String, Other>> {
-    let rows = sqlx::query("SELECT token, process, name, since, ready FROM _hosts WHERE token <> $1")
-        .bind(token)
-        .fetch_all(&mut *connection)
-        .await?;
+    let hosts = format!(
+        "SELECT token, process, name, since, ready, {NOW} - silent_since AS silent FROM _hosts WHERE token <> $1"
+    );
+    let rows = sqlx::query(AssertSqlSafe(hosts)).bind(token).fetch_all(&mut *connection).await?;
     let mut others = BTreeMap::new();
     for row in rows {
         let (of, ready): (String, String) = (row.try_get("token")?, row.try_get("ready")?);
-        let is_dead: bool = sqlx::query("SELECT pg_try_advisory_xact_lock($1) AS got")
+        let silent: Option<i64> = row.try_get("silent")?;
+        let is_free: bool = sqlx::query("SELECT pg_try_advisory_xact_lock($1) AS got")
             .bind(lease::key_of(&of, schema))
             .fetch_one(&mut *connection)
             .await?
             .try_get("got")?;
-        if !is_dead {
+        if is_free != silent.is_some() {
+            let since = if is_free { NOW } else { "NULL" };
+            let note = format!("UPDATE _hosts SET silent_since = {since} WHERE token = $1");
+            sqlx::query(AssertSqlSafe(note)).bind(&of).execute(&mut *connection).await?;
+        }
+        let grace = i64::try_from(GRACE.as_micros()).unwrap_or(i64::MAX);
+        if !is_free || silent.is_none_or(|silent| silent < grace) {
             others.insert(of, Other { ready: serde_json::from_str(&ready)?, has: 0 });
             continue;
         }
         let HostHolder { process, host, since } = holder(&row)?;
         tracing::warn!(process, host, %since, "a host is not heard of any more: the others take what it did");
-        // From now, so that it is divided among all.
-        let free = format!("UPDATE _duties SET host = NULL, since = {NOW} WHERE host = $1");
-        sqlx::query(AssertSqlSafe(free)).bind(&of).execute(&mut *connection).await?;
         leave(connection, &of).await?;
     }
     Ok(others)

@@ -27,8 +27,8 @@ use crate::sql::{Fault, Step};
 
 /// After so long without a word the server ends the session of a host that is stopped.
 const SILENCE: &str = "30s";
-/// How often a host says one.
-const WORD: Duration = Duration::from_secs(5);
+/// How often a host says one. Where its session broke it has to notice, and to begin another, within [`fleet::GRACE`].
+const WORD: Duration = Duration::from_secs(1);
 /// The pause before a session that broke is begun again.
 const AGAIN: Duration = Duration::from_millis(500);
 /// How often the locks are tried where they are taken, and the pause between: those of a process that was killed are free an instant later.
@@ -182,10 +182,18 @@ impl HostLease for SharedLease {
 /// Takes the lease of a ledger; `None` where a live process does not let it.
 pub(super) async fn take(store: &PostgresStore, share: Share) -> Step<Option<Box<dyn HostLease>>> {
     store.held.settled().await;
+    let address = &store.address;
     let token = fleet::token(&mut *store.readers.acquire().await?).await?;
-    let locks = Locks { address: store.address.clone(), share, token: Some(token.clone()) };
+    let locks = Locks { address: address.clone(), share, token: Some(token.clone()) };
     let Some(mut connection) = locks.take().await? else { return Ok(None) };
-    fleet::enter(&mut connection, &token, share == Share::Alone).await?;
+    let until = std::time::Instant::now() + fleet::GRACE + PAUSE * ATTEMPTS;
+    while !fleet::enter(&mut connection, &token, address.schema(), share == Share::Alone).await? {
+        if std::time::Instant::now() > until {
+            let _ = connection.close().await;
+            return Ok(None);
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
     store.held.set(Some(token.clone()));
     let session = Session::keep(locks, connection, Arc::clone(&store.held));
     Ok(Some(match share {

@@ -94,26 +94,65 @@ async fn a_host_that_wants_none_beside_it_and_hosts_that_share_keep_one_another_
     assert!(ledger.join_hosts().await.unwrap().is_some());
 }
 
-#[tokio::test]
-async fn a_host_that_is_not_heard_of_loses_what_it_did_and_writes_nothing() {
+/// A runtime that does nothing while nobody waits for it stands for a process that sleeps.
+#[test]
+fn a_host_that_is_not_heard_of_loses_what_it_did_and_writes_nothing() {
     let Some(schema) = Schema::new() else { return };
-    let (zombie, lost) = joined(&schema).await;
-    assert_eq!(lost.divide(&ready(&ALL)).await.unwrap(), division(&ALL, &[]));
-    zombie.land(&landing(1, None, 1)).await.unwrap();
-    end_sessions(&schema).await;
-    let (other, lease) = joined(&schema).await;
-    let until = std::time::Instant::now() + Duration::from_secs(10);
-    while lease.divide(&ready(&ALL)).await.unwrap() != division(&ALL, &[]) {
-        assert!(std::time::Instant::now() < until, "the other takes what it did");
-        tokio::time::sleep(Duration::from_millis(50)).await;
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (asleep, awake) = (runtime(), runtime());
+    let (zombie, lost) = asleep.block_on(joined(&schema));
+    asleep.block_on(async {
+        assert_eq!(lost.divide(&ready(&ALL)).await.unwrap(), division(&ALL, &[]));
+        zombie.land(&landing(1, None, 1)).await.unwrap();
+    });
+    let other = awake.block_on(async {
+        end_sessions(&schema).await;
+        let (other, lease) = joined(&schema).await;
+        assert_eq!(lease.divide(&ready(&ALL)).await.unwrap(), division(&[], &[]), "it may take its lock again");
+        let began = std::time::Instant::now();
+        while lease.divide(&ready(&ALL)).await.unwrap() != division(&ALL, &[]) {
+            assert!(began.elapsed() < Duration::from_secs(20), "the other takes what it did");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert!(began.elapsed() > fleet::GRACE - Duration::from_millis(200));
+        (other, lease)
+    });
+    asleep.block_on(async {
+        let refused = zombie.land(&landing(2, Some(10), 1)).await.unwrap_err();
+        assert_eq!(refused.class(), ErrorClass::Fenced);
+        assert!(refused.to_string().contains("another one took it (process"), "{refused}");
+        assert_eq!(lost.divide(&ready(&ALL)).await.unwrap_err().class(), ErrorClass::Fenced);
+        assert_eq!(lost.give_back(&duties(&ALL)).await.unwrap_err().class(), ErrorClass::Fenced);
+        let told = tokio::time::timeout(Duration::from_secs(20), lost.lost()).await.expect("it is told");
+        assert_eq!(told.class(), ErrorClass::Fenced);
+    });
+    awake.block_on(async {
+        other.0.land(&landing(3, Some(10), 1)).await.unwrap();
+        assert_eq!(other.0.hosts().await.unwrap().len(), 1);
+    });
+}
+
+#[tokio::test]
+async fn hosts_whose_sessions_break_at_once_keep_what_they_do() {
+    let Some(schema) = Schema::new() else { return };
+    let (ledger, first) = joined(&schema).await;
+    first.divide(&ready(&ALL)).await.unwrap();
+    let (_other, second) = joined(&schema).await;
+    let mut sessions = schema.connect().await;
+    sqlx::query(
+        "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ShareLock' \
+         AND (classid::bigint << 32 | objid::bigint) = $1",
+    )
+    .bind(lease::key("host", schema.name()))
+    .execute(&mut sessions)
+    .await
+    .unwrap();
+    let began = std::time::Instant::now();
+    while began.elapsed() < fleet::GRACE + Duration::from_secs(2) {
+        assert_eq!(first.divide(&ready(&["lead", "stream a"])).await.unwrap().mine, duties(&ALL));
+        second.divide(&ready(&[])).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(200)).await;
     }
-    let refused = zombie.land(&landing(2, Some(10), 1)).await.unwrap_err();
-    assert_eq!(refused.class(), ErrorClass::Fenced);
-    assert!(refused.to_string().contains("another one took it (process"), "{refused}");
-    assert_eq!(lost.divide(&ready(&ALL)).await.unwrap_err().class(), ErrorClass::Fenced);
-    assert_eq!(lost.give_back(&duties(&ALL)).await.unwrap_err().class(), ErrorClass::Fenced);
-    let told = tokio::time::timeout(Duration::from_secs(20), lost.lost()).await.expect("it is told");
-    assert_eq!(told.class(), ErrorClass::Fenced);
-    other.land(&landing(3, Some(10), 1)).await.unwrap();
-    assert_eq!(other.hosts().await.unwrap().len(), 1);
+    assert_eq!(ledger.hosts().await.unwrap().len(), 2, "both have their locks again");
+    assert!(PostgresLedger::lease_of(&at(&schema)).await.unwrap().is_none());
 }
