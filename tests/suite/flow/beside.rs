@@ -1,5 +1,6 @@
 //! Production beside what is refined again: it waits for none of it, even on the only worker and within the least of memory that has room for both.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
@@ -69,8 +70,9 @@ async fn production_is_loaded_while_the_only_worker_refines_history_again() {
     until("history is loaded", has(100)).await;
 
     CLOSED.store(true, Ordering::SeqCst);
-    let segments = world.ledger_column("segments", "segment");
-    let segments = segments.iter().map(|id| SegmentId::from_text(id.as_str().unwrap())).collect();
+    let segments = world.column("out", "_forebay_segment").into_iter();
+    let segments: BTreeSet<_> = segments.map(|id| SegmentId::from_text(id.as_str().unwrap())).collect();
+    let segments = segments.into_iter().collect();
     let wanted = ReplayRequest { segments, terms: Terms::default(), reason: "a test".to_owned() };
     world.ledger.ask_replay(&World::pipeline(), &wanted, forebay_model::Timestamp::EPOCH).await.unwrap();
     handle.send(Event::Landed);
