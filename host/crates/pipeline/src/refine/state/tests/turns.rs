@@ -200,18 +200,19 @@ fn a_group_that_production_waits_for_takes_no_more_segments() {
     play.machine.state.settings.group_segments = 8;
     let one = Terms { workers: std::num::NonZeroU32::new(1), revision: None };
     play.again = ["x", "y", "z"].map(|key| WorkItem { terms: one, ..replay(key) }).to_vec();
-    for number in 0..65 {
+    // One begins before it, and so many as were foreseen, and one more.
+    for number in 0..66 {
         play.lands(&format!("a{number}"));
         play.refined(&format!("a{number}"));
     }
-    assert_eq!(play.opened.len(), 64, "the last one waits");
+    assert_eq!(play.opened.len(), 65, "the last one waits");
     play.refined("x");
     assert_eq!(
-        play.opened[64].1,
+        play.opened[65].1,
         [item("x").segment.id],
         "without the others, which would have had their turns with its worker"
     );
-    assert_eq!(play.opened[65].1, [item("a64").segment.id]);
+    assert_eq!(play.opened[66].1, [item("a65").segment.id]);
 }
 
 #[test]
