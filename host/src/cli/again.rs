@@ -9,6 +9,7 @@ use datafusion::common::ScalarValue;
 use forebay_model::load::Terms;
 use forebay_model::ports::{Ledger, ReplayRequest};
 use forebay_model::{PipelineName, SegmentId, Timestamp};
+use forebay_pipeline::workers::process_steps_behind;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
@@ -206,6 +207,8 @@ pub(super) async fn follow(
             format!("{who} refines them again, beside production; `forebay status` tells how far it is")
         });
     }
+    // From here on it only looks on and compares: on the host's machine that is not to cost production anything.
+    process_steps_behind();
     let Some(Left { left: _, failed }) = wait(global, lake, ledger, chosen).await? else {
         return tell(global, &json!({ "asked": chosen.json(), "stopped": true }), || {
             "the host has stopped, or the pipeline is paused: the rest is done when it goes on".to_owned()

@@ -24,8 +24,7 @@ use crate::query::Lake;
 
 /// Refine segments that are loaded once more, under the active revision or another: their rows replace those that they have.
 ///
-/// It happens beside production, the newest segments first: while production has work, one group of loads in four is of what is
-/// replayed. Each segment's rows are replaced in one commit of each table. It may be stopped, and goes on when a host runs again;
+/// It happens beside production, the newest segments first, with what production leaves of workers and time. Each segment's rows are replaced in one commit of each table. It may be stopped, and goes on when a host runs again;
 /// a segment that fails keeps the rows that it has. Without --since or --segment, everything is replayed.
 ///
 /// With --clock record the span is of the records' own time, and segments are chosen that hold a record within it. That is read from the
@@ -59,7 +58,7 @@ pub(super) struct ReplayArgs {
     #[arg(long, value_name = "COLUMN")]
     time_column: Option<String>,
     /// At most so many of the host's workers at once refine what is replayed, also while they have nothing else to do; a restart of
-    /// the host does not change that. Default: all while production has no work, and one group of loads in four else.
+    /// the host does not change that. Default: all while production has no work, and those that it leaves else, at least one.
     #[arg(long, value_name = "N")]
     workers: Option<NonZeroU32>,
     /// Refine them under this recorded revision instead: its number, or the beginning of its id. Another one that becomes active

@@ -7,6 +7,7 @@ use forebay_model::ports::{Deployment, Ledger};
 use forebay_model::{Digest, PipelineName, Result, SegmentId};
 use forebay_pipeline::refine::bind::{BoundPipeline, Materials};
 use forebay_pipeline::refine::rehearse::rehearse_each;
+use forebay_pipeline::workers::process_steps_behind;
 use serde_json::json;
 
 use super::again::{Chosen, bar, tell};
@@ -45,6 +46,7 @@ pub(super) async fn verify(
         let rehearsals = rehearsals.clone();
         Arc::new(blocking(move || rehearsals.bind(&materials)).await?)
     };
+    process_steps_behind();
     let bar = bar(global, chosen.segments.len() as u64);
     let (mut different, mut failed) = (Vec::new(), Vec::new());
     for segment in &chosen.segments {

@@ -78,10 +78,9 @@ fn a_new_revision_heals_what_was_rejected_and_leaves_the_rest() {
     assert_eq!(numbers(&world.column("out", "n")), out);
     assert_eq!(numbers(&world.column("other", "n")), [6, 18]);
     let loads: Vec<_> = numbers(&world.column("out", "_forebay_load"));
-    assert_eq!(
-        (loads.iter().filter(|load| **load == 1).count(), loads.iter().filter(|load| **load == 2).count()),
-        (19, 2)
-    );
+    let first = loads.iter().filter(|load| **load == 1).count();
+    let later = loads.iter().filter(|load| **load > 1).collect::<std::collections::BTreeSet<_>>();
+    assert_eq!((first, loads.len(), later.len()), (19, 21, 1));
     let of = |row: u64, code: &str, revision: u64, attempts: u64| (row, code.to_owned(), revision, attempts);
     assert_eq!(
         rejects(&world),

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::postgres::Server;
 use super::support::{Place, Running, expr_wasm, texts};
 use crate::postgres::Schema;
 
@@ -42,7 +43,9 @@ out = "lake.{pipeline}"
 }
 
 struct Fleet {
-    schema: Schema,
+    url: String,
+    /// Removed with it.
+    schema: Option<Schema>,
     place: Place,
     hosts: BTreeMap<u32, Running>,
 }
@@ -50,6 +53,10 @@ struct Fleet {
 impl Fleet {
     fn new() -> Option<Self> {
         let schema = Schema::new()?;
+        Some(Self::at(&schema.url(), Some(schema)))
+    }
+
+    fn at(url: &str, schema: Option<Schema>) -> Self {
         let place = Place::new();
         for stream in ["a", "b"] {
             std::fs::create_dir(place.path(&format!("inbox/{stream}"))).unwrap();
@@ -57,9 +64,9 @@ impl Fleet {
         std::fs::remove_file(place.path("modules/fraud.wasm")).unwrap();
         std::fs::copy(expr_wasm(), place.path("modules/expr.wasm")).unwrap();
         for name in ["forebay.toml", "questions.toml"] {
-            place.write(name, &config(&schema.url(), 1, ""));
+            place.write(name, &config(url, 1, ""));
         }
-        Some(Self { schema, place, hosts: BTreeMap::new() })
+        Self { url: url.to_owned(), schema, place, hosts: BTreeMap::new() }
     }
 
     fn start(&mut self, config: &str, log: &str) -> u32 {
@@ -159,12 +166,14 @@ fn three_hosts_divide_the_work_and_those_that_die_or_sleep_are_replaced() {
             assert_eq!(fleet.place.run(&["run", "--once"]).status.code(), Some(3), "hosts run");
             let told = fleet.place.run_well(&["status"]);
             assert!(told.contains(": leads") && told.contains("pipeline one"), "{told}");
-            // The one who leads is killed, and another one is asked to deploy.
+            // The one who leads is killed before it sees a change of the config: the next one looks at it.
             let leader = fleet.leader();
+            fleet.hosts[&leader].signal("STOP");
+            fleet.place.write("forebay.toml", &config(&fleet.url, 2, ""));
+            std::thread::sleep(Duration::from_secs(2));
             fleet.hosts.remove(&leader).unwrap().kill();
             fleet.until_divided(2);
             assert_ne!(fleet.leader(), leader);
-            fleet.place.write("forebay.toml", &config(&fleet.schema.url(), 2, ""));
             for table in ["lake.one", "lake.two"] {
                 let new = format!("SELECT count(*) FROM {table} WHERE mark = 'mark 2'");
                 fleet.place.until("the new config makes rows", || fleet.place.number(&new) > 0);
@@ -174,7 +183,7 @@ fn three_hosts_divide_the_work_and_those_that_die_or_sleep_are_replaced() {
             fleet.hosts[&zombie].signal("STOP");
             let name = format!("forebay {zombie}");
             sql(
-                &fleet.schema,
+                fleet.schema.as_ref().unwrap(),
                 &format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = '{name}'"),
             );
             fleet.start("forebay.toml", "log4");
@@ -205,7 +214,7 @@ fn three_hosts_divide_the_work_and_those_that_die_or_sleep_are_replaced() {
 #[test]
 fn a_host_that_cannot_load_the_active_revision_says_so_and_leaves_the_pipeline_to_others() {
     let Some(mut fleet) = Fleet::new() else { return };
-    let small = config(&fleet.schema.url(), 1, "limits = { memory_mib = 1 }");
+    let small = config(&fleet.url, 1, "limits = { memory_mib = 1 }");
     fleet.place.write("small.toml", &small);
     let able = fleet.start("forebay.toml", "log");
     fleet.until_divided(1);
@@ -234,4 +243,53 @@ fn a_host_that_cannot_load_the_active_revision_says_so_and_leaves_the_pipeline_t
     assert_eq!(told.matches("no host runs it").count(), 2, "{told}");
     let (_, refused) = texts(&fleet.place.run(&["run", "--once"]));
     assert!(refused.contains(&format!("process {unable} on ")), "{refused}");
+}
+
+#[test]
+fn limits_reach_the_host_that_runs_the_pipeline() {
+    let Some(mut fleet) = Fleet::new() else { return };
+    fleet.start("forebay.toml", "log");
+    fleet.until_divided(1);
+    fleet.start("forebay.toml", "log2");
+    let duties = fleet.until_divided(2);
+    let leader = u64::from(fleet.leader());
+    let (_, others) = duties.into_iter().find(|(process, _)| *process != leader).unwrap();
+    let pipeline = others.iter().find_map(|duty| duty.strip_prefix("pipeline ")).expect("one pipeline each").to_owned();
+    // No call may take so much memory.
+    fleet.place.write("forebay.toml", &config(&fleet.url, 1, "limits = { memory_mib = 1 }"));
+    let cannot = || {
+        let status = fleet.status().unwrap();
+        let hosts = status["hosts"].as_array().unwrap().clone();
+        hosts.iter().any(|host| host["process"] != leader && host["cannot"][&pipeline].is_string())
+    };
+    fleet.place.until("the other host has them", cannot);
+    fleet.place.write("forebay.toml", &config(&fleet.url, 1, ""));
+    fleet.until_divided(2);
+    write_file(&fleet.place.path("inbox"), 0);
+    fleet.once_each(1);
+}
+
+#[test]
+fn hosts_outlive_a_server_that_restarts() {
+    if Schema::new().is_none() {
+        return;
+    }
+    let server = Server::new();
+    let mut fleet = Fleet::at(&server.up(), None);
+    fleet.start("forebay.toml", "log");
+    fleet.start("forebay.toml", "log2");
+    fleet.until_divided(2);
+    write_file(&fleet.place.path("inbox"), 0);
+    fleet.once_each(1);
+    server.stop();
+    write_file(&fleet.place.path("inbox"), 1);
+    std::thread::sleep(Duration::from_secs(3));
+    server.up();
+    fleet.once_each(2);
+    // As long as it takes to take a host for dead.
+    std::thread::sleep(Duration::from_secs(7));
+    fleet.until_divided(2);
+    for host in fleet.hosts.values_mut() {
+        assert!(host.is_alive(), "{}", fleet.place.log());
+    }
 }

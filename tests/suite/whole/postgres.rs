@@ -156,11 +156,28 @@ fn a_host_that_slept_while_another_took_over_writes_nothing() {
 }
 
 /// A server of this test alone.
-struct Server {
+pub(super) struct Server {
     folder: tempfile::TempDir,
 }
 
 impl Server {
+    pub(super) fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        // The server may be another user's process.
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        Self { folder }
+    }
+
+    /// A fast shutdown: it ends all sessions.
+    pub(super) fn stop(&self) {
+        signal("-INT", self.process().unwrap());
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        while self.process().is_some() {
+            assert!(std::time::Instant::now() < until, "the server does not stop");
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+    }
+
     fn script(&self, name: &str) -> String {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("services").join(name);
         let output = Command::new(script).arg("postgres").env("FOREBAY_SERVICES", self.folder.path()).output().unwrap();
@@ -170,7 +187,7 @@ impl Server {
     }
 
     /// Starts it; its url.
-    fn up(&self) -> String {
+    pub(super) fn up(&self) -> String {
         let out = self.script("up");
         out.trim().split_once('=').unwrap().1.to_owned()
     }
@@ -192,16 +209,12 @@ fn a_host_waits_for_a_server_that_is_away_and_goes_on() {
     if Schema::new().is_none() {
         return;
     }
-    let server = Server { folder: tempfile::tempdir().unwrap() };
-    // The server may be another user's process.
-    std::fs::set_permissions(server.folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let server = Server::new();
     let place = Place::with_ledger_at(&server.up());
     let mut running = place.start();
     place.write("inbox/a.jsonl", &payments(0..100));
     place.until("it is loaded", || place.rows("lake.payments") == 100);
-    // A fast shutdown: it ends all sessions.
-    signal("-INT", server.process().unwrap());
-    place.until("it is away", || server.process().is_none());
+    server.stop();
     place.write("inbox/b.jsonl", &payments(100..200));
     let asked = place.run(&["status"]);
     let (_, told) = texts(&asked);

@@ -1,6 +1,7 @@
 //! One byte budget for the process (promise 7): who holds raw or decoded bytes, holds so many of the budget.
 //!
-//! Refine's share is set aside first, so that full intake buffers cannot starve it; what is left is intake's. A request that is
+//! Refine's share is set aside first, so that full intake buffers cannot starve it; what is left is intake's. Of refine's, what is refined
+//! again may hold all but one worker's bytes, which are there beside those of all workers: a segment of production begins at once. A request that is
 //! larger than its share is cut down to it: it waits until it is alone, and goes on, for memory there is bounded by batches.
 
 use std::sync::Arc;
@@ -60,6 +61,8 @@ impl Share {
 pub struct Budget {
     /// For segments with workers.
     pub refine: Share,
+    /// What of it may be held for segments that are refined again; whoever takes of this takes of `refine` as well, afterwards.
+    pub again: Share,
     /// For batches that are landing.
     pub intake: Share,
 }
@@ -68,9 +71,14 @@ impl Budget {
     /// `total` bytes, for so many workers.
     #[must_use]
     pub fn new(total: u64, workers: usize) -> Self {
-        let wanted = WORKER_BYTES.saturating_mul(workers as u64);
+        let wanted = WORKER_BYTES.saturating_mul(workers as u64 + 1);
         let refine = wanted.min(total.saturating_sub(INTAKE_LEAST)).max(UNIT);
-        Self { refine: Share::new(refine), intake: Share::new(total.saturating_sub(refine).max(INTAKE_LEAST)) }
+        let again = refine.saturating_sub(WORKER_BYTES).max(UNIT);
+        Self {
+            refine: Share::new(refine),
+            again: Share::new(again),
+            intake: Share::new(total.saturating_sub(refine).max(INTAKE_LEAST)),
+        }
     }
 }
 
@@ -90,5 +98,19 @@ mod tests {
         drop((held, second));
         let huge = tokio::time::timeout(Duration::from_secs(5), budget.refine.take(u64::MAX)).await;
         assert!(huge.is_ok());
+    }
+
+    #[tokio::test]
+    async fn what_is_refined_again_leaves_production_the_bytes_of_a_worker() {
+        for (total, workers) in [(512, 1), (512, 4), (256, 8), (64, 2)] {
+            let budget = Budget::new(total * 1024 * 1024, workers);
+            let again = budget.again.take(u64::MAX).await;
+            let _held = budget.refine.take(budget.again.total()).await;
+            let at_once = tokio::time::timeout(Duration::from_secs(5), budget.refine.take(WORKER_BYTES)).await;
+            // Where there is no room for two, they take turns.
+            let room = budget.refine.total() >= 2 * WORKER_BYTES;
+            assert_eq!(at_once.is_ok(), room, "{total} MiB, {workers} workers");
+            drop(again);
+        }
     }
 }

@@ -1,7 +1,9 @@
 //! The worker threads: decoding, rules and encoding run here, never on the threads that do I/O.
 //!
-//! Plain threads, for a guest is called synchronously, one a core. A job that panics fails its own work with the message;
-//! the thread goes on. Where jobs run is an [`Executor`]'s business, so that a simulation can run them in an order of its own.
+//! Plain threads, for a guest is called synchronously, one a core. As many again are for what is refined again, and the system lets them
+//! run where the others leave it time, so a segment of production finds a thread, and a core, whatever is replayed. A job that panics fails its
+//! own work with the message; the thread goes on. Where jobs run is an [`Executor`]'s business, so that a simulation can run them in an order
+//! of its own.
 
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
@@ -26,6 +28,14 @@ pub trait Executor: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// As for [`Executor::execute`].
     fn execute_aside(&self, job: Job) -> Result<()>;
+
+    /// Takes a job that the others are not to feel: it has what they leave.
+    ///
+    /// # Errors
+    /// As for [`Executor::execute`].
+    fn execute_behind(&self, job: Job) -> Result<()> {
+        self.execute(job)
+    }
 }
 
 /// A pool of worker threads; they end when the last handle is dropped.
@@ -37,11 +47,18 @@ pub struct Workers {
 
 /// The threads, by what they wait for.
 #[derive(Debug)]
-struct Threads(mpsc::Sender<Job>);
+struct Threads {
+    first: mpsc::Sender<Job>,
+    behind: mpsc::Sender<Job>,
+}
 
 impl Executor for Threads {
     fn execute(&self, job: Job) -> Result<()> {
-        self.0.send(job).map_err(|_| Error::bug("the worker threads are gone"))
+        self.first.send(job).map_err(|_| gone())
+    }
+
+    fn execute_behind(&self, job: Job) -> Result<()> {
+        self.behind.send(job).map_err(|_| gone())
     }
 
     fn execute_aside(&self, job: Job) -> Result<()> {
@@ -51,29 +68,74 @@ impl Executor for Threads {
     }
 }
 
+fn gone() -> Error {
+    Error::bug("the worker threads are gone")
+}
+
+/// Starts so many threads, each of which does `first` before it takes jobs.
+fn start(name: &str, threads: usize, first: fn()) -> Result<mpsc::Sender<Job>> {
+    let (jobs, waiting) = mpsc::channel::<Job>();
+    let waiting = Arc::new(Mutex::new(waiting));
+    for number in 0..threads.max(1) {
+        let waiting = Arc::clone(&waiting);
+        std::thread::Builder::new()
+            .name(format!("{name}-{number}"))
+            .spawn(move || {
+                first();
+                loop {
+                    // The lock is held only while waiting, never while working.
+                    let job = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                    let Ok(job) = job else { return };
+                    job();
+                }
+            })
+            .map_err(|error| Error::operator("the system gives no worker thread").with_source(error))?;
+    }
+    Ok(jobs)
+}
+
+/// The system is to prefer others to this thread. A hint: where it does not take it, all goes on as before.
+fn step_behind() {
+    #[cfg(target_os = "linux")]
+    niceness::raise(None);
+}
+
+/// The system is to prefer other processes to this one from now on. A hint, as it is for a thread.
+pub fn process_steps_behind() {
+    #[cfg(target_os = "linux")]
+    for thread in std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten() {
+        let id = thread.file_name().to_string_lossy().parse().ok();
+        niceness::raise(id.and_then(rustix::process::Pid::from_raw));
+    }
+}
+
+/// On Linux a thread has a niceness of its own; elsewhere it would be the whole process's.
+#[cfg(target_os = "linux")]
+mod niceness {
+    use rustix::process::{Pid, getpriority_process, setpriority_process};
+
+    /// How much more. Not as much as there is: a thread that holds a lock which others want is to be let go on.
+    const MORE: i32 = 10;
+
+    /// Of a thread; without one, of the one that calls.
+    pub(super) fn raise(thread: Option<Pid>) {
+        let raised = getpriority_process(thread).and_then(|now| setpriority_process(thread, now.saturating_add(MORE)));
+        if let Err(error) = raised {
+            // The thread may have ended meanwhile.
+            tracing::debug!(%error, "the system gives a thread the same share as others");
+        }
+    }
+}
+
 impl Workers {
-    /// Starts so many threads.
+    /// Starts so many threads, and as many for what runs behind.
     ///
     /// # Errors
     /// Class operator, where the system gives no thread.
     pub fn start(threads: usize) -> Result<Self> {
-        let (jobs, waiting) = mpsc::channel::<Job>();
-        let waiting = Arc::new(Mutex::new(waiting));
-        for number in 0..threads.max(1) {
-            let waiting = Arc::clone(&waiting);
-            std::thread::Builder::new()
-                .name(format!("refine-{number}"))
-                .spawn(move || {
-                    loop {
-                        // The lock is held only while waiting, never while working.
-                        let job = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
-                        let Ok(job) = job else { return };
-                        job();
-                    }
-                })
-                .map_err(|error| Error::operator("the system gives no worker thread").with_source(error))?;
-        }
-        Ok(Self::on(Arc::new(Threads(jobs)), threads))
+        let first = start("refine", threads, || {})?;
+        let behind = start("again", threads, step_behind)?;
+        Ok(Self::on(Arc::new(Threads { first, behind }), threads))
     }
 
     /// Workers whose jobs run elsewhere, at most so many at a time.
@@ -103,6 +165,14 @@ impl Workers {
     /// Those of the job; class bug where it panicked.
     pub async fn run<T: Send + 'static>(&self, job: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
         answered(job, |job| self.executor.execute(job)).await
+    }
+
+    /// Runs a job on a worker of those that have what the others leave.
+    ///
+    /// # Errors
+    /// Those of the job; class bug where it panicked.
+    pub async fn behind<T: Send + 'static>(&self, job: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+        answered(job, |job| self.executor.execute_behind(job)).await
     }
 }
 

@@ -106,6 +106,7 @@ impl Refine {
         // Schema or tables are others now: what replays asked for is bound anew.
         self.beside.clear();
         self.seal();
+        self.stay_behind();
     }
 
     fn not_bound(&mut self, error: Error, out: &mut Vec<Effect>) {

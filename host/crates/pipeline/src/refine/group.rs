@@ -32,8 +32,6 @@ pub struct Group {
     pub binding: u64,
     /// When its first segment went to a worker.
     pub begun_at: Timestamp,
-    /// Whether its segments are loaded, and refined again, or had landed before the pipeline began.
-    pub again: bool,
     /// Bytes of its segments, as they landed.
     pub bytes: u64,
     /// Segments with the workers.
@@ -58,17 +56,8 @@ pub struct Settled {
 impl Group {
     /// An empty group.
     #[must_use]
-    pub fn new(number: u64, binding: u64, again: bool, begun_at: Timestamp) -> Self {
-        Self {
-            number,
-            binding,
-            begun_at,
-            again,
-            bytes: 0,
-            running: BTreeMap::new(),
-            staged: Vec::new(),
-            spoiled: Vec::new(),
-        }
+    pub fn new(number: u64, binding: u64, begun_at: Timestamp) -> Self {
+        Self { number, binding, begun_at, bytes: 0, running: BTreeMap::new(), staged: Vec::new(), spoiled: Vec::new() }
     }
 
     /// Segments that it holds.

@@ -2,21 +2,18 @@
 //!
 //! In the first are segments that are not loaded, in the order of landing: production. In the other is history: loaded segments that
 //! are refined again, the newest first (heals and replays), and behind them what had landed before the pipeline began, the oldest first:
-//! so its schema grows as it did for pipelines that have been there. While production has work, the other lane has one group in
-//! [`AGAIN_EVERY`], and a group of it ends with the segments that the workers have; else it has all workers, or as many as the replay
-//! was asked to take.
+//! so its schema grows as it did for pipelines that have been there. The other lane has one worker, and more of them as long as production
+//! leaves some, or as many as the replay was asked to take; production does not wait for any of them. Whose group is opened is told in
+//! `refine::turns`.
 
 use forebay_model::Result;
 use forebay_model::load::Terms;
 use forebay_model::ports::WorkItem;
 
 use super::group::Group;
-use super::protocol::{Effect, Now, Wake, Work};
+use super::protocol::{BindingId, Effect, Now, Wake, Work};
 use super::segment::SegmentJob;
 use super::state::{Queued, Refine};
-
-/// Of so many groups one is of history, where both lanes have work.
-const AGAIN_EVERY: u32 = 4;
 
 /// The first schema is inferred from so many segments.
 pub(super) const SAMPLE: usize = 16;
@@ -29,6 +26,7 @@ fn is_aside(item: &WorkItem) -> bool {
 impl Refine {
     pub(super) fn on_worked(&mut self, result: Result<Work>, out: &mut Vec<Effect>) {
         self.fetching = false;
+        self.fetching_first = false;
         match result {
             Ok(Work { first, again }) => {
                 self.attempts.remove(&Wake::Poll);
@@ -60,34 +58,24 @@ impl Refine {
         lane.push_front(queued);
     }
 
-    /// The next segment of a lane. What is refined again waits while another revision is about to serve: whoever asks after a deployment
+    /// The next segment of history. What is refined again waits while another revision is about to serve: whoever asks after a deployment
     /// means the new one, unless they said which one. It waits while it has its share of the workers, too. What was never refined waits for
     /// no revision, as production does not.
-    fn next_of(&self, again: bool) -> Option<&Queued> {
-        if !again {
-            return self.queue.front();
-        }
+    fn next_of_again(&self) -> Option<&Queued> {
         self.again.front().filter(|next| {
             let Terms { revision, workers } = next.item.terms;
             let has_room = workers.is_none_or(|most| self.running_again() < most.get() as usize);
-            let may = revision.is_some() || next.item.history || !self.changes_revision();
-            has_room && may && self.binding_of(next).is_some()
+            has_room && (revision.is_some() || next.item.history || !self.changes_revision())
         })
     }
 
     fn running_again(&self) -> usize {
-        let groups = self.building.iter().chain(&self.sealed).filter(|group| group.again);
-        groups.map(|group| group.running.len()).sum()
+        self.behind.iter().map(|group| group.running.len()).sum()
     }
 
     /// The revision that was deployed last is being bound, or is to be tried again.
     fn changes_revision(&self) -> bool {
         self.awaited && (self.making.is_some() || self.attempts.contains_key(&Wake::Bind))
-    }
-
-    /// Whether a new group is one of segments that are refined again.
-    fn turns_to_again(&self) -> bool {
-        self.next_of(true).is_some() && (self.queue.is_empty() || self.groups_since_again + 1 >= AGAIN_EVERY)
     }
 
     pub(super) fn dispatch(&mut self, now: Now<'_>, out: &mut Vec<Effect>) {
@@ -99,34 +87,64 @@ impl Refine {
         if self.stopping || !self.growing.is_empty() {
             return;
         }
-        while self.running() < self.settings.workers && self.sealed.len() < 2 {
-            let again = self.building.as_ref().map_or_else(|| self.turns_to_again(), |group| group.again);
-            let other_waits = self.next_of(!again).is_some();
-            let ends = match (&self.building, self.next_of(again)) {
-                (None, None) => return,
-                (None, Some(_)) => false,
-                (Some(_), None) if !other_waits => return,
-                // It waits for a revision, or has its share: production need not wait for that.
-                (Some(_), None) if again && !self.again.is_empty() => true,
-                (Some(_), None) if again && self.changes_revision() => true,
-                // More may be on its way, and belong to the same group.
-                (Some(_), None) => !self.fetching && !(if again { self.again_dirty } else { self.dirty }),
-                (Some(group), Some(next)) => {
-                    let share = next.item.terms.workers.map_or(usize::MAX, |most| most.get() as usize);
-                    let makes_room = again && other_waits && group.len() >= self.settings.workers.min(share);
-                    let other_binding = self.binding_of(next) != Some(group.binding);
-                    other_binding || (!group.must_hold(&next.item) && (makes_room || self.is_full(group)))
-                }
-            };
-            if ends {
+        self.dispatch_first(now, out);
+        self.dispatch_again(now, out);
+    }
+
+    fn dispatch_first(&mut self, now: Now<'_>, out: &mut Vec<Effect>) {
+        while self.running() - self.running_again() < self.settings.workers && self.sealed.len() < 2 {
+            let Some(next) = self.queue.front() else { return };
+            let Some(binding) = self.binding_of(next) else { return };
+            let ends =
+                |group: &Group| group.binding != binding || (!group.must_hold(&next.item) && self.is_full(group));
+            if self.building.as_ref().is_some_and(ends) {
                 self.seal();
                 continue;
             }
-            let lane = if again { &mut self.again } else { &mut self.queue };
-            let Some(next) = lane.pop_front() else { return };
-            let Some(binding) = self.binding_of(&next) else { return };
-            let Queued { item, accept_schema } = next;
-            self.start(now, binding, item, accept_schema, out);
+            let Some(next) = self.queue.pop_front() else { return };
+            if self.building.is_none() {
+                self.building = Some(self.begin(now, binding));
+                out.push(Effect::WakeAfter(Wake::Age, self.settings.group_age));
+            }
+            let Some(group) = &mut self.building else { return };
+            out.push(started(group, next, self.serving));
+        }
+    }
+
+    fn dispatch_again(&mut self, now: Now<'_>, out: &mut Vec<Effect>) {
+        // It has one worker beside those that production has, and more of them while production has none.
+        while self.running_again() == 0 || self.running() < self.settings.workers {
+            let Some(next) = self.next_of_again() else { return };
+            let Some(binding) = self.binding_of(next) else { return };
+            let ends =
+                |group: &Group| group.binding != binding || (!group.must_hold(&next.item) && self.is_full(group));
+            if self.behind.making().is_some_and(ends) {
+                self.behind.seal();
+            }
+            if self.behind.making().is_none() {
+                if !self.behind.has_room() {
+                    return;
+                }
+                self.begin_behind(now, binding);
+                out.push(Effect::WakeAfter(Wake::Age, self.settings.group_age));
+            }
+            let Some(next) = self.again.pop_front() else { return };
+            let Some(group) = self.behind.making_mut() else { return };
+            out.push(started(group, next, self.serving));
+        }
+    }
+
+    /// The group of segments that are refined again takes no more of them: there are none, or it is old enough. While production has work it
+    /// may grow older, so that there are fewer of them.
+    pub(super) fn seal_behind_when_due(&mut self, now: Now<'_>) {
+        let Some(group) = self.behind.making() else { return };
+        let old = now.now.since(group.begun_at) >= self.settings.group_age
+            && (self.is_quiet() || self.behind.is_due(now.now));
+        let next_belongs = self.again.front().is_some_and(|next| group.must_hold(&next.item));
+        let nothing_comes = self.again.is_empty() && !self.fetching && !self.again_dirty;
+        let ends = nothing_comes || self.stopping;
+        if (old && !next_belongs) || (ends && group.running.is_empty()) {
+            self.behind.seal();
         }
     }
 
@@ -134,25 +152,8 @@ impl Refine {
         group.len() >= self.settings.group_segments || group.bytes >= self.settings.group_bytes
     }
 
-    fn start(&mut self, now: Now<'_>, binding: u64, item: WorkItem, accept_schema: bool, out: &mut Vec<Effect>) {
-        let again = is_aside(&item);
-        if self.building.is_none() {
-            self.building = Some(Group::new(self.next_number, binding, again, now.now));
-            self.next_number += 1;
-            self.groups_since_again = if again { 0 } else { self.groups_since_again.saturating_add(1) };
-            out.push(Effect::WakeAfter(Wake::Age, self.settings.group_age));
-        }
-        let Some(group) = &mut self.building else { return };
-        group.bytes += item.segment.bytes;
-        group.running.insert(item.segment.id.clone(), item.clone());
-        // A schema grows for the revision that serves.
-        let accept_schema = accept_schema || self.serving != Some(binding);
-        let job = SegmentJob { item, number: group.number, begun_at: group.begun_at, accept_schema };
-        out.push(Effect::Refine { binding, job: Box::new(job) });
-    }
-
     pub(super) fn running(&self) -> usize {
-        self.building.iter().chain(&self.sealed).map(|group| group.running.len()).sum()
+        self.groups().map(|group| group.running.len()).sum()
     }
 
     /// The ledger may have work that was not fetched, in either lane.
@@ -185,6 +186,7 @@ impl Refine {
             return;
         };
         self.fetching = true;
+        self.fetching_first = first;
         self.dirty &= !first;
         self.again_dirty &= !again;
         let many = u32::try_from(self.settings.group_segments.clamp(16, 512)).unwrap_or(512);
@@ -196,4 +198,14 @@ impl Refine {
         let (limit, again) = (if first { many } else { 0 }, if again { few } else { 0 });
         out.push(Effect::FetchWork { revision, skip: self.known().cloned().collect(), limit, again });
     }
+}
+
+/// A segment goes to a worker, for a group. A schema grows for the revision that serves.
+fn started(group: &mut Group, next: Queued, serving: Option<BindingId>) -> Effect {
+    let Queued { item, accept_schema } = next;
+    group.bytes += item.segment.bytes;
+    group.running.insert(item.segment.id.clone(), item.clone());
+    let accept_schema = accept_schema || serving != Some(group.binding);
+    let job = SegmentJob { item, number: group.number, begun_at: group.begun_at, accept_schema };
+    Effect::Refine { binding: group.binding, job: Box::new(job) }
 }

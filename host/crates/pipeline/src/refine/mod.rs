@@ -20,3 +20,4 @@ pub mod segment;
 pub mod state;
 pub mod trace;
 pub mod trial;
+mod turns;

@@ -6,7 +6,7 @@
 //! - a group that the ledger has written down goes forward: its loads are committed until the warehouse has them, or refuses
 //!   one for good, which takes back what is not done;
 //! - the former binding serves until the next one is bound;
-//! - a group is of one lane: production, or history (`refine::lanes`).
+//! - a group is of one lane: production, or history (`refine::lanes`); whose turn it is to be opened is told in `refine::turns`.
 //!
 //! The driver (`refine::driver`) carries effects out and brings their answers back as events; so does a simulation.
 
@@ -23,6 +23,7 @@ use super::commit::Committing;
 use super::group::{BoundSummary, Group, Writer, removes, write_down};
 use super::protocol::{BindingId, Effect, Event, Now, Recovered, RefineSettings, Report, Wake};
 use super::segment::{SegmentOutcome, StagedSegment};
+use super::turns::Behind;
 use crate::policy::{Action, ONCE_ATTEMPTS, Scope, decide};
 
 /// The state of one pipeline.
@@ -53,12 +54,13 @@ pub struct Refine {
     pub(super) queue: VecDeque<Queued>,
     /// Loaded segments that are refined again, and those that had landed before the pipeline began.
     pub(super) again: VecDeque<Queued>,
-    /// Groups of the production lane since the last one of the other.
-    pub(super) groups_since_again: u32,
     /// Segments that wait for the schema to grow.
     pub(super) growing: Vec<WorkItem>,
+    /// Production's groups: the one in the making, and those that take no more segments.
     pub(super) building: Option<Group>,
     pub(super) sealed: VecDeque<Group>,
+    /// Those of the other lane.
+    pub(super) behind: Behind,
     pub(super) finding: Option<(Group, Vec<(WorkItem, StagedSegment)>)>,
     pub(super) committing: Option<Committing>,
     pub(super) recovering: VecDeque<LoadGroup>,
@@ -66,6 +68,8 @@ pub struct Refine {
     noting: BTreeMap<SegmentId, (SegmentFailure, bool)>,
     pub(super) next_number: u64,
     pub(super) fetching: bool,
+    /// The ledger is asked for segments that are not loaded.
+    pub(super) fetching_first: bool,
     /// The ledger may have segments that are not loaded, and were not fetched.
     pub(super) dirty: bool,
     /// The same of segments that are refined again.
@@ -115,16 +119,17 @@ impl Refine {
             broken: None,
             queue: VecDeque::new(),
             again: VecDeque::new(),
-            groups_since_again: 0,
             growing: Vec::new(),
             building: None,
             sealed: VecDeque::new(),
+            behind: Behind::new(),
             finding: None,
             committing: None,
             recovering: VecDeque::new(),
             noting: BTreeMap::new(),
             next_number: 1,
             fetching: false,
+            fetching_first: false,
             dirty: true,
             again_dirty: true,
             retrying: 0,
@@ -224,7 +229,7 @@ impl Refine {
 
     /// Segments that the ledger need not offer.
     pub(super) fn known(&self) -> impl Iterator<Item = &SegmentId> {
-        let groups = self.building.iter().chain(&self.sealed).chain(self.finding.iter().map(|(group, _)| group));
+        let groups = self.groups().chain(self.finding.iter().map(|(group, _)| group));
         let staged = self.finding.iter().flat_map(|(_, staged)| staged);
         let opening = self.committing.iter().flat_map(Committing::segments);
         self.queue
@@ -240,6 +245,11 @@ impl Refine {
             .chain(staged.map(|(item, _)| &item.segment.id))
             .chain(opening)
             .chain(self.noting.keys())
+    }
+
+    /// Groups that were not settled, of both lanes.
+    pub(super) fn groups(&self) -> impl Iterator<Item = &Group> {
+        self.building.iter().chain(&self.sealed).chain(self.behind.iter())
     }
 
     fn on_refined(&mut self, now: Now<'_>, segment: &SegmentId, result: Result<SegmentOutcome>, out: &mut Vec<Effect>) {
@@ -266,6 +276,7 @@ impl Refine {
         self.building
             .iter_mut()
             .chain(&mut self.sealed)
+            .chain(self.behind.iter_mut())
             .find_map(|group| group.running.remove(segment).map(|item| (group, item)))
     }
 
@@ -421,16 +432,15 @@ impl Refine {
     }
 
     fn seal_when_due(&mut self, now: Now<'_>, out: &mut Vec<Effect>) {
+        self.seal_behind_when_due(now);
         let Some(group) = &self.building else { return };
         let old = now.now.since(group.begun_at) >= self.settings.group_age;
         let idle = group.running.is_empty()
             && self.queue.is_empty()
-            && self.again.is_empty()
             && self.growing.is_empty()
-            && !self.fetching
-            && !self.looks_for_work();
-        let lane = if group.again { &self.again } else { &self.queue };
-        let next_belongs = lane.front().is_some_and(|next| group.must_hold(&next.item));
+            && !self.fetching_first
+            && !self.dirty;
+        let next_belongs = self.queue.front().is_some_and(|next| group.must_hold(&next.item));
         if (old && !next_belongs) || idle || (self.stopping && group.running.is_empty()) {
             self.seal();
         } else if old {
@@ -442,8 +452,7 @@ impl Refine {
         if self.committing.is_some() || self.finding.is_some() || !self.recovering.is_empty() {
             return;
         }
-        while self.sealed.front().is_some_and(|group| group.running.is_empty()) {
-            let Some(mut group) = self.sealed.pop_front() else { return };
+        while let Some(mut group) = self.next_group(now) {
             let settled = group.settle();
             for staged in settled.superseded {
                 out.push(Effect::Discard(staged.files));
@@ -498,7 +507,7 @@ impl Refine {
             lane.retain(|queued| !superseded.contains(&queued.item.segment.id));
         }
         self.growing.retain(|item| !superseded.contains(&item.segment.id));
-        for group in self.building.iter_mut().chain(&mut self.sealed) {
+        for group in self.building.iter_mut().chain(&mut self.sealed).chain(self.behind.iter_mut()) {
             self.cancelled.extend(superseded.iter().filter(|segment| group.running.contains_key(segment)).cloned());
             let gone = group.staged.extract_if(.., |(item, _)| superseded.contains(&item.segment.id));
             out.extend(gone.map(|(_, staged)| Effect::Discard(staged.files)));
@@ -509,6 +518,7 @@ impl Refine {
         let quiet = self.running() == 0
             && self.building.is_none()
             && self.sealed.is_empty()
+            && self.behind.is_empty()
             && self.finding.is_none()
             && self.committing.is_none()
             && self.recovering.is_empty()
@@ -542,12 +552,7 @@ impl Refine {
         let used = |id: BindingId| {
             self.serving == Some(id)
                 || self.beside.values().any(|beside| *beside == Beside::Bound(id))
-                || self
-                    .building
-                    .iter()
-                    .chain(&self.sealed)
-                    .chain(self.finding.iter().map(|(g, _)| g))
-                    .any(|group| group.binding == id)
+                || self.groups().chain(self.finding.iter().map(|(g, _)| g)).any(|group| group.binding == id)
         };
         let unused: Vec<_> = self.bindings.keys().copied().filter(|id| !used(*id)).collect();
         for id in unused {

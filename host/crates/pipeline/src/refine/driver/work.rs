@@ -54,7 +54,10 @@ impl Driver {
     pub(super) async fn refine(&self, binding: BindingId, job: SegmentJob) -> Result<SegmentOutcome> {
         let bound = lock(&self.bindings).get(&binding).cloned();
         let bound = bound.ok_or_else(|| Error::bug(format!("binding {binding} is gone while segments use it")))?;
-        let held = self.context.budget.refine.take(WORKER_BYTES).await;
+        let again = job.item.again.is_some();
+        let budget = &self.context.budget;
+        let share = if again { Some(budget.again.take(WORKER_BYTES).await) } else { None };
+        let held = (budget.refine.take(WORKER_BYTES).await, share);
         let rejected = match job.item.again {
             Some(Again::Heal) => {
                 let rejects = &bound.rejects;
@@ -67,15 +70,14 @@ impl Driver {
         };
         let place = self.context.place.clone();
         let failpoint = self.context.failpoint;
-        self.context
-            .workers
-            .run(move || {
-                failpoint("in_refine");
-                let outcome = refine(&place, &bound, &job, rejected.as_ref());
-                failpoint("after_refine");
-                drop(held);
-                outcome
-            })
-            .await
+        let refine = move || {
+            failpoint("in_refine");
+            let outcome = refine(&place, &bound, &job, rejected.as_ref());
+            failpoint("after_refine");
+            drop(held);
+            outcome
+        };
+        let workers = &self.context.workers;
+        if again { workers.behind(refine).await } else { workers.run(refine).await }
     }
 }

@@ -7,6 +7,8 @@ use forebay_model::{
 
 use super::super::protocol::{Binding, Growth, Recovered, Work};
 
+mod turns;
+
 #[derive(Debug)]
 struct NoChance;
 
@@ -457,7 +459,7 @@ fn production_comes_first_and_each_lane_has_its_groups() {
     let work = Work { first: vec![item("a"), item("b"), item("c")], again: vec![replay("x"), replay("y")] };
     let effects = machine.step(Event::Worked(Ok(work)));
     let first: Vec<_> = refines(&effects).into_iter().map(|(_, segment)| segment).collect();
-    assert_eq!(first, [item("a").segment.id, item("b").segment.id]);
+    assert_eq!(first, [item("a").segment.id, item("b").segment.id, item("x").segment.id]);
     let effects = machine.step(Event::Refined(item("a").segment.id, Ok(staged(&item("a"), &table()))));
     let opened =
         effects.iter().find_map(|effect| if let Effect::OpenGroup(group) = effect { Some(group) } else { None });
