@@ -202,8 +202,8 @@ pub(super) async fn divide(
     }
     let has = mine.iter().filter(|duty| counts(duty)).count();
     let waits = |duty: &&Duty| others.values().any(|other| other.ready.contains(*duty) && other.has + 1 < has);
-    // One at a time: the other may take it for enough.
-    let give = mine.iter().filter(|duty| counts(duty)).filter(waits).take(1).cloned().collect();
+    // One at a time: the other may take it for enough. Pipelines first, since they are the most work.
+    let give = mine.iter().rev().filter(|duty| counts(duty)).filter(waits).take(1).cloned().collect();
     Ok(Division { mine, give })
 }
 
