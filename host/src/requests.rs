@@ -1,6 +1,6 @@
 //! What other processes ask of a host that runs, and what they are answered, as it stands in the ledger.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use forebay_model::ids::ModuleName;
 use forebay_model::ports::Ledger;
@@ -24,6 +24,9 @@ pub(crate) enum Push {
         /// How it is compared before; `None` where the config says so.
         #[serde(default)]
         shadow: Option<ShadowWanted>,
+        /// The pipelines that it is meant for; empty for all that use its name.
+        #[serde(default)]
+        pipelines: BTreeSet<PipelineName>,
     },
     /// A config with its assets, which was kept in the landing zone, takes the place of the host's.
     Apply {
@@ -164,6 +167,9 @@ pub(crate) struct InShadow {
     pub(crate) pipeline: PipelineName,
     pub(crate) revision: u32,
     pub(crate) revision_id: RevisionId,
+    /// The columns that tables will gain once it is active; of one that has just gone into shadow.
+    #[serde(default, skip_serializing_if = "Gains::is_empty")]
+    pub(crate) gains: Gains,
 }
 
 /// A revision that is active.
@@ -174,7 +180,13 @@ pub(crate) struct Active {
     pub(crate) revision_id: RevisionId,
     /// What will reject every record: `step large requires column fee`.
     pub(crate) missing: Vec<String>,
+    /// The columns that tables will gain with the next load.
+    #[serde(default)]
+    pub(crate) gains: Gains,
 }
+
+/// Columns by table.
+pub(crate) type Gains = BTreeMap<TableName, Vec<String>>;
 
 /// A refusal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -127,7 +127,8 @@ pub(super) async fn ask_host(global: &Global, host: &remote::Host, args: &ApplyA
     let ApplyArgs { file, label, shadow, max_changed, detach } = args;
     let bundle = read(args)?.bytes()?;
     let (path, media) = ("/v1/apply", "application/json");
-    let upload = Upload { path, media, file, label: label.as_deref(), shadow: *shadow, max_changed: *max_changed };
+    let (label, shadow, max_changed) = (label.as_deref(), *shadow, *max_changed);
+    let upload = Upload { path, media, file, label, shadow, max_changed, pipelines: &[] };
     let pushed = send(global, host, upload, bundle.into()).await?;
     if *detach || pushed.shadow.is_empty() {
         return tell(global, &pushed, NOTHING);

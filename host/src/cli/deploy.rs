@@ -1,5 +1,6 @@
 //! `forebay deploy`: a module into the running host.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
@@ -11,13 +12,13 @@ use super::deployments::follow;
 use super::kept::blocking;
 use super::plan::check;
 use super::pushing::{Upload, ask, no_host, send, tell};
-use super::{Exit, Failure, Global, another_host, deployments, listing, need_ledger, remote, show};
+use super::{Exit, Failure, Global, another_host, deployments, listing, named, need_ledger, remote, show};
 use crate::assemble::{self, Access};
 use crate::config::Config;
 use crate::config::Share;
 use crate::requests::{Push, Seen, ShadowWanted};
 use crate::rules::prove::{TIME, prove};
-use crate::run::modules::{check_size, keep_module, loosest, uses};
+use crate::run::modules::{check_size, keep_module, loosest, meant_for, uses};
 use crate::who::who;
 
 /// Deploy a module: the running host checks it, and takes it for the next segments.
@@ -26,13 +27,15 @@ use crate::who::who;
 /// tables, the cases that it carries pass, and it fails on no more of the last segments than what is active. All pipelines that use its name
 /// take it, or none does; where it is refused, what was active goes on and this ends with 1. With --shadow it is compared first: this waits,
 /// and ends with 3 where more rows differ than may, until `forebay deployments approve` or `cancel`. The module is kept by digest, so
-/// `forebay rollback` puts the former one back.
+/// `forebay rollback` puts the former one back. With --pipeline it is refused where a pipeline that is not named would take it too: a step
+/// that pins it in the config (`module = "fraud@sha256:…"`) has it alone.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   forebay deploy target/forebay/fraud.wasm     what `forebay build` made
   forebay deploy fraud.wasm --label \"$(git rev-parse --short HEAD)\"
   forebay deploy fraud.wasm --shadow 5 --max-changed 1%    first compare, row by row
+  forebay deploy fraud.wasm --pipeline cards   and no other pipeline, or not at all
   forebay deploy fraud.wasm --offline          for the next start, where no host runs
   FOREBAY_URL=http://127.0.0.1:8181 FOREBAY_TOKEN=secret forebay deploy fraud.wasm")]
 pub(super) struct DeployArgs {
@@ -41,6 +44,9 @@ pub(super) struct DeployArgs {
     /// Where it came from, as you call it: a commit, a release. It stands beside the module's origin.
     #[arg(long, value_name = "TEXT")]
     label: Option<String>,
+    /// The pipelines that it is meant for; may be given many times. Default: all that use its name.
+    #[arg(long = "pipeline", value_name = "NAME", value_delimiter = ',')]
+    pipelines: Vec<PipelineName>,
     /// First compare what it makes of so many segments with what is active, row by row; 0: not at all. Default: the pipeline's
     /// `deploy.shadow`.
     #[arg(long, value_name = "SEGMENTS", value_parser = clap::value_parser!(u32).range(0..=1000))]
@@ -64,8 +70,10 @@ impl DeployArgs {
 }
 
 pub(super) async fn deploy(global: &Global, config: &Config, args: &DeployArgs) -> anyhow::Result<Exit> {
-    let DeployArgs { file, label, shadow, max_changed, detach, offline } = args;
+    let DeployArgs { file, label, pipelines, shadow, max_changed, detach, offline } = args;
     need_ledger(config).await?;
+    let pipelines = pipelines.iter().map(|name| named::pipeline(config, name.as_str()));
+    let pipelines = pipelines.collect::<Result<BTreeSet<_>, _>>()?;
     let sandbox = assemble::open_sandbox(config)?;
     check_size(file, &loosest(sandbox.limits(), config)).map_err(|(error, _)| error)?;
     let wasm = read(file).await?;
@@ -96,12 +104,13 @@ pub(super) async fn deploy(global: &Global, config: &Config, args: &DeployArgs) 
     };
     if lease.is_none() {
         let shadow = shadow.map(|segments| ShadowWanted { segments, max_changed: *max_changed });
-        let pushed = ask(global, &*ledger, seen, Push::Module { name, digest, origin, shadow }).await?;
+        let pushed = ask(global, &*ledger, seen, Push::Module { name, digest, origin, shadow, pipelines }).await?;
         if *detach || pushed.shadow.is_empty() {
             return tell(global, &pushed, &nothing);
         }
         return follow(global, &deployments::At::Ledger(&*ledger), &pushed).await;
     }
+    meant_for(config, (&name, digest), &pipelines).with_context(|| format!("{} is refused", file.display()))?;
     let mut users = Vec::new();
     for (pipeline, settings) in &config.pipelines {
         if !uses(config, pipeline, &name) {
@@ -137,10 +146,11 @@ pub(super) async fn deploy(global: &Global, config: &Config, args: &DeployArgs) 
 
 /// Sends it to a host elsewhere.
 pub(super) async fn ask_host(global: &Global, host: &remote::Host, args: &DeployArgs) -> anyhow::Result<Exit> {
-    let DeployArgs { file, label, shadow, max_changed, detach, offline: _ } = args;
+    let DeployArgs { file, label, pipelines, shadow, max_changed, detach, offline: _ } = args;
     let wasm = read(file).await?;
     let (path, media) = ("/v1/deploy", "application/wasm");
-    let upload = Upload { path, media, file, label: label.as_deref(), shadow: *shadow, max_changed: *max_changed };
+    let (label, shadow, max_changed) = (label.as_deref(), *shadow, *max_changed);
+    let upload = Upload { path, media, file, label, shadow, max_changed, pipelines };
     let pushed = send(global, host, upload, wasm).await?;
     if *detach || pushed.shadow.is_empty() {
         return tell(global, &pushed, "nothing changed: it is active already, or no pipeline uses it");

@@ -348,7 +348,7 @@ pub(super) async fn follow(global: &Global, at: &At<'_>, pushed: &Pushed) -> any
     let mut said = String::new();
     let told = loop {
         let mut told = Vec::new();
-        for InShadow { pipeline, revision, revision_id: _ } in &pushed.shadow {
+        for InShadow { pipeline, revision, revision_id: _, gains: _ } in &pushed.shadow {
             told.push(at.look(pipeline, Some(*revision)).await?);
         }
         // What goes on together waits together.
@@ -386,7 +386,9 @@ fn outcome(global: &Global, pushed: &Pushed, told: &[Told]) -> anyhow::Result<Ex
     let mut failure = None;
     for one in told {
         let Told { pipeline, revision, revision_id, state, reason, .. } = one;
-        let named = InShadow { pipeline: pipeline.clone(), revision: *revision, revision_id: *revision_id };
+        let foreseen = pushed.shadow.iter().find(|shadow| shadow.revision_id == *revision_id);
+        let gains = foreseen.map(|shadow| shadow.gains.clone()).unwrap_or_default();
+        let named = InShadow { pipeline: pipeline.clone(), revision: *revision, revision_id: *revision_id, gains };
         lines.extend(one.shadow.iter().flat_map(ToldShadow::words));
         match state.as_str() {
             "active" | "retired" => done.active.push(Active {
@@ -394,6 +396,7 @@ fn outcome(global: &Global, pushed: &Pushed, told: &[Told]) -> anyhow::Result<Ex
                 revision: *revision,
                 revision_id: *revision_id,
                 missing: Vec::new(),
+                gains: named.gains,
             }),
             "shadow" => {
                 done.shadow.push(named);

@@ -10,7 +10,7 @@ use forebay_model::ports::Ledger;
 
 use super::{Exit, Failure, Global, listing, remote, show};
 use crate::config::Share;
-use crate::requests::{Active, Applied, InShadow, Push, PushRequest, Pushed, Refused, Seen};
+use crate::requests::{Active, Applied, Gains, InShadow, Push, PushRequest, Pushed, Refused, Seen};
 use crate::who::who;
 
 /// How often the answer is looked for.
@@ -61,6 +61,8 @@ pub(super) struct Upload<'a> {
     pub(super) label: Option<&'a str>,
     pub(super) shadow: Option<u32>,
     pub(super) max_changed: Option<Share>,
+    /// The pipelines that it is meant for; none for all.
+    pub(super) pipelines: &'a [PipelineName],
 }
 
 /// Sends it, and waits for what the host made of it.
@@ -73,13 +75,14 @@ pub(super) async fn send(
     upload: Upload<'_>,
     bytes: Vec<u8>,
 ) -> anyhow::Result<Pushed> {
-    let Upload { path, media, file, label, shadow, max_changed } = upload;
+    let Upload { path, media, file, label, shadow, max_changed, pipelines } = upload;
     let name = remote::plain_name(file);
     let mut query = vec![("file", name.as_str())];
     query.extend(label.map(|label| ("label", label)));
     let (shadow, max_changed) = (shadow.map(|shadow| shadow.to_string()), max_changed.map(|share| share.to_string()));
     query.extend(shadow.as_deref().map(|shadow| ("shadow", shadow)));
     query.extend(max_changed.as_deref().map(|share| ("max_changed", share)));
+    query.extend(pipelines.iter().map(|pipeline| ("pipeline", pipeline.as_str())));
     let bar = show::spinner(global).map(|bar| bar.with_message("waiting for the host"));
     let answer = host.upload(path, media, &query, bytes).await;
     if let Some(bar) = bar {
@@ -106,19 +109,21 @@ pub(super) fn tell(global: &Global, pushed: &Pushed, nothing: &str) -> anyhow::R
         show::object(&serde_json::to_value(pushed)?)?;
         return Ok(Exit::Ok);
     }
-    for Active { pipeline, revision, revision_id, missing } in active {
+    for Active { pipeline, revision, revision_id, missing, gains } in active {
         show::line(&format!("{pipeline}: revision {revision} ({}) is active", revision_id.short()))?;
+        tell_gains(gains, "")?;
         for what in missing {
             eprintln!("warning: every record will be rejected: {what}, which no record had yet");
         }
     }
-    for InShadow { pipeline, revision, revision_id } in shadow {
+    for InShadow { pipeline, revision, revision_id, gains } in shadow {
         show::line(&format!(
             "{pipeline}: revision {revision} ({}) is in shadow: `forebay deployments show {pipeline}` tells how far it is",
             revision_id.short()
         ))?;
+        tell_gains(gains, " once it is active")?;
     }
-    for InShadow { pipeline, revision, revision_id } in cancelled {
+    for InShadow { pipeline, revision, revision_id, gains: _ } in cancelled {
         show::line(&format!("{pipeline}: revision {revision} ({}) is cancelled", revision_id.short()))?;
     }
     if let Some(Applied { changed, former, started, stopped, waiting }) = applied {
@@ -143,6 +148,14 @@ pub(super) fn tell(global: &Global, pushed: &Pushed, nothing: &str) -> anyhow::R
         show::line(nothing)?;
     }
     Ok(Exit::Ok)
+}
+
+/// Columns that tables had not before.
+fn tell_gains(gains: &Gains, when: &str) -> anyhow::Result<()> {
+    for (table, columns) in gains {
+        show::line(&format!("  {table} gains {}{when}", columns.join(", ")))?;
+    }
+    Ok(())
 }
 
 /// All refusals as one.

@@ -32,11 +32,11 @@ use forebay_pipeline::refine::bind::Materials;
 use forebay_pipeline::refine::driver::PipelineHandle;
 
 use super::modules::{NewModule, Scan, Shelf, uses};
-use super::push::missing;
+use super::push::Foreseen;
 use super::shadow::Asked;
 use crate::config::Config;
 use crate::failpoint::failpoint;
-use crate::requests::{Active, InShadow, Refused};
+use crate::requests::{Active, Gains, InShadow, Refused};
 
 /// Pipelines that run.
 pub(super) type Handles = BTreeMap<PipelineName, PipelineHandle>;
@@ -82,8 +82,7 @@ pub(super) enum Prepared {
         id: RevisionId,
         /// It was active before: after a start, or with other limits.
         active: bool,
-        /// What will reject every record.
-        missing: Vec<String>,
+        foreseen: Foreseen,
     },
 }
 
@@ -151,6 +150,14 @@ impl Deployer {
             }
         }
         let group = self.group(config, &taken, &prepared, asked).await?;
+        // First the modules: a process that dies in between starts with what the config means with them, for all who use them.
+        if group.is_none() && !taken.is_empty() {
+            for module in &taken {
+                self.shelf.activate(module).await?;
+                tracing::info!(module = %module.name, digest = module.digest.short(), origin = module.origin, "module is active");
+            }
+            failpoint("in_deploy");
+        }
         for (name, handle) in handles {
             let checked = match prepared.remove(name) {
                 Some(prepared) => Ok(prepared),
@@ -165,20 +172,20 @@ impl Deployer {
                     self.take_up_former(config, name, handle).await?;
                 }
                 Ok(Prepared::Cancelled { id, number }) => self.keep_back(config, name, handle, (id, number)).await?,
-                Ok(Prepared::Checked { materials, id, active, missing }) => {
+                Ok(Prepared::Checked { materials, id, active, foreseen }) => {
                     let revision = materials.number;
-                    for what in &missing {
-                        tracing::warn!(pipeline = %name, revision, "every record will be rejected: {what}, which no record had yet");
-                    }
+                    foreseen.tell(name, revision);
+                    let Foreseen { missing, gains } = foreseen;
                     if active {
                         self.unshadow(name).await?;
                     } else if let Some(plan) = self.plan(config, (name, id), &group, asked).await? {
-                        reloaded.shadow.push(self.enter(name, (id, revision), &plan, reason).await?);
+                        let shadow = self.enter(name, (id, revision), &plan, reason).await?;
+                        reloaded.shadow.push(InShadow { gains, ..shadow });
                         self.take_up_former(config, name, handle).await?;
                         continue;
                     }
                     self.deploy(config, name, handle, (materials, id, active), reason).await?;
-                    reloaded.active.push(Active { pipeline: name.clone(), revision, revision_id: id, missing });
+                    reloaded.active.push(Active { pipeline: name.clone(), revision, revision_id: id, missing, gains });
                 }
                 Err(refusal) => {
                     reloaded.again |= refusal.error.class() == ErrorClass::Retry;
@@ -195,13 +202,9 @@ impl Deployer {
                 }
             }
         }
+        // Last, so that a process that dies before finds its file new again.
         for module in taken {
-            if group.is_some() {
-                self.shelf.note_taken(module).await?;
-                continue;
-            }
-            self.shelf.activate(module).await?;
-            tracing::info!(module = %module.name, digest = module.digest.short(), origin = module.origin, "module is active");
+            self.shelf.note_taken(module).await?;
         }
         for module in outdated {
             self.shelf.note_taken(module).await?;
@@ -294,6 +297,7 @@ impl Deployer {
                 pipeline: name.clone(),
                 revision: record.number,
                 revision_id: id,
+                gains: Gains::new(),
             }));
         }
         // Who brings one of its modules wants it.
@@ -311,12 +315,12 @@ impl Deployer {
             if !active {
                 self.shelf.dry_run(name, pipeline, handle, &materials).await?;
             }
-            Ok::<_, Error>((materials, missing(bound.as_deref())))
+            Ok::<_, Error>((materials, Foreseen::of(bound.as_deref())))
         };
         match checked.await {
-            Ok((materials, missing)) => {
+            Ok((materials, foreseen)) => {
                 self.shelf.keep_revision(&record, &materials).await?;
-                Ok(Prepared::Checked { materials, id, active, missing })
+                Ok(Prepared::Checked { materials, id, active, foreseen })
             }
             Err(error) => Err(Refusal { error, revision: Some((id, record.number)) }),
         }

@@ -5,7 +5,7 @@
 //! its content is not the one that was last taken from its path; one that was refused stays new, for what it lacked (a key of the
 //! config, an asset) may come later.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
@@ -77,6 +77,46 @@ pub(crate) fn loosest(without: &Limits, config: &Config) -> Limits {
 pub(crate) fn uses(config: &Config, pipeline: &PipelineName, module: &ModuleName) -> bool {
     let steps = config.pipelines.get(pipeline).map(|pipeline| pipeline.steps.as_slice()).unwrap_or_default();
     steps.iter().any(|step| step.module == *module && step.pin.is_none())
+}
+
+/// A module is taken by all pipelines that use its name: who means only some of them is to say so in the config, since the next look at it
+/// would bring the name's module to them, or take it from the others. `named` is empty for all of them.
+///
+/// # Errors
+/// Class operator, where a named one takes another module, or one that is not named would take this one too.
+pub(crate) fn meant_for(
+    config: &Config,
+    (module, digest): (&ModuleName, Digest),
+    named: &BTreeSet<PipelineName>,
+) -> Result<()> {
+    if named.is_empty() {
+        return Ok(());
+    }
+    let joined = |names: &[&PipelineName]| names.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
+    let using: Vec<_> = config.pipelines.keys().filter(|pipeline| uses(config, pipeline, module)).collect();
+    let pin = format!("{module}@sha256:{}", digest.short());
+    if let Some(other) = named.iter().find(|pipeline| !using.contains(pipeline)) {
+        let steps = config.pipelines.get(other).map(|pipeline| pipeline.steps.as_slice()).unwrap_or_default();
+        let pins = steps.iter().any(|step| step.module == *module);
+        let (what, hint) = match (pins, using.as_slice()) {
+            (true, _) => ("pins its module", format!("write module = \"{pin}\" there, and `forebay apply` the config")),
+            (false, []) => ("has no step with module", "no pipeline has one: give it a step in the config".to_owned()),
+            (false, using) => ("has no step with module", format!("those that have one: {}", joined(using))),
+        };
+        return Err(Error::operator(format!("pipeline {other} {what} {module}")).with_hint(hint));
+    }
+    let others: Vec<_> = using.into_iter().filter(|pipeline| !named.contains(*pipeline)).collect();
+    if others.is_empty() {
+        return Ok(());
+    }
+    let named: Vec<_> = named.iter().collect();
+    let (verb, them) = if others.len() == 1 { ("uses", "it") } else { ("use", "them") };
+    let message = format!("{} {verb} module {module} too, and would take it with {}", joined(&others), joined(&named));
+    Err(Error::operator(message).with_hint(format!(
+        "name {them} too, or none; for {} alone write module = \"{pin}\" in the step there, and `forebay apply` the config: the \
+         module is kept",
+        joined(&named)
+    )))
 }
 
 /// Keeps a module that loads beside the raw data, and records it. Nothing is active yet.
@@ -218,10 +258,9 @@ impl Shelf {
         Ok(keep_module(&*self.ledger, &*self.zone, (&*module, bytes), origin, now).await?.name)
     }
 
-    /// Makes a module of the folder the active one of its name. Last, so that a process that dies before finds it new again.
+    /// Makes a module the active one of its name.
     pub(super) async fn activate(&self, module: &NewModule) -> Result<()> {
-        self.ledger.activate_module(&module.name, module.digest, self.clock.now()).await?;
-        self.note_taken(module).await
+        self.ledger.activate_module(&module.name, module.digest, self.clock.now()).await
     }
 
     /// A file is new no more. One that was refused stays new: it is tried again when something changes, and at the next start.

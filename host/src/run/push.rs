@@ -15,14 +15,49 @@ use tokio::sync::oneshot;
 
 use super::back::Back;
 use super::deploy::{Deployer, Handles, Reloaded};
-use super::modules::{NewModule, Scan, uses};
+use super::modules::{NewModule, Scan, meant_for, uses};
 use super::shadow::{Asked, Outcome};
 use crate::config::{Config, PipelineConfig};
 use crate::failpoint::failpoint;
-use crate::requests::{Active, Push, PushRequest, Pushed, Refused, Seen};
+use crate::requests::{Active, Gains, Push, PushRequest, Pushed, Refused, Seen};
+
+/// What binding a revision tells of the records and tables to come; nothing before the first schema.
+#[derive(Debug, Default)]
+pub(super) struct Foreseen {
+    /// What will reject every record.
+    pub(super) missing: Vec<String>,
+    /// The columns that tables will gain.
+    pub(super) gains: Gains,
+}
+
+impl Foreseen {
+    pub(super) fn of(bound: Option<&BoundPipeline>) -> Self {
+        let mut gains = Gains::new();
+        for target in bound.map(|bound| bound.targets.as_slice()).unwrap_or_default() {
+            if !target.fit.adds.is_empty() {
+                let columns = gains.entry(target.fit.table.clone()).or_default();
+                columns.extend(target.fit.adds.iter().cloned());
+                columns.sort_unstable();
+                columns.dedup();
+            }
+        }
+        Self { missing: missing(bound), gains }
+    }
+
+    /// For the log, before it comes.
+    pub(super) fn tell(&self, pipeline: &PipelineName, revision: u32) {
+        let Self { missing, gains } = self;
+        for what in missing {
+            tracing::warn!(%pipeline, revision, "every record will be rejected: {what}, which no record had yet");
+        }
+        for (table, columns) in gains {
+            tracing::info!(%pipeline, revision, %table, columns = columns.join(", "), "table will gain columns");
+        }
+    }
+}
 
 /// The columns that a revision's steps require and its schema lacks; none before the first schema.
-pub(super) fn missing(bound: Option<&BoundPipeline>) -> Vec<String> {
+fn missing(bound: Option<&BoundPipeline>) -> Vec<String> {
     let steps = bound.map(|bound| bound.steps.as_slice()).unwrap_or_default();
     let of = |step: &BoundStep| {
         let columns = step.missing().map(|column| format!("step {} requires column {column}", step.name));
@@ -50,7 +85,10 @@ impl Deployer {
         }
         let PushRequest { at: _, by, seen: _, push } = request;
         match push {
-            Push::Module { name, digest, origin, shadow } => {
+            Push::Module { name, digest, origin, shadow, pipelines } => {
+                if let Err(error) = meant_for(config, (&name, digest), &pipelines) {
+                    return Ok(Pushed { refused: vec![Refused::new(None, &error)], ..Pushed::default() });
+                }
                 let scan = Scan { new: vec![NewModule { name, digest, origin, path: None }], refused: Vec::new() };
                 let asked = shadow.map_or(Asked::AsConfigured, Asked::So);
                 let taken = self.take(config, handles, scan, ("deploy", asked)).await?;
@@ -176,12 +214,8 @@ impl Deployer {
         handle.deploy(materials);
         let others = handles.iter().filter(|(other, _)| *other != name);
         let others = others.map(|(other, handle)| (other.clone(), handle.clone())).collect();
-        let mut active = vec![Active {
-            pipeline: name.clone(),
-            revision: number,
-            revision_id: id,
-            missing: missing(bound.as_deref()),
-        }];
+        let Foreseen { missing, gains } = Foreseen::of(bound.as_deref());
+        let mut active = vec![Active { pipeline: name.clone(), revision: number, revision_id: id, missing, gains }];
         // It is done: what the others lack is theirs, and tried again with the next reload.
         match self.take(config, &others, Scan::default(), (&reason, Asked::Never)).await {
             Ok(taken) => active.extend(taken.active),

@@ -22,10 +22,10 @@ use super::Host;
 use super::deploy::{Deployer, Handles, Prepared};
 use super::dry_run::RECORDS;
 use super::modules::{NewModule, Shelf, uses};
-use super::push::{Submission, missing};
+use super::push::{Foreseen, Submission};
 use crate::config::{Config, DeployConfig, PipelineConfig};
 use crate::failpoint::failpoint;
-use crate::requests::{Active, InShadow, Pushed, Refused, ShadowWanted};
+use crate::requests::{Active, Gains, InShadow, Pushed, Refused, ShadowWanted};
 use crate::rules::changes::{changes, made};
 use crate::shadow::{Brought, Comparison, Plan, Stage};
 
@@ -151,7 +151,7 @@ impl Deployer {
             max_changed = %plan.max_changed, "revision is in shadow: it is compared with the active one, which goes on"
         );
         self.noted.remove(name);
-        Ok(InShadow { pipeline: name.clone(), revision: number, revision_id: id })
+        Ok(InShadow { pipeline: name.clone(), revision: number, revision_id: id, gains: Gains::new() })
     }
 
     /// The config means the active revision: what it meant before is compared no more. What a module brought is not the config's.
@@ -317,7 +317,7 @@ impl Deployer {
             };
             let materials = self.shelf.materials(revision.clone(), *number, &pipeline.limits).await?;
             match handle.check(Arc::clone(&materials)).await {
-                Ok(bound) => checked.push((shadow, handle, materials, missing(bound.as_deref()))),
+                Ok(bound) => checked.push((shadow, handle, materials, Foreseen::of(bound.as_deref()))),
                 Err(error) if error.class() == ErrorClass::Retry => return Err(error),
                 Err(error) => {
                     self.refuse(&shadows, name, &error).await?;
@@ -333,15 +333,12 @@ impl Deployer {
         }
         failpoint("in_promotion");
         let mut active = Vec::new();
-        for (shadow, handle, materials, missing) in checked {
+        for (shadow, handle, materials, foreseen) in checked {
             let Shadow { pipeline: name, revision, reason, .. } = shadow;
             self.deploy(config, name, handle, (materials, revision.id, false), reason).await?;
-            active.push(Active {
-                pipeline: name.clone(),
-                revision: revision.number,
-                revision_id: revision.id,
-                missing,
-            });
+            let (revision, revision_id) = (revision.number, revision.id);
+            let Foreseen { missing, gains } = foreseen;
+            active.push(Active { pipeline: name.clone(), revision, revision_id, missing, gains });
         }
         Ok(Pushed { active, ..Pushed::default() })
     }
@@ -350,7 +347,7 @@ impl Deployer {
 impl From<&Shadow> for InShadow {
     fn from(shadow: &Shadow) -> Self {
         let Shadow { pipeline, revision, .. } = shadow;
-        Self { pipeline: pipeline.clone(), revision: revision.number, revision_id: revision.id }
+        Self { pipeline: pipeline.clone(), revision: revision.number, revision_id: revision.id, gains: Gains::new() }
     }
 }
 

@@ -12,7 +12,9 @@ use tempfile::TempDir;
 
 use super::seen::{check, steady};
 use super::strange_modules::guest;
-use super::support::{Place, forebay, fraud_wasm, keep_wasm, normalize_wasm, payments, target_folder, texts};
+use super::support::{
+    Place, expr_wasm, forebay, fraud_wasm, keep_wasm, normalize_wasm, payments, target_folder, texts,
+};
 
 /// A folder of an author's.
 struct Desk(TempDir);
@@ -233,7 +235,9 @@ fn productions_records_become_a_case_with_masked_columns() {
 fn cases_of_our_rules_pass_in_the_sandbox() {
     let desk = Desk::new();
     let mut seen = String::new();
-    for (name, module) in [("fraud", fraud_wasm()), ("keep", keep_wasm()), ("normalize", normalize_wasm())] {
+    let modules =
+        [("expr", expr_wasm()), ("fraud", fraud_wasm()), ("keep", keep_wasm()), ("normalize", normalize_wasm())];
+    for (name, module) in modules {
         let cases = transforms().join(name).join("cases").display().to_string();
         let module = module.display().to_string();
         seen += &desk.sees("", &["test", "--module", &module, "--cases", &cases]);
@@ -254,6 +258,16 @@ fn a_rule_whose_answer_depends_on_the_batch_is_found_out() {
     // Also what is written as expected has to be the same in any batch.
     check("author-state", &sizes(&desk.tests(&guest("evil"), &["--update"])));
     check("author-state-json", &desk.tests(&guest("evil"), &["--case", "state", "--json"]));
+}
+
+/// Its instance is kept from segment to segment, and counts.
+#[test]
+fn a_rule_that_answers_otherwise_the_second_time_is_found_out() {
+    let desk = Desk::new();
+    desk.write("cases/again/input.jsonl", "{\"id\":1}\n{\"id\":2}\n");
+    desk.write("cases/again/config.toml", "behaviour = \"calls\"\ncolumns = [\"id\"]\nreusable = true\n");
+    check("author-again", &sizes(&desk.tests(&guest("evil"), &["--update"])));
+    assert!(!desk.path("cases/again/expected").exists(), "what it made once is not what is expected");
 }
 
 #[test]

@@ -174,12 +174,28 @@ fn a_host_says_whether_it_is_alive_and_ready_and_counts_what_it_does() {
         ("forebay_rule_call_seconds_count{pipeline=\"fraud\",step=\"fraud\"}", 1.0),
         ("forebay_pipeline_paused{pipeline=\"fraud\"}", 0.0),
         ("forebay_oldest_unloaded_seconds{pipeline=\"fraud\"}", 0.0),
+        ("forebay_records_landed_total{stream=\"payments\"}", 0.0),
     ] {
         assert_eq!(client.metric(name), Some(number), "{name}\n{}", client.get("/metrics").text);
     }
     let text = client.get("/metrics").text;
     assert!(text.contains("forebay_revision_info{pipeline=\"fraud\",revision=\"1\",revision_id=\""), "{text}");
     is_what_the_docs_say(&text);
+    // A file that cannot land yet grows old, since it was written.
+    let unlanded = || client.metric("forebay_oldest_unlanded_seconds{stream=\"payments\"}").unwrap();
+    place.until("nothing waits to land", || unlanded() == 0.0);
+    std::fs::rename(place.path("landing"), place.path("away")).unwrap();
+    place.write("landing", "no folder");
+    let hour = Duration::from_secs(3600);
+    place.write("b.jsonl", &payments(100..200));
+    let file = std::fs::File::open(place.path("b.jsonl")).unwrap();
+    file.set_modified(std::time::SystemTime::now() - hour).unwrap();
+    std::fs::rename(place.path("b.jsonl"), place.path("inbox/b.jsonl")).unwrap();
+    place.until("it waits to land", || unlanded() >= 3600.0);
+    std::fs::remove_file(place.path("landing")).unwrap();
+    std::fs::rename(place.path("away"), place.path("landing")).unwrap();
+    // It is tried again after half a minute.
+    place.within(Duration::from_secs(120), "it has landed", || unlanded() == 0.0 && place.rows("lake.payments") == 200);
     // A segment that cannot load yet grows old.
     place.run_well(&["pause", "fraud"]);
     assert_eq!(client.metric("forebay_pipeline_paused{pipeline=\"fraud\"}"), Some(1.0));
@@ -392,7 +408,7 @@ fn a_module_is_deployed_rolled_back_and_paused_over_http() {
     let post = |path: &str, body: &[u8]| client.ask(Method::POST, path, Some(TOKEN), body.to_vec());
     let mut wasm = std::fs::read(super::support::fraud_wasm()).unwrap();
     wasm.extend([0, 6, 5, b'n', b'o', b't', b'e', b'2']);
-    let deployed = post("/v1/deploy?file=second.wasm&label=9f2c1e", &wasm);
+    let deployed = post("/v1/deploy?file=second.wasm&label=9f2c1e&pipeline=fraud", &wasm);
     assert_eq!((deployed.status, &deployed.json()["active"][0]["revision"]), (200, &json!(2)), "{deployed:?}");
     let modules = client.get("/v1/modules?name=fraud").json();
     assert!(modules.to_string().contains("deploy:second.wasm (9f2c1e)"), "{modules}");
@@ -415,6 +431,7 @@ fn a_module_is_deployed_rolled_back_and_paused_over_http() {
     let huge = client.says(huge.as_bytes());
     assert!(huge.starts_with("HTTP/1.1 413 ") && huge.contains("67108864 bytes"), "{huge}");
     assert_eq!(post("/v1/deploy?file=../x.wasm", &wasm).status, 400);
+    assert_eq!(post("/v1/deploy?pipeline=frau", &wasm).status, 404);
     assert_eq!(post("/v1/pipelines/fraud/rollback", b"{\"to\": \"9\"}").status, 404);
     assert_eq!(post("/v1/pipelines/frau/pause", b"").status, 404);
     let paused = post("/v1/pipelines/fraud/pause", b"{\"reason\": \"moved\"}");

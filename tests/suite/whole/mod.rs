@@ -6,6 +6,7 @@ mod author;
 mod author_types;
 mod back;
 mod damaged;
+mod deploy;
 mod dry_run;
 mod evil;
 mod evil_beside;

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use forebay_model::SegmentId;
 use forebay_model::load::RejectCount;
+use forebay_model::{SegmentId, Timestamp};
 use serde::Serialize;
 
 /// A counter.
@@ -141,10 +141,22 @@ pub struct StreamMetrics {
     pub segments: Counter,
     /// Bytes that landed.
     pub bytes: Counter,
+    /// Records of those segments, where the source gives records one by one.
+    pub records: Counter,
     /// Attempts that failed and are made again.
     pub retries: Counter,
+    /// When the oldest object was changed last that the source knows of and that has not landed, in microseconds since 1970: a level, 0
+    /// where there is none.
+    pub oldest_unlanded: Counter,
     /// Time.
     pub clocks: Clocks,
+}
+
+impl StreamMetrics {
+    /// Notes what the source knows of.
+    pub fn unlanded_since(&self, oldest: Option<Timestamp>) {
+        self.oldest_unlanded.set(oldest.and_then(|at| u64::try_from(at.as_micros()).ok()).unwrap_or(0));
+    }
 }
 
 /// What a pipeline has done since the host started.

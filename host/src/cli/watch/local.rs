@@ -1,6 +1,6 @@
 //! The pipeline beside an author: what a module would change in its last segment, and the module put into it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -112,8 +112,8 @@ impl Local<'_> {
                 // Who watches sees what changes, and wants it at once.
                 let shadow = Some(ShadowWanted { segments: 0, max_changed: None });
                 deploy::keep(&self.config, &*ledger, wasm.clone(), origin.clone()).await?;
-                let pushed =
-                    pushing::ask(self.global, &*ledger, seen, Push::Module { name, digest, origin, shadow }).await?;
+                let push = Push::Module { name, digest, origin, shadow, pipelines: BTreeSet::new() };
+                let pushed = pushing::ask(self.global, &*ledger, seen, push).await?;
                 return taken(pushed);
             }
         }

@@ -363,10 +363,13 @@ pub(super) const APPROVED: Fields = &[text("table"), text("column"), boolean("ap
 
 const NAMED_REVISION: Fields = &[text("pipeline"), integer("revision"), text("revision_id")];
 
+/// By table, the columns that it will gain.
+const GAINS: Field = field("gains", Of::Named(&Of::Texts));
+
 pub(super) const PUSHED: Fields = &[
-    list("active", &[text("pipeline"), integer("revision"), text("revision_id"), field("missing", Of::Texts)]),
+    list("active", &[text("pipeline"), integer("revision"), text("revision_id"), field("missing", Of::Texts), GAINS]),
     list("refused", &[text("pipeline").or_null(), text("error"), text("hint").or_null()]),
-    list("shadow", NAMED_REVISION),
+    list("shadow", &[text("pipeline"), integer("revision"), text("revision_id"), GAINS.optional()]),
     list("cancelled", NAMED_REVISION),
     object(
         "applied",

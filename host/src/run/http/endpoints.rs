@@ -258,6 +258,11 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
                 To::Flag("--max-changed"),
                 "The share of rows that may differ: 1%. With `shadow`.",
             ),
+            parameter(
+                "pipeline",
+                To::Flag("--pipeline"),
+                "The pipelines that it is meant for, by commas; refused where others use its name too. Default: all that do.",
+            ),
         ],
         answers: Answers::Object,
         fields: answers::PUSHED,

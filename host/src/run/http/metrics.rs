@@ -31,6 +31,8 @@ table! {
     OBJECTS = Counter "forebay_objects_landed_total" ["stream"] "Objects that landed.";
     SEGMENTS = Counter "forebay_segments_landed_total" ["stream"] "Segments that landed.";
     LANDED = Counter "forebay_bytes_landed_total" ["stream"] "Bytes that landed.";
+    LANDED_RECORDS = Counter "forebay_records_landed_total" ["stream"] "Records that landed, of sources that give records one by one; those of files are counted when they are decoded.";
+    UNLANDED = Gauge "forebay_oldest_unlanded_seconds" ["stream"] "Age of the oldest object that the source knows of and that has not landed, since it was changed last, as of the last look; 0 where there is none. Missing where the stream does not run in this host.";
     LAND = Counter "forebay_land_seconds_total" ["stream"] "Time spent landing: reading the source, hashing, writing, syncing.";
     RETRIES = Counter "forebay_land_retries_total" ["stream"] "Attempts to read or land that failed and are made again.";
     STREAM_UP = Gauge "forebay_stream_up" ["stream"] "1 where the stream runs in this host.";
@@ -72,7 +74,11 @@ pub(super) async fn of(seen: &Seen) -> String {
         out.add(&HELD, [name], share.held());
     }
     for (name, metrics) in host.parts.stream_metrics() {
-        out.add(&STREAM_UP, [name.as_str()], u8::from(host.runs(&Duty::Stream(name.clone()))));
+        let runs = host.runs(&Duty::Stream(name.clone()));
+        out.add(&STREAM_UP, [name.as_str()], u8::from(runs));
+        if runs {
+            out.add(&UNLANDED, [name.as_str()], float(unlanded(&metrics)));
+        }
         stream(&mut out, &name, &metrics);
     }
     for (name, metrics) in host.parts.pipeline_metrics() {
@@ -91,12 +97,20 @@ pub(super) async fn of(seen: &Seen) -> String {
 }
 
 fn stream(out: &mut Exposition, name: &StreamName, metrics: &StreamMetrics) {
-    let StreamMetrics { objects, segments, bytes, retries, clocks } = metrics;
-    let counters = [(&OBJECTS, objects), (&SEGMENTS, segments), (&LANDED, bytes), (&RETRIES, retries)];
+    let StreamMetrics { objects, segments, bytes, records, retries, oldest_unlanded: _, clocks } = metrics;
+    let counters =
+        [(&OBJECTS, objects), (&SEGMENTS, segments), (&LANDED, bytes), (&LANDED_RECORDS, records), (&RETRIES, retries)];
     for (metric, counter) in counters {
         out.add(metric, [name.as_str()], counter.get());
     }
     out.add(&LAND, [name.as_str()], float(clocks.seconds(Stage::Land)));
+}
+
+/// For how long the oldest object has waited to land.
+fn unlanded(metrics: &StreamMetrics) -> f64 {
+    let since = i64::try_from(metrics.oldest_unlanded.get()).ok().filter(|since| *since > 0);
+    let now = crate::assemble::clock().now();
+    since.map_or(0.0, |since| now.since(Timestamp::from_micros(since)).as_secs_f64())
 }
 
 fn pipeline(out: &mut Exposition, name: &PipelineName, metrics: &PipelineMetrics) {

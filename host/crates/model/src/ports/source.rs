@@ -6,6 +6,7 @@ use crate::flow::RawBatch;
 use crate::ids::SegmentId;
 use crate::position::OrderedPosition;
 use crate::segment::Partition;
+use crate::time::Timestamp;
 
 /// What a poll gave.
 #[derive(Debug)]
@@ -42,4 +43,9 @@ pub trait Source: Send + std::fmt::Debug {
     async fn poll(&mut self) -> Result<Polled>;
     /// These segments are durable in the landing zone, listed in the ledger and journalled.
     async fn acknowledge(&mut self, landed: &[SegmentId]) -> Result<()>;
+    /// When the oldest object was changed last that it knows of and that has not landed; `None` where there is none, or where it is asked
+    /// for what it gives.
+    fn oldest_unlanded(&self) -> Option<Timestamp> {
+        None
+    }
 }

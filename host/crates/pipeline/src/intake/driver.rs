@@ -126,6 +126,7 @@ impl Driver {
         match report {
             Report::Listed(segments) => {
                 metrics.segments.add(segments.len() as u64);
+                metrics.records.add(segments.iter().filter_map(|segment| segment.records).sum());
                 metrics.bytes.add(segments.iter().map(|segment| segment.bytes).sum());
                 let mut objects: Vec<_> = segments.iter().map(|segment| &segment.object).collect();
                 objects.dedup();
@@ -197,7 +198,9 @@ impl Driver {
                 self.source.insert((self.context.source)(Arc::new(progress))?)
             }
         };
-        source.poll().await
+        let polled = source.poll().await;
+        self.context.metrics.unlanded_since(source.oldest_unlanded());
+        polled
     }
 }
 

@@ -95,6 +95,11 @@ impl Flight {
         failed
     }
 
+    /// What they were when they departed.
+    pub(super) fn stamps(&self) -> Vec<Stamp> {
+        self.lock().values().map(|(delivered, _)| delivered.stamp).collect()
+    }
+
     /// How many are on their way.
     pub(super) fn len(&self) -> usize {
         self.lock().len()

@@ -326,6 +326,16 @@ impl Source for FilesSource {
         self.confirm_at = Timestamp::from_micros(i64::MIN);
         Ok(())
     }
+
+    /// Of those that the ledger was asked for: what merely was found may have landed long ago.
+    fn oldest_unlanded(&self) -> Option<Timestamp> {
+        let keys = self.asked.iter().map(|(key, _)| key).chain(self.failures.keys());
+        let waiting = keys.filter_map(|key| Some(self.queue.get(key)?.found.stamp));
+        // What a tail refuses is mostly a second name of what it follows.
+        let refused = self.refused.values().copied().filter(|_| !self.config.tails());
+        let stamps = waiting.chain(refused).chain(self.flight.stamps());
+        stamps.map(|stamp| stamp.modified_at()).min()
+    }
 }
 
 fn start_watch(folder: &Path, renames: bool) -> Option<Watch> {

@@ -186,6 +186,39 @@ async fn a_body_that_nobody_read_is_delivered_again_by_the_same_source() {
 }
 
 #[tokio::test]
+async fn the_oldest_that_has_not_landed_is_known_until_it_has() {
+    let mut inbox = Inbox::new(false, |config| config.max_batch_objects = 1);
+    assert_eq!(inbox.source.oldest_unlanded(), None);
+    let hour = |hours: u64| std::time::UNIX_EPOCH + SECOND * u32::try_from(hours * 3600).unwrap();
+    for (name, hours) in [("old", 5), ("older", 3)] {
+        inbox.write(name, "1");
+        fs::File::open(inbox.path(name)).unwrap().set_modified(hour(hours)).unwrap();
+    }
+    let at = |hours| Some(Timestamp::from_system(hour(hours)));
+    let mut taken = Vec::new();
+    while taken.is_empty() {
+        taken = inbox.batch().await;
+    }
+    assert_eq!((taken[0].key.as_ref(), inbox.source.oldest_unlanded()), ("older", at(3)));
+    // Nobody read it: it comes again, and is as old as it was.
+    drop(taken);
+    let mut landed = Vec::new();
+    while landed.len() < 2 {
+        assert!(inbox.source.oldest_unlanded() >= at(3), "{landed:?}");
+        landed.extend(inbox.land().await.into_iter().map(|(key, _, _)| key));
+    }
+    assert_eq!(landed, ["older", "old"]);
+    inbox.batch().await;
+    assert_eq!(inbox.source.oldest_unlanded(), None);
+    // A process that starts asks the ledger before it says anything.
+    inbox.restart();
+    for _ in 0..3 {
+        inbox.batch().await;
+        assert_eq!(inbox.source.oldest_unlanded(), None);
+    }
+}
+
+#[tokio::test]
 async fn a_file_that_was_read_and_never_listed_is_delivered_again_after_a_while() {
     let mut inbox = Inbox::new(false, |_| {});
     inbox.write("a", "1");
