@@ -288,6 +288,9 @@ fn a_deployment_waits_while_somebody_holds_the_ledger_and_not_for_ever() {
     let held = Held::of(&schema);
     let began = std::time::Instant::now();
     let told = place.sees(&["deploy", "second.wasm"]);
+    // Which line of PostgreSQL's own source it is, is its version's.
+    let told: Vec<_> = told.lines().filter_map(|line| line.split(" at line ").next()).collect();
+    let told = told.join("\n");
     let waited = began.elapsed().as_secs();
     drop(held);
     assert!((30..120).contains(&waited), "{waited} s: {told}");
