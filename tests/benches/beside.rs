@@ -13,6 +13,8 @@ use crate::whole::{binary, prepare, run};
 
 /// How long each phase is fed.
 const PHASE: Duration = Duration::from_secs(20);
+/// How often the former revision is put back.
+const ROLLBACKS: usize = 20;
 /// What lands at a time, and how often.
 const BYTES: usize = 2 << 20;
 const EVERY: Duration = Duration::from_millis(100);
@@ -68,6 +70,15 @@ pub(crate) fn figures(input: &Path, work: &Path) {
             deployed += 1;
         }
     });
+    let mut back = Vec::new();
+    feed(&place, "rollback", &text, || {
+        for _ in 0..ROLLBACKS {
+            let from = Instant::now();
+            run(&binary, &place, &["rollback", "fraud"]);
+            back.push(from.elapsed().as_secs_f64());
+        }
+    });
+    back.sort_by(f64::total_cmp);
     let mut replayed = 0_u32;
     feed(&place, "replay", &text, || {
         let until = Instant::now() + PHASE;
@@ -81,6 +92,11 @@ pub(crate) fn figures(input: &Path, work: &Path) {
 
     let alone = latencies(&binary, &place, "alone");
     line("alone", &alone, "");
+    line_of(
+        "rollback",
+        (back.as_slice(), "rollbacks"),
+        "from asked to active, as a person waits for it; meant is under a second",
+    );
     for (phase, note) in
         [("deploy", format!("{deployed} deployments, each compiled")), ("replay", format!("{replayed} times history"))]
     {
@@ -150,8 +166,12 @@ fn quantile(sorted: &[f64], share: f64) -> f64 {
 }
 
 fn line(phase: &str, seconds: &[f64], note: &str) {
+    line_of(phase, (seconds, "segments"), note);
+}
+
+fn line_of(phase: &str, (seconds, what): (&[f64], &str), note: &str) {
     println!(
-        "  {phase:<28} {:>8.1} ms     p50, {:.1} ms p99, {:.1} ms at most of {} segments{}{note}",
+        "  {phase:<28} {:>8.1} ms     p50, {:.1} ms p99, {:.1} ms at most of {} {what}{}{note}",
         quantile(seconds, 0.5) * 1e3,
         quantile(seconds, 0.99) * 1e3,
         quantile(seconds, 1.0) * 1e3,

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::push::at_once;
 use super::seen::check;
 use super::support::{CONFIG, Place, fraud_wasm, payments};
 
@@ -148,6 +149,82 @@ fn a_column_that_tables_will_gain_is_announced() {
     place.until("it is loaded", || place.rows("lake.payments") == 300);
     assert_eq!(place.number("SELECT count(grade) FROM lake.payments"), 100);
     assert_eq!(place.number("SELECT count(marks) FROM lake.payments"), 100);
+    assert!(running.stop().success());
+    place.adds_up();
+}
+
+#[test]
+fn of_a_config_and_a_module_at_once_one_is_first_and_the_other_is_told() {
+    let place = Place::new();
+    let running = place.start();
+    place.write("inbox/a.jsonl", &payments(0..100));
+    place.until("it is loaded", || place.rows("lake.payments") == 100);
+    variant(&place, "second.wasm", b'2');
+    std::fs::create_dir(place.path("next")).unwrap();
+    place.write("next/forebay.toml", &CONFIG.replace("-8.0", "-7.5"));
+    let config = || std::fs::read_to_string(place.path("forebay.toml")).unwrap();
+    let verbs = [("alice", ["deploy", "second.wasm"]), ("bob", ["apply", "next/forebay.toml"])];
+    let verb = |who: &str| verbs.iter().find(|(of, _)| *of == who).unwrap().1.map(str::to_owned).to_vec();
+    let outputs = at_once(&place, &running, verb);
+    let (first, second): (Vec<_>, Vec<_>) = outputs.iter().partition(|(_, output)| output.status.success());
+    let ([(first, _)], [(second, told)]) = (first.as_slice(), second.as_slice()) else { panic!("{outputs:?}") };
+    let told = String::from_utf8_lossy(&told.stderr).into_owned();
+    assert!(told.contains("somebody else was first") && told.contains(&format!("by {first}")), "{told}");
+    // The one that was first is whole, and nothing of the other is there.
+    assert_eq!(config() == CONFIG, *first == "alice");
+    let revisions = "SELECT count(*) FROM ledger.deployments WHERE state IN ('active', 'retired')";
+    assert_eq!(place.number(revisions), 2);
+    // Who has seen it may.
+    let verb: Vec<_> = verb(second);
+    place.run_well(&verb.iter().map(String::as_str).collect::<Vec<_>>());
+    assert_ne!(config(), CONFIG);
+    assert_eq!(place.number(revisions), 3);
+    assert_eq!(
+        place.number("SELECT count(*) FROM ledger.modules WHERE active AND origin LIKE 'deploy:second.wasm%'"),
+        1
+    );
+    assert!(running.stop().success());
+    place.adds_up();
+}
+
+#[test]
+fn a_revision_is_named_by_the_beginning_of_its_id() {
+    let place = Place::new();
+    let running = place.start();
+    place.write("inbox/a.jsonl", &payments(0..100));
+    place.until("it is loaded", || place.rows("lake.payments") == 100);
+    variant(&place, "second.wasm", b'2');
+    place.run_well(&["deploy", "second.wasm"]);
+    let id = place.query("SELECT revision_id AS id FROM ledger.revisions WHERE revision = 1")[0]["id"].clone();
+    let id = id.as_str().unwrap();
+    let active = || place.number("SELECT revision FROM ledger.deployments WHERE state = 'active'");
+    let of = |begins: &str| {
+        place.sees(&["rollback", "fraud", "--to", begins]).replace(id, "[id]").replace(&id[..12], "[id]")
+    };
+    // Too short to say anything, and one that nothing begins with.
+    let mut seen = of(&id[..5]).replace(&id[..5], "[5 digits]");
+    let other = if id.starts_with('0') { "ffffffff" } else { "00000000" };
+    seen += "\n";
+    seen += &of(other).replace(other, "[8 others]");
+    assert_eq!(active(), 2);
+    // Another one that begins in the same way.
+    let twin = format!("{}{}", &id[..10], if id.ends_with('0') { "1" } else { "0" }.repeat(54));
+    place.change_ledger(&format!(
+        "INSERT INTO revisions SELECT pipeline, 99, '{twin}', body, created_at FROM revisions WHERE revision = 1"
+    ));
+    seen += "\n";
+    seen += &of(&id[..8]).replace(&id[..8], "[8 digits]");
+    assert_eq!(active(), 2);
+    place.change_ledger("DELETE FROM revisions WHERE revision = 99");
+    seen += "\n";
+    seen += &of(&id[..8]);
+    assert_eq!(active(), 1);
+    place.run_well(&["rollback", "fraud", "--to", "2"]);
+    assert_eq!(active(), 2);
+    seen += "\n";
+    seen += &of(id);
+    assert_eq!(active(), 1);
+    check("deploy-rollback-to", &seen);
     assert!(running.stop().success());
     place.adds_up();
 }

@@ -6,7 +6,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
-use super::support::{Place, keep_wasm, payments, texts};
+use super::seen::check;
+use super::support::{Place, fraud_wasm, keep_wasm, payments, texts};
 use crate::postgres::Schema;
 
 /// A place whose ledger is a schema of its own.
@@ -239,6 +240,85 @@ fn a_host_waits_for_a_server_that_is_away_and_goes_on() {
     place.until("it is loaded", || place.rows("lake.payments") == 300);
     assert!(running.is_alive() && running.stop().success());
     once_each(&place, 300);
+}
+
+/// Holds what a writer takes first, as a process that hangs in a transaction does, until it is dropped.
+struct Held(Option<(std::sync::mpsc::Sender<()>, std::thread::JoinHandle<()>)>);
+
+impl Held {
+    fn of(schema: &Schema) -> Self {
+        let (server, name) = (schema.server().to_owned(), schema.name().to_owned());
+        let (release, released) = std::sync::mpsc::channel::<()>();
+        let (begin, begun) = std::sync::mpsc::channel();
+        let holding = std::thread::spawn(move || {
+            tokio::runtime::Runtime::new().unwrap().block_on(async {
+                let mut connection = <sqlx::PgConnection as sqlx::Connection>::connect(&server).await.unwrap();
+                let lock = format!("BEGIN; SELECT id FROM {name}._ledger FOR UPDATE");
+                sqlx::raw_sql(sqlx::AssertSqlSafe(lock)).execute(&mut connection).await.unwrap();
+                begin.send(()).unwrap();
+                // The sender is gone.
+                let _ = released.recv();
+                sqlx::Connection::close(connection).await.unwrap();
+            });
+        });
+        begun.recv().unwrap();
+        Self(Some((release, holding)))
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some((release, holding)) = self.0.take() {
+            drop(release);
+            holding.join().unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_deployment_waits_while_somebody_holds_the_ledger_and_not_for_ever() {
+    let Some((schema, place)) = place() else { return };
+    let mut running = place.start();
+    place.write("inbox/a.jsonl", &payments(0..100));
+    place.until("it is loaded", || place.rows("lake.payments") == 100);
+    let other = place.path("keep.wasm");
+    std::fs::copy(keep_wasm(), &other).unwrap();
+    let active = || place.number("SELECT count(*) FROM ledger.modules WHERE active");
+    let held = Held::of(&schema);
+    let mut command = place.command(&["deploy", "keep.wasm"]);
+    let deploying = std::thread::spawn(move || command.output().unwrap());
+    std::thread::sleep(std::time::Duration::from_secs(5));
+    assert!(!deploying.is_finished());
+    assert_eq!(active(), 1, "readers wait for nobody");
+    drop(held);
+    let deployed = deploying.join().unwrap();
+    assert!(deployed.status.success(), "{}", texts(&deployed).1);
+    assert_eq!(active(), 2);
+    // One that hangs is told, and what was active goes on when it is gone.
+    let mut wasm = std::fs::read(fraud_wasm()).unwrap();
+    wasm.extend([0, 6, 5, b'n', b'o', b't', b'e', b'2']);
+    place.write_bytes("second.wasm", &wasm);
+    let held = Held::of(&schema);
+    let began = std::time::Instant::now();
+    let told = place.sees(&["deploy", "second.wasm"]);
+    // Which line of PostgreSQL's own source it is, is its version's.
+    let told: Vec<_> = told.lines().filter_map(|line| line.split(" at line ").next()).collect();
+    let told = told.join("\n");
+    let waited = began.elapsed().as_secs();
+    drop(held);
+    assert!((30..120).contains(&waited), "{waited} s: {told}");
+    check(
+        "postgres-ledger-held",
+        &told
+            .replace(&schema.url(), "[ledger]")
+            .replace(schema.server(), "[server]")
+            .replace(schema.name(), "[schema]"),
+    );
+    place.write("inbox/b.jsonl", &payments(100..200));
+    place.until("the second file is loaded", || place.rows("lake.payments") == 200);
+    assert_eq!(place.number("SELECT count(*) FROM ledger.deployments WHERE state = 'active' AND revision = 1"), 1);
+    assert!(running.is_alive() && running.stop().success());
+    once_each(&place, 200);
 }
 
 #[test]

@@ -127,7 +127,7 @@ fn what_is_larger_than_a_module_may_be_is_refused_before_it_is_read() {
 }
 
 /// What two people ask for before the host has come to either.
-fn at_once(
+pub(super) fn at_once(
     place: &Place,
     running: &Running,
     verb: impl Fn(&str) -> Vec<String>,

@@ -43,8 +43,8 @@ pub trait Source: Send + std::fmt::Debug {
     async fn poll(&mut self) -> Result<Polled>;
     /// These segments are durable in the landing zone, listed in the ledger and journalled.
     async fn acknowledge(&mut self, landed: &[SegmentId]) -> Result<()>;
-    /// When the oldest object was changed last that it knows of and that has not landed; `None` where there is none, or where it is asked
-    /// for what it gives.
+    /// When the oldest object was changed last that it knows of and that has not landed; `None` where there is none, as where records are made
+    /// when they are asked for.
     fn oldest_unlanded(&self) -> Option<Timestamp> {
         None
     }
