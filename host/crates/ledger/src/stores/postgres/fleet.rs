@@ -97,7 +97,7 @@ pub(super) async fn hosts(connection: &mut PgConnection, schema: &str) -> Step<V
     let mut duties: BTreeMap<String, BTreeSet<Duty>> = BTreeMap::new();
     for row in sqlx::query("SELECT duty, host FROM _duties WHERE host IS NOT NULL").fetch_all(&mut *connection).await? {
         let (duty, host): (String, String) = (row.try_get("duty")?, row.try_get("host")?);
-        duties.entry(host).or_default().insert(duty.parse().map_err(unreadable)?);
+        duties.entry(host).or_default().insert(duty.parse().map_err(|error| unreadable(&error))?);
     }
     let taken = locks(connection).await?;
     let rows = sqlx::query("SELECT token, process, name, since, alone, cannot FROM _hosts ORDER BY since, token")
@@ -114,7 +114,7 @@ pub(super) async fn hosts(connection: &mut PgConnection, schema: &str) -> Step<V
     Ok(hosts)
 }
 
-fn unreadable(error: forebay_model::Error) -> LedgerError {
+fn unreadable(error: &forebay_model::Error) -> LedgerError {
     LedgerError::invariant(format!("table _duties: {error}"))
 }
 
@@ -176,7 +176,7 @@ pub(super) async fn divide(
     let mut known = BTreeSet::new();
     for row in rows {
         let (duty, host): (String, Option<String>) = (row.try_get("duty")?, row.try_get("host")?);
-        let duty: Duty = duty.parse().map_err(unreadable)?;
+        let duty: Duty = duty.parse().map_err(|error| unreadable(&error))?;
         known.insert(duty.clone());
         match host {
             Some(host) if host == token => drop(mine.insert(duty)),

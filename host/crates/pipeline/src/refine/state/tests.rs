@@ -586,7 +586,7 @@ fn opened(machine: &mut Machine, mut effects: Vec<Effect>, all: &[WorkItem]) -> 
         if let Some(place) = effects.iter().position(|effect| answer(effect).is_some()) {
             let asked = effects.remove(place);
             if let Effect::OpenGroup(group) = &asked {
-                let name = |id: &SegmentId| all.iter().find(|item| item.segment.id == *id).map(|item| key(item));
+                let name = |id: &SegmentId| all.iter().find(|item| item.segment.id == *id).map(key);
                 groups.push(group.segments.iter().filter_map(|segment| name(&segment.segment)).collect());
             }
             effects.extend(answer(&asked).into_iter().flat_map(|answer| machine.step(answer)));
