@@ -18,7 +18,7 @@ use super::node::{At, Node, Tree};
 use super::problem::{Problem, Problems, hint_for, nearest};
 use super::redact::{Settings, redact_url};
 use super::{Config, LandingConfig, LedgerConfig, ModulesConfig, StreamConfig, WarehouseConfig, shape};
-use forebay_ledger::PostgresAddress;
+use forebay_postgres::{Keeps, PostgresAddress};
 
 /// Schemas of `forebay query` that are no warehouses.
 const RESERVED: [&str; 5] = ["rejects", "raw", "ledger", "decoded", "information_schema"];
@@ -167,7 +167,7 @@ impl<'a> Check<'a> {
             Some(("sqlite", file)) if !file.trim_start_matches('/').is_empty() => {
                 Some(LedgerConfig::Sqlite(self.tree.root.join(file.strip_prefix("//").unwrap_or(file))))
             }
-            Some(("postgres" | "postgresql", _)) => match PostgresAddress::parse(&url) {
+            Some(("postgres" | "postgresql", _)) => match PostgresAddress::parse(&url, Keeps::Ledger) {
                 Ok(address) => Some(LedgerConfig::Postgres(address)),
                 Err(error) => {
                     self.problem_at(&path, error.to_string(), error.hint().map(str::to_owned));
