@@ -73,6 +73,8 @@ impl fmt::Display for PostgresAddress {
     }
 }
 
+impl Eq for PostgresAddress {}
+
 impl PartialEq for PostgresAddress {
     fn eq(&self, other: &Self) -> bool {
         self.shown == other.shown
