@@ -103,6 +103,8 @@ pub(crate) enum WarehouseConfig {
         /// The folder.
         folder: PathBuf,
     },
+    /// Tables in a schema of a PostgreSQL database.
+    Postgres(PostgresAddress),
 }
 
 /// A stream.
