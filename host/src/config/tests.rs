@@ -128,7 +128,7 @@ fn the_environment_fills_in_and_what_is_not_set_names_itself() {
         .replace("url = \"warehouse\"", "url = \"${EMPTY:-x}$$/$y\"");
     let config = load_text(&text).unwrap();
     assert_eq!(config.landing, LandingConfig::Folder(config.root.join("data/landing")));
-    let WarehouseConfig::Delta { folder } = config.warehouses.values().next().unwrap() else { panic!("a folder") };
+    let Some(WarehouseConfig::Delta { folder }) = config.warehouses.values().next() else { unreachable!("a folder") };
     assert_eq!(*folder, config.root.join("x$/$y"));
 
     let text = WHOLE.replace("\"landing\"", "\"${NOT_SET}/${A B}/${open\"");

@@ -44,7 +44,7 @@ pub(super) async fn staged_tables(schema: &Schema) -> Vec<String> {
 }
 
 /// One column of rows, with forebay's own.
-fn rows_of(world: &World, columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
+fn rows_of(world: &World, columns: &[(&str, ArrayRef)]) -> RecordBatch {
     let rows = columns.first().unwrap().1.len();
     let fields: Vec<_> =
         columns.iter().map(|(name, column)| Field::new(*name, column.data_type().clone(), true)).collect();
@@ -114,7 +114,7 @@ async fn every_type_comes_back_as_it_went() {
     );
     let rows = rows_of(
         &world,
-        vec![
+        &[
             ("bool", Arc::new(BooleanArray::from(vec![Some(true), Some(false), None]))),
             ("i8", Arc::new(Int8Array::from(vec![Some(-128), None, Some(127)]))),
             ("i16", Arc::new(Int16Array::from(vec![i16::MIN, 0, i16::MAX]))),
@@ -160,7 +160,7 @@ async fn what_postgresql_cannot_hold_is_told_or_has_its_picture() {
     let text = StringArray::from(vec!["a\0b"]);
     let rows = rows_of(
         &world,
-        vec![
+        &[
             ("t", Arc::new(text.clone())),
             ("o", {
                 let field = Arc::new(Field::new("t", DataType::Utf8, true));
@@ -175,13 +175,13 @@ async fn what_postgresql_cannot_hold_is_told_or_has_its_picture() {
     assert_eq!(found.column_by_name("o").unwrap().as_struct().column(0).as_string::<i32>().value(0), "a\u{2400}b");
 
     let early = TimestampMicrosecondArray::from(vec![i64::MIN]).with_timezone("UTC");
-    let error = stage(&world, "t", &rows_of(&world, vec![("when", Arc::new(early))])).unwrap_err();
+    let error = stage(&world, "t", &rows_of(&world, &[("when", Arc::new(early))])).unwrap_err();
     insta::assert_snapshot!(format!("{error}\n{}", error.hint().unwrap()), @r#"
     table "t": column "when" cannot be written: a time of it is before 4714 BC
     keep the value as text, or in another form, in a rule
     "#);
     let error =
-        stage(&world, "t", &rows_of(&world, vec![("day", Arc::new(Date32Array::from(vec![i32::MAX])))])).unwrap_err();
+        stage(&world, "t", &rows_of(&world, &[("day", Arc::new(Date32Array::from(vec![i32::MAX])))])).unwrap_err();
     assert_eq!(error.class(), ErrorClass::Operator);
     let mut twice = MapBuilder::new(None, StringBuilder::new(), StringBuilder::new());
     for _ in 0..2 {
@@ -189,7 +189,7 @@ async fn what_postgresql_cannot_hold_is_told_or_has_its_picture() {
         twice.values().append_value("v");
     }
     twice.append(true).unwrap();
-    let error = stage(&world, "t", &rows_of(&world, vec![("m", Arc::new(twice.finish()))])).unwrap_err();
+    let error = stage(&world, "t", &rows_of(&world, &[("m", Arc::new(twice.finish()))])).unwrap_err();
     assert!(error.to_string().contains("\"m\"") && error.to_string().contains("key twice"), "{error}");
     assert_eq!(staged_tables(world.own_schema()).await, Vec::<String>::new());
 }
@@ -204,7 +204,7 @@ async fn any_name_is_a_column_and_long_ones_stay_two() {
         let column: ArrayRef = Arc::new(Int64Array::from(vec![value]));
         (*name, column)
     });
-    let rows = rows_of(&world, columns.collect());
+    let rows = rows_of(&world, &columns.collect::<Vec<_>>());
     let table = "pg_class";
     let files = stage(&world, table, &rows).unwrap();
     world.load(&a_load(1, table, &rows.schema(), files, &[])).await;

@@ -7,6 +7,7 @@
 //! | rows by binary COPY, there and back | [`copy`], [`decode`] |
 //! | staged rows: tables of their own, durable when `finish` returns | [`stage`] |
 //! | one transaction for a load, its number and id in it | [`commit`] |
+//! | what a ledger is rebuilt from | [`history`] |
 //! | what is known of tables, loads and staged tables | [`state`] |
 //! | staged tables that are left over | [`maintain`] |
 //! | queries: columns, limits, segments and loads go to the server | [`provider`], [`read`] |
@@ -22,6 +23,7 @@
 mod commit;
 mod copy;
 mod decode;
+mod history;
 mod json;
 mod maintain;
 mod names;

@@ -112,9 +112,10 @@ impl Server {
         let address = self.address.clone();
         move |error| {
             let (class, hint) = meaning(&address, &error);
-            let source: Box<dyn std::error::Error + Send + Sync> = match error {
-                sqlx::Error::PoolTimedOut => format!("no connection to the server within {PATIENCE:?}").into(),
-                error => Box::new(error),
+            let source: Box<dyn std::error::Error + Send + Sync> = if matches!(error, sqlx::Error::PoolTimedOut) {
+                format!("no connection to the server within {PATIENCE:?}").into()
+            } else {
+                Box::new(error)
             };
             WarehouseError::Server { place: address.to_string(), doing, class, hint, source }
         }
