@@ -18,8 +18,9 @@ use forebay_model::ports::{
 };
 use forebay_model::{Compression, Error, LandedSegment, Result, TableName, Timestamp};
 use forebay_pipeline::decoding::Decoding;
+use forebay_postgres::PostgresAddress;
 use forebay_sandbox::{GuestLog, Limits, Sandbox, SandboxOptions, TracingLog};
-use forebay_warehouse::{DeltaOptions, DeltaWarehouse};
+use forebay_warehouse::{DeltaOptions, DeltaWarehouse, PostgresOptions, PostgresWarehouse};
 use uuid::Uuid;
 
 use crate::config::{Config, LandingConfig, LedgerConfig, StreamConfig, WarehouseConfig};
@@ -205,39 +206,50 @@ pub(crate) const ATTEMPT_OF: forebay_pipeline::orphans::AttemptOf = forebay_land
 /// How objects of the landing zone are named.
 pub(crate) const NAMING: forebay_pipeline::intake::land::ObjectNaming = forebay_landing::naming::object_name;
 
-fn open_delta(config: &Config, name: &WarehouseName, access: Access) -> Result<DeltaWarehouse> {
-    match config.warehouses.get(name) {
-        Some(WarehouseConfig::Delta { folder }) => {
-            let options = DeltaOptions { failpoint, ..DeltaOptions::new(clock(), random()) };
-            Ok(match access {
-                Access::Read => DeltaWarehouse::reading(folder, options)?,
-                Access::Write | Access::Run => DeltaWarehouse::open(folder, options)?,
-            })
-        }
-        None => Err(Error::operator(format!("there is no warehouse {:?}", name.as_str()))
-            .with_hint(format!("add [warehouses.{name}] to {}", config.file.display()))),
-    }
+fn warehouse<'a>(config: &'a Config, name: &WarehouseName) -> Result<&'a WarehouseConfig> {
+    config.warehouses.get(name).ok_or_else(|| {
+        Error::operator(format!("there is no warehouse {:?}", name.as_str()))
+            .with_hint(format!("add [warehouses.{name}] to {}", config.file.display()))
+    })
 }
 
-/// A warehouse; its folder is made unless it is only read.
+fn open_delta(folder: &Path, access: Access) -> Result<DeltaWarehouse> {
+    let options = DeltaOptions { failpoint, ..DeltaOptions::new(clock(), random()) };
+    Ok(match access {
+        Access::Read => DeltaWarehouse::reading(folder, options)?,
+        Access::Write | Access::Run => DeltaWarehouse::open(folder, options)?,
+    })
+}
+
+fn open_postgres(address: &PostgresAddress, access: Access) -> Result<PostgresWarehouse> {
+    let reading = access == Access::Read;
+    let options = PostgresOptions { failpoint, reading, ..PostgresOptions::new(clock(), random()) };
+    Ok(PostgresWarehouse::open(address, options)?)
+}
+
+/// A warehouse; its folder is made unless it is only read. One on a server is connected to, and made, when it is first used: a server
+/// that is away for a while keeps no host from landing.
 ///
 /// # Errors
 /// Where its folder cannot be made or read.
-#[expect(clippy::unused_async, reason = "a warehouse behind a network is connected to")]
+#[expect(clippy::unused_async, reason = "it is opened within a runtime, which a warehouse on a server needs")]
 pub(crate) async fn open_warehouse(
     config: &Config,
     name: &WarehouseName,
     access: Access,
 ) -> Result<Arc<dyn Warehouse>> {
-    Ok(Arc::new(open_delta(config, name, access)?))
+    Ok(match warehouse(config, name)? {
+        WarehouseConfig::Delta { folder } => Arc::new(open_delta(folder, access)?),
+        WarehouseConfig::Postgres(address) => Arc::new(open_postgres(address, access)?),
+    })
 }
 
 /// The tables that a warehouse has.
 ///
 /// # Errors
-/// Where its folder cannot be read.
+/// Where its folder cannot be read, or its server does not answer.
 pub(crate) async fn warehouse_tables(config: &Config, name: &WarehouseName) -> Result<Vec<String>> {
-    open_delta(config, name, Access::Read)?.tables().await
+    open_warehouse(config, name, Access::Read).await?.tables().await
 }
 
 /// A table, to be queried; `None` where there is none.
@@ -245,7 +257,21 @@ pub(crate) async fn warehouse_tables(config: &Config, name: &WarehouseName) -> R
 /// # Errors
 /// Where it cannot be read.
 pub(crate) async fn table_provider(config: &Config, table: &TableName) -> Result<Option<Arc<dyn TableProvider>>> {
-    open_delta(config, &table.warehouse, Access::Read)?.provider(&table.table).await
+    match warehouse(config, &table.warehouse)? {
+        WarehouseConfig::Delta { folder } => open_delta(folder, Access::Read)?.provider(&table.table).await,
+        WarehouseConfig::Postgres(address) => open_postgres(address, Access::Read)?.provider(&table.table).await,
+    }
+}
+
+/// Whether a table is kept as it stood at its former versions.
+///
+/// # Errors
+/// Where there is no such warehouse.
+pub(crate) fn keeps_versions(config: &Config, table: &TableName) -> Result<bool> {
+    Ok(match warehouse(config, &table.warehouse)? {
+        WarehouseConfig::Delta { .. } => true,
+        WarehouseConfig::Postgres(_) => false,
+    })
 }
 
 /// The same as it stood at a version.
@@ -257,7 +283,13 @@ pub(crate) async fn table_provider_at(
     table: &TableName,
     version: u64,
 ) -> Result<Arc<dyn TableProvider>> {
-    open_delta(config, &table.warehouse, Access::Read)?.provider_at(&table.table, version).await
+    match warehouse(config, &table.warehouse)? {
+        WarehouseConfig::Delta { folder } => open_delta(folder, Access::Read)?.provider_at(&table.table, version).await,
+        WarehouseConfig::Postgres(_) => {
+            Err(Error::operator(format!("there is no version {version} of table {table} any more"))
+                .with_hint("a table in PostgreSQL is kept as it stands now: read that"))
+        }
+    }
 }
 
 /// The folder that a stream's source reads, where it reads one.

@@ -35,6 +35,9 @@ pub(super) struct Differ {
     removed: u64,
 }
 
+/// How rows of tables differ; `None` for a table whose rows of before are not kept.
+pub(super) type Compared = BTreeMap<TableName, Option<Differ>>;
+
 impl Before {
     /// Of the tables that a pipeline has by its config, and those of a revision that it is to be refined under. `None` where one cannot be
     /// read: nothing hangs on it but what is told at the end.
@@ -65,13 +68,13 @@ impl Before {
     }
 
     /// How the rows of these segments differ from what they were; `Err` where it cannot be told any more.
-    pub(super) async fn compare(
-        &self,
-        lake: &Lake,
-        segments: &[SegmentId],
-    ) -> anyhow::Result<BTreeMap<TableName, Differ>> {
+    pub(super) async fn compare(&self, lake: &Lake, segments: &[SegmentId]) -> anyhow::Result<Compared> {
         let mut found = BTreeMap::new();
         for (place, (table, version)) in self.tables.iter().enumerate() {
+            if version.is_some() && !assemble::keeps_versions(&lake.stores().config, table)? {
+                found.insert(table.clone(), None);
+                continue;
+            }
             let (was, is) = (format!("was_{place}"), format!("is_{place}"));
             if !lake.offer_table(&is, table, None).await? {
                 continue;
@@ -94,7 +97,7 @@ impl Before {
                     differ.removed += number(&row, "removed");
                 }
             }
-            found.insert(table.clone(), differ);
+            found.insert(table.clone(), Some(differ));
         }
         Ok(found)
     }
@@ -151,8 +154,11 @@ fn statement(is: &str, was: Option<(&str, &SchemaRef)>, columns: &[String], segm
 }
 
 /// For people, a line for each table.
-pub(super) fn words(found: &BTreeMap<TableName, Differ>) -> Vec<String> {
-    let line = |(table, differ): (&TableName, &Differ)| {
+pub(super) fn words(found: &Compared) -> Vec<String> {
+    let line = |(table, differ): (&TableName, &Option<Differ>)| {
+        let Some(differ) = differ else {
+            return format!("  {table}: not compared, for its warehouse keeps no rows of before");
+        };
         let Differ { same, changed, added, removed } = differ;
         let [changed, added, removed, same] = [changed, added, removed, same].map(|rows| show::thousands(*rows));
         format!("  {table}: {changed} changed, {added} added, {removed} removed, {same} as before")
@@ -161,9 +167,9 @@ pub(super) fn words(found: &BTreeMap<TableName, Differ>) -> Vec<String> {
 }
 
 /// For programs.
-pub(super) fn in_json(found: &BTreeMap<TableName, Differ>) -> Value {
+pub(super) fn in_json(found: &Compared) -> Value {
     let tables = found.iter().map(|(table, differ)| {
-        let Differ { same, changed, added, removed } = differ;
+        let Some(Differ { same, changed, added, removed }) = differ else { return (table.to_string(), Value::Null) };
         (table.to_string(), json!({ "same": same, "changed": changed, "added": added, "removed": removed }))
     });
     Value::Object(tables.collect())

@@ -26,10 +26,10 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use forebay_ledger::PostgresAddress;
 use forebay_model::ids::{ModuleName, WarehouseName};
 use forebay_model::revision::RouteTarget;
 use forebay_model::{PipelineName, StreamName, TableName};
+use forebay_postgres::PostgresAddress;
 
 pub(crate) use overlay::Overlay;
 pub(crate) use problem::{Problem, Problems, hint_for, nearest};
@@ -103,6 +103,8 @@ pub(crate) enum WarehouseConfig {
         /// The folder.
         folder: PathBuf,
     },
+    /// Tables in a schema of a PostgreSQL database.
+    Postgres(PostgresAddress),
 }
 
 /// A stream.

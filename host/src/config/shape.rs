@@ -35,6 +35,7 @@ pub(super) struct Modules {
 #[serde(rename_all = "lowercase")]
 pub(super) enum WarehouseKind {
     Delta,
+    Postgres,
 }
 
 #[derive(Debug, Deserialize)]

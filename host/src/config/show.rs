@@ -36,8 +36,12 @@ impl Config {
         };
         let ModulesConfig { watch } = modules;
         let MaintainConfig { target_file, retention } = maintain;
-        let warehouses = warehouses.iter().map(|(name, WarehouseConfig::Delta { folder })| {
-            (name.to_string(), json!({ "type": "delta", "url": path(folder) }))
+        let warehouses = warehouses.iter().map(|(name, warehouse)| {
+            let shown = match warehouse {
+                WarehouseConfig::Delta { folder } => json!({ "type": "delta", "url": path(folder) }),
+                WarehouseConfig::Postgres(address) => json!({ "type": "postgres", "url": address.to_string() }),
+            };
+            (name.to_string(), shown)
         });
         let streams = streams.iter().map(|(name, StreamConfig { source, format })| {
             (name.to_string(), json!({ "source": source.redacted(), "format": format.redacted() }))

@@ -128,7 +128,7 @@ fn the_environment_fills_in_and_what_is_not_set_names_itself() {
         .replace("url = \"warehouse\"", "url = \"${EMPTY:-x}$$/$y\"");
     let config = load_text(&text).unwrap();
     assert_eq!(config.landing, LandingConfig::Folder(config.root.join("data/landing")));
-    let WarehouseConfig::Delta { folder } = config.warehouses.values().next().unwrap();
+    let Some(WarehouseConfig::Delta { folder }) = config.warehouses.values().next() else { unreachable!("a folder") };
     assert_eq!(*folder, config.root.join("x$/$y"));
 
     let text = WHOLE.replace("\"landing\"", "\"${NOT_SET}/${A B}/${open\"");
@@ -186,6 +186,28 @@ fn a_ledger_on_a_server_is_shown_without_its_password() {
         load_text(&WHOLE.replace("sqlite:forebay.db", "postgres://me:hunter2@host:6543/db?schema=team")).unwrap();
     assert_eq!(config.to_json()["ledger"]["url"], "postgres://me@host:6543/db?schema=team");
     assert!(!format!("{config:?}").contains("hunter2"));
+}
+
+#[test]
+fn a_warehouse_on_a_server_is_shown_without_its_password() {
+    let server = "type = \"postgres\"\nurl = \"postgres://me:hunter2@host:6543/db";
+    let text = WHOLE.replace("type = \"delta\"\nurl = \"warehouse", server);
+    let config = load_text(&text).unwrap();
+    assert_eq!(config.to_json()["warehouses"]["lake"]["url"], "postgres://me@host:6543/db?schema=public");
+    assert!(!format!("{config:?}").contains("hunter2"));
+    let told = problems(&text.replace("/db", "/db?table=x"));
+    assert!(told.contains("the url's parameter \"table\" is not known") && !told.contains("hunter2"), "{told}");
+}
+
+#[test]
+fn schemas_have_one_owner() {
+    let server = "type = \"postgres\"\nurl = \"postgres://me@host/db?schema=team";
+    let text = WHOLE
+        .replace("type = \"delta\"\nurl = \"warehouse", server)
+        .replace("sqlite:forebay.db", "postgres://you@host:5432/db?schema=team");
+    let told = problems(&text);
+    assert!(told.contains("`ledger.url` and `warehouses.lake.url` share a schema"), "{told}");
+    assert!(told.contains("?schema=<name>"), "{told}");
 }
 
 #[test]

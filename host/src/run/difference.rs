@@ -158,8 +158,10 @@ routes = { out = \"lake.two\" }
         config.landing = crate::config::LandingConfig::Folder(text_of("landing", text).into());
         config.ledger = crate::config::LedgerConfig::Sqlite(text_of("ledger", text).into());
         config.modules.watch = "modules".into();
-        for crate::config::WarehouseConfig::Delta { folder } in config.warehouses.values_mut() {
-            *folder = folder.file_name().unwrap().into();
+        for warehouse in config.warehouses.values_mut() {
+            if let crate::config::WarehouseConfig::Delta { folder } = warehouse {
+                *folder = folder.file_name().unwrap().into();
+            }
         }
         config
     }

@@ -45,4 +45,5 @@ mod shadow;
 mod stopping;
 pub(crate) mod strange_modules;
 pub(crate) mod support;
+mod warehouse_postgres;
 mod watch;

@@ -21,5 +21,5 @@ pub use error::{LedgerError, Place};
 pub use memory::{MemoryLedger, MemorySnapshot};
 pub use sql::SqlLedger;
 pub use stores::OpenMode;
-pub use stores::postgres::{PostgresAddress, PostgresLedger, PostgresStore};
+pub use stores::postgres::{PostgresLedger, PostgresStore};
 pub use stores::sqlite::{SqliteLedger, SqliteStore};

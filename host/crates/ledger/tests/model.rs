@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use arrow_schema::{DataType, Field, Schema};
 use async_trait::async_trait;
-use forebay_ledger::{MemoryLedger, OpenMode, PostgresAddress, PostgresLedger, SqliteLedger};
+use forebay_ledger::{MemoryLedger, OpenMode, PostgresLedger, SqliteLedger};
 use forebay_model::flow::OnChange;
 use forebay_model::ids::{Digest, ModuleName, PipelineName, SegmentId, StreamName, TableName};
 use forebay_model::load::{Again, Load, LoadGroup, LoadReceipt, RefinedSegment, RejectCount, StagedFile, Terms};
@@ -23,6 +23,7 @@ use forebay_model::position::{OrderedPosition, Position};
 use forebay_model::revision::Revision;
 use forebay_model::segment::{Compression, Partition, SegmentContent, SegmentCounts};
 use forebay_model::{ErrorClass, Timestamp};
+use forebay_postgres::{Keeps, PostgresAddress};
 use proptest::prelude::*;
 use uuid::Uuid;
 
@@ -578,7 +579,7 @@ async fn compare_postgres(
 #[test]
 fn postgres_and_the_model_give_the_same_answers() {
     let Some(schema) = postgres::Schema::new() else { return };
-    let address = PostgresAddress::parse(&schema.url()).unwrap();
+    let address = PostgresAddress::parse(&schema.url(), Keeps::Ledger).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     // A tenth of a second each: making the schema is most of it.
     let config = ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() };

@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -102,6 +103,31 @@ pub enum WarehouseError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// A server said no, or does not answer.
+    #[error("warehouse {place}: could not {doing}")]
+    Server {
+        /// Where it is, without its password.
+        place: String,
+        /// What was tried.
+        doing: &'static str,
+        /// The class, by the server's code.
+        class: ErrorClass,
+        /// What to do, where the code tells it.
+        hint: Option<String>,
+        /// The server's answer.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A value that the warehouse cannot hold.
+    #[error("table {table:?}: column {column:?} cannot be written: {why}")]
+    Value {
+        /// The table.
+        table: String,
+        /// The column.
+        column: String,
+        /// Why not.
+        why: &'static str,
+    },
     /// forebay's own fault.
     #[error("{0}")]
     Bug(String),
@@ -143,7 +169,10 @@ impl WarehouseError {
         match self {
             Self::Fenced { .. } => ErrorClass::Fenced,
             Self::LoadRefused { .. } => ErrorClass::RejectRows,
-            Self::Refused { .. } | Self::ColumnType { .. } | Self::ColumnName { .. } => ErrorClass::Operator,
+            Self::Refused { .. } | Self::ColumnType { .. } | Self::ColumnName { .. } | Self::Value { .. } => {
+                ErrorClass::Operator
+            }
+            Self::Server { class, .. } => *class,
             Self::Contended { .. } => ErrorClass::Retry,
             Self::Delta { source, .. } if is_damage(source) || find_io(source.as_ref()).is_some_and(is_invalid) => {
                 ErrorClass::Operator
@@ -157,8 +186,10 @@ impl WarehouseError {
 
     /// What to do next.
     #[must_use]
-    pub fn hint(&self) -> &'static str {
-        match self {
+    pub fn hint(&self) -> Option<Cow<'static, str>> {
+        let hint = match self {
+            Self::Server { hint, .. } => return hint.clone().map(Cow::Owned),
+            Self::Value { .. } => "keep the value as text, or in another form, in a rule",
             Self::Fenced { hint, .. }
             | Self::Refused { hint, .. }
             | Self::LoadRefused { hint, .. }
@@ -174,7 +205,8 @@ impl WarehouseError {
             Self::Contended { .. } => "let only one process load a table",
             Self::Io { .. } => "check that the warehouse's folder can be written and that its disk is not full",
             Self::Bug(_) => "this is a fault of forebay: please report it",
-        }
+        };
+        Some(Cow::Borrowed(hint))
     }
 }
 
@@ -227,6 +259,8 @@ fn io_class(error: &io::Error) -> ErrorClass {
 
 impl From<WarehouseError> for forebay_model::Error {
     fn from(error: WarehouseError) -> Self {
-        Self::new(error.class(), error.to_string()).with_hint(error.hint()).with_source(error)
+        let (told, hint) = (Self::new(error.class(), error.to_string()), error.hint());
+        let told = hint.into_iter().fold(told, |told, hint| told.with_hint(hint));
+        told.with_source(error)
     }
 }

@@ -6,6 +6,7 @@
 //! here. The contract is the documentation of [`forebay_model::ports::Warehouse`].
 //!
 //! - [`delta`]: Delta Lake tables in a folder, the embedded default;
+//! - [`postgres`]: tables in a schema of a PostgreSQL database;
 //! - [`memory`]: the same contract without a disk, for tests and simulation;
 //! - [`columns`]: how Arrow types and names become what every reader of a warehouse knows;
 //! - [`files`]: Parquet data files, written with care for size and speed, durable before anybody hears of them.
@@ -15,8 +16,10 @@ pub mod delta;
 mod error;
 pub mod files;
 pub mod memory;
+pub mod postgres;
 mod schema;
 
 pub use delta::{DeltaOptions, DeltaWarehouse};
 pub use error::WarehouseError;
 pub use memory::MemoryWarehouse;
+pub use postgres::{PostgresOptions, PostgresWarehouse};

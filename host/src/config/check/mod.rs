@@ -18,7 +18,7 @@ use super::node::{At, Node, Tree};
 use super::problem::{Problem, Problems, hint_for, nearest};
 use super::redact::{Settings, redact_url};
 use super::{Config, LandingConfig, LedgerConfig, ModulesConfig, StreamConfig, WarehouseConfig, shape};
-use forebay_ledger::PostgresAddress;
+use forebay_postgres::{Keeps, PostgresAddress};
 
 /// Schemas of `forebay query` that are no warehouses.
 const RESERVED: [&str; 5] = ["rejects", "raw", "ledger", "decoded", "information_schema"];
@@ -33,6 +33,7 @@ pub(super) fn config(tree: Tree) -> Result<Config, Problems> {
     let warehouses = check.warehouses();
     let streams = check.streams();
     check.folders(landing.as_ref(), &warehouses, &streams);
+    check.schemas(ledger.as_ref(), &warehouses);
     let pipelines = check.pipelines();
     let host = check.host();
     let http = check.http();
@@ -167,13 +168,9 @@ impl<'a> Check<'a> {
             Some(("sqlite", file)) if !file.trim_start_matches('/').is_empty() => {
                 Some(LedgerConfig::Sqlite(self.tree.root.join(file.strip_prefix("//").unwrap_or(file))))
             }
-            Some(("postgres" | "postgresql", _)) => match PostgresAddress::parse(&url) {
-                Ok(address) => Some(LedgerConfig::Postgres(address)),
-                Err(error) => {
-                    self.problem_at(&path, error.to_string(), error.hint().map(str::to_owned));
-                    None
-                }
-            },
+            Some(("postgres" | "postgresql", _)) => {
+                self.address(&path, &url, Keeps::Ledger).map(LedgerConfig::Postgres)
+            }
             Some(_) | None => {
                 let message = format!("`{}` is not the URL of a ledger", redact_url(&url));
                 self.problem_at(
@@ -201,14 +198,48 @@ impl<'a> Check<'a> {
                 let hint = "queries know something else by that name: choose another".to_owned();
                 self.problem_at(&["warehouses", &key], format!("a warehouse cannot be named `{name}`"), hint);
             }
-            let Some(shape::Warehouse { kind: shape::WarehouseKind::Delta, url }) = self.section(node) else {
-                continue;
+            let Some(shape::Warehouse { kind, url }) = self.section(node) else { continue };
+            let path = ["warehouses", &key, "url"];
+            let warehouse = match kind {
+                shape::WarehouseKind::Delta => self.folder(&path, &url).map(|folder| WarehouseConfig::Delta { folder }),
+                shape::WarehouseKind::Postgres => {
+                    self.address(&path, &url, Keeps::Warehouse).map(WarehouseConfig::Postgres)
+                }
             };
-            if let Some(folder) = self.folder(&["warehouses", &key, "url"], &url) {
-                warehouses.insert(name, WarehouseConfig::Delta { folder });
+            if let Some(warehouse) = warehouse {
+                warehouses.insert(name, warehouse);
             }
         }
         warehouses
+    }
+
+    /// A schema of a PostgreSQL database.
+    fn address(&mut self, path: &[&str], url: &str, keeps: Keeps) -> Option<PostgresAddress> {
+        match PostgresAddress::parse(url, keeps) {
+            Ok(address) => Some(address),
+            Err(error) => {
+                self.problem_at(path, error.to_string(), error.hint().map(str::to_owned));
+                None
+            }
+        }
+    }
+
+    /// Two owners of one schema would take each other's tables for their own.
+    fn schemas(&mut self, ledger: Option<&LedgerConfig>, warehouses: &BTreeMap<WarehouseName, WarehouseConfig>) {
+        let mut owned: Vec<(&PostgresAddress, String)> = Vec::new();
+        if let Some(LedgerConfig::Postgres(address)) = ledger {
+            owned.push((address, "ledger.url".to_owned()));
+        }
+        for (name, warehouse) in warehouses {
+            let WarehouseConfig::Postgres(address) = warehouse else { continue };
+            let path = format!("warehouses.{name}.url");
+            if let Some((_, other)) = owned.iter().find(|(other, _)| other.is_same_place(address)) {
+                let message = format!("`{other}` and `{path}` share a schema");
+                let hint = "give each a schema of its own: ?schema=<name> at the end of the url".to_owned();
+                self.problem_at(&["warehouses", name.as_str(), "url"], message, Some(hint));
+            }
+            owned.push((address, path));
+        }
     }
 
     fn streams(&mut self) -> BTreeMap<StreamName, StreamConfig> {
@@ -243,7 +274,8 @@ impl<'a> Check<'a> {
         if let Some(LandingConfig::Folder(folder)) = landing {
             owned.push((plain(folder), vec!["landing".to_owned(), "url".to_owned()]));
         }
-        for (name, WarehouseConfig::Delta { folder }) in warehouses {
+        for (name, warehouse) in warehouses {
+            let WarehouseConfig::Delta { folder } = warehouse else { continue };
             owned.push((plain(folder), vec!["warehouses".to_owned(), name.to_string(), "url".to_owned()]));
         }
         for (index, (folder, path)) in owned.iter().enumerate() {

@@ -8,7 +8,7 @@ mod rebuilt;
 mod refine;
 pub(crate) mod support;
 
-use forebay_ledger::{MemoryLedger, OpenMode, PostgresAddress, PostgresLedger, SqliteLedger};
+use forebay_ledger::{MemoryLedger, OpenMode, PostgresLedger, SqliteLedger};
 use forebay_model::ports::Ledger;
 
 use super::support::{CountingRandom, SteeredClock};
@@ -31,7 +31,8 @@ async fn sqlite() -> Made {
 /// A ledger in a schema of its own; `None` where there is no server.
 async fn postgres() -> Option<(PostgresLedger, Schema)> {
     let schema = Schema::new()?;
-    let address = PostgresAddress::parse(&schema.url()).expect("a url");
+    let address =
+        forebay_postgres::PostgresAddress::parse(&schema.url(), forebay_postgres::Keeps::Ledger).expect("a url");
     let ledger = PostgresLedger::open(&address, OpenMode::Create, &SteeredClock::new(), &CountingRandom::new(1)).await;
     Some((ledger.expect("a new ledger"), schema))
 }

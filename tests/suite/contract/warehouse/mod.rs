@@ -1,8 +1,10 @@
-//! The warehouse port. Every test runs over the model in memory and over Delta Lake.
+//! The warehouse port. Every test runs over the model in memory, over Delta Lake, and over PostgreSQL where `FOREBAY_POSTGRES` names a server;
+//! what only files have (columns that divide them, compaction) is not asked of PostgreSQL.
 //!
 //! With `FOREBAY_KEEP_TABLES` set to a folder, the Delta tables stay there, each with an `expected.json` that was made from the
 //! model's rows: `tests/services/readers.py` reads them with other engines.
 
+mod postgres;
 mod rows;
 
 use std::collections::BTreeMap;
@@ -20,7 +22,7 @@ use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use forebay_model::column::own_fields;
 use forebay_model::ports::{Clock as _, MaintainOptions, MaintainReport, StagingRequest, Warehouse};
 use forebay_model::{Digest, ErrorClass, Load, PipelineName, SEGMENT, SegmentId, StagedFile, TableName};
-use forebay_warehouse::{DeltaOptions, DeltaWarehouse, MemoryWarehouse};
+use forebay_warehouse::{DeltaOptions, DeltaWarehouse, MemoryWarehouse, PostgresWarehouse};
 use uuid::Uuid;
 
 use self::rows::{
@@ -33,6 +35,7 @@ const LEDGER: Uuid = Uuid::from_u128(0x1ed6e2);
 enum Kind {
     Memory(MemoryWarehouse),
     Delta(Arc<DeltaWarehouse>, PathBuf),
+    Postgres(Arc<PostgresWarehouse>, Arc<crate::postgres::Schema>),
 }
 
 /// A warehouse under test.
@@ -72,7 +75,13 @@ impl World {
         match &self.kind {
             Kind::Memory(memory) => memory.rows(table).unwrap().unwrap(),
             Kind::Delta(delta, _) => delta.rows(table).await.unwrap().unwrap(),
+            Kind::Postgres(postgres, _) => postgres.rows(table).await.unwrap().unwrap(),
         }
+    }
+
+    /// Whether its tables are made of files, which can be compacted.
+    fn has_files(&self) -> bool {
+        !matches!(self.kind, Kind::Postgres(..))
     }
 
     /// Rows for each segment of the table.
@@ -242,10 +251,14 @@ fn numbers(rows: &RecordBatch, name: &str) -> Vec<i64> {
     numbers
 }
 
-/// Each test for both implementations.
+/// Each test for each implementation; those after the semicolon are of tables that are made of files.
 macro_rules! contract {
-    ($($name:ident)*) => {
+    ($($name:ident)*; $($of_files:ident)*) => {
         mod memory {
+            $(#[tokio::test]
+            async fn $of_files() {
+                super::$of_files(&super::World::memory(stringify!($of_files))).await;
+            })*
             $(#[tokio::test]
             async fn $name() {
                 super::$name(&super::World::memory(stringify!($name))).await;
@@ -255,6 +268,18 @@ macro_rules! contract {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
                 super::$name(&super::World::delta(stringify!($name))).await;
+            })*
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $of_files() {
+                super::$of_files(&super::World::delta(stringify!($of_files))).await;
+            })*
+        }
+        mod on_postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                if let Some(world) = super::World::postgres() {
+                    super::$name(&world).await;
+                }
             })*
         }
     };
@@ -278,13 +303,14 @@ contract! {
     an_integer_column_becomes_float
     a_load_staged_before_the_widening_is_widened
     a_type_that_changes_otherwise_is_refused
-    columns_divide_the_files
     a_staged_file_that_is_gone_is_told
     discarded_files_are_gone_and_loaded_ones_stay
     a_table_remembers_its_loads_and_whose_rows_it_has
-    maintenance_compacts_and_can_be_looked_at_first
     loads_and_maintenance_at_once_lose_nothing
     the_rows_of_a_segment_are_found_wherever_they_lie
+    ;
+    columns_divide_the_files
+    maintenance_compacts_and_can_be_looked_at_first
     the_rows_of_a_segment_have_all_columns_of_the_table
 }
 
@@ -328,6 +354,7 @@ async fn a_writer_that_is_dropped_leaves_nothing(world: &World) {
     match &world.kind {
         Kind::Memory(memory) => assert!(memory.staged("t").is_empty()),
         Kind::Delta(_, root) => assert_eq!(parquet_files(&root.join("t")), Vec::<PathBuf>::new()),
+        Kind::Postgres(_, schema) => assert_eq!(postgres::staged_tables(schema).await, Vec::<String>::new()),
     }
     assert!(world.warehouse.tables().await.unwrap().is_empty());
 }
@@ -428,7 +455,9 @@ async fn rows_are_replaced_after_compaction(world: &World) {
     let files = (0..5).flat_map(|name| world.stage("t", &name.to_string(), &schema, &[], 100)).collect();
     world.load(&a_load(1, "t", &schema, files, &[])).await;
     let report = world.warehouse.maintain("t", &world.maintenance()).await.unwrap();
-    assert_eq!((report.files_before, report.files_after, report.compacted_files), (5, 1, 5));
+    if world.has_files() {
+        assert_eq!((report.files_before, report.files_after, report.compacted_files), (5, 1, 5));
+    }
     let again = world.stage("t", "3", &schema, &[], 11);
     let receipt = world.load(&a_load(2, "t", &schema, again, &["3", "9"])).await;
     assert_eq!((receipt.rows_added, receipt.rows_removed), (11, 100));

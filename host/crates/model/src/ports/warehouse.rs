@@ -169,6 +169,14 @@ pub trait Warehouse: Send + Sync + std::fmt::Debug {
         }
         Err(Error::bug(format!("a column of type {} was to be stored as {to}", column.data_type())))
     }
+    /// Whether the warehouse divides tables by columns at all. Which columns can is checked by their types.
+    ///
+    /// # Errors
+    /// Class operator, where it does not.
+    fn check_partitioning(&self, table: &str, partition_by: &[String]) -> Result<()> {
+        let _ = (table, partition_by);
+        Ok(())
+    }
     /// The table; `None` where there is none.
     async fn table(&self, table: &str) -> Result<Option<TableInfo>>;
     /// The tables that there are.

@@ -356,6 +356,7 @@ impl Binder<'_> {
         if let Some(before) = self.targets.iter().rev().find(|target| target.fit.table == *table) {
             state.schema = Some(Arc::clone(&before.fit.after));
         }
+        warehouse.check_partitioning(&table.table, partition_by)?;
         let owner = TableOwner { ledger: self.surroundings.ledger, pipeline: self.revision.pipeline.to_string() };
         let rules = FitRules {
             table,

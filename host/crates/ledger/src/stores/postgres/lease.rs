@@ -15,12 +15,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use forebay_model::ports::{Division, Duty, HostHolder, HostLease, Readiness};
 use forebay_model::{Error, Result};
+use forebay_postgres::{PATIENCE, PostgresAddress};
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection as _, Row as _};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
-use super::address::{PATIENCE, PostgresAddress};
 use super::{PostgresStore, fleet};
 use crate::error::LedgerError;
 use crate::sql::{Fault, Step};

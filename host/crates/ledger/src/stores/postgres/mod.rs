@@ -7,7 +7,6 @@
 //! one of their pipeline's own, where that order does not matter to them. A host that writes also looks whether it has its place
 //! still: see [`lease`]. Reading calls see one state (`REPEATABLE READ`) and wait for nobody.
 
-mod address;
 mod fault;
 mod fleet;
 mod lease;
@@ -19,11 +18,11 @@ use std::sync::Arc;
 
 use forebay_model::Result;
 use forebay_model::ports::{Clock, HostHolder, HostLease, HostState, Random, Rebuilt};
+use forebay_postgres::PostgresAddress;
 use sqlx::postgres::PgConnection;
 use sqlx::{PgPool, Postgres, Row as _, Transaction};
 use uuid::Uuid;
 
-pub use self::address::PostgresAddress;
 use self::lease::Share;
 use super::OpenMode;
 use crate::error::{LedgerError, Place};
@@ -97,7 +96,7 @@ impl PostgresLedger {
     /// Class fenced, where something is; class retry, where the server does not answer.
     pub async fn must_not_be_there(address: &PostgresAddress) -> Result<()> {
         if Self::is_there(address).await? {
-            return Err(LedgerError::Exists { place: address.place() }.into());
+            return Err(LedgerError::Exists { place: place(address) }.into());
         }
         Ok(())
     }
@@ -149,7 +148,7 @@ impl PostgresStore {
     fn read_only(&self) -> Fault {
         let source = std::io::Error::new(std::io::ErrorKind::ReadOnlyFilesystem, "it was opened to be read only");
         let hint = "this is a bug of the verb: it opened the ledger to read".to_owned();
-        Fault::Ledger(LedgerError::Unfit { place: self.address.place(), hint, source })
+        Fault::Ledger(LedgerError::Unfit { place: place(&self.address), hint, source })
     }
 
     /// A transaction that writes, with the lock of those who do.
@@ -190,6 +189,11 @@ impl PostgresStore {
 }
 
 /// The live process that answers who asks, and what it wrote of itself.
+/// For errors.
+fn place(address: &PostgresAddress) -> Place {
+    Place::Schema(address.to_string())
+}
+
 async fn holder_in(connection: &mut PgConnection, address: &PostgresAddress) -> Step<Option<HostHolder>> {
     let Some(session) = fleet::session(connection, address.schema()).await? else { return Ok(None) };
     if !matches!(open::look(connection, address).await?, open::Found::Ledger(_)) {
@@ -211,7 +215,7 @@ impl Store for PostgresStore {
     }
 
     fn place(&self) -> Place {
-        self.address.place()
+        place(&self.address)
     }
 
     fn explain(&self, error: sqlx::Error, action: &'static str) -> LedgerError {

@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 
 use forebay_model::ports::{Clock, Random, Rebuilt};
+use forebay_postgres::{PATIENCE, PostgresAddress, Unfit, unfit};
 use sqlx::migrate::Migrator;
 use sqlx::postgres::types::Oid;
 use sqlx::postgres::{PgConnection, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgPool, Postgres, Row as _, Transaction};
 use uuid::Uuid;
 
-use super::address::{PATIENCE, PostgresAddress};
-use super::lease;
+use super::{lease, place};
 use crate::error::{LedgerError, Result};
 use crate::sql::{Db, Fault, Step, Tables};
 use crate::stores::OpenMode;
@@ -18,8 +18,6 @@ use crate::stores::OpenMode;
 /// The migrations that this forebay knows; the last is of the same version as SQLite's.
 pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
 
-/// The oldest server that ends sessions that are idle: a host that is stopped loses its lease by that.
-const OLDEST_SERVER: i32 = 140_000;
 /// Connections of a process: one that writes is enough, since transactions that write wait for one another; a second connects
 /// while the first does.
 const WRITERS: u32 = 2;
@@ -62,7 +60,7 @@ pub(super) async fn open(
             }
         }
         (Found::Nothing | Found::Empty, OpenMode::Existing | OpenMode::ReadOnly) => {
-            return Err(LedgerError::Missing { place: address.place() });
+            return Err(LedgerError::Missing { place: place(address) });
         }
         (Found::Ledger(tables), _) => check_ours(address, &tables)?,
     }
@@ -76,24 +74,9 @@ pub(super) async fn open(
 /// A connection to a server that will do.
 pub(super) async fn connect(address: &PostgresAddress) -> Step<PgConnection> {
     let mut connection = address.connect(address.options()).await?;
-    let row = sqlx::query(
-        "SELECT current_setting('server_version_num')::int4 AS number, current_setting('server_version') AS version, \
-         current_setting('server_encoding') AS encoding",
-    )
-    .fetch_one(&mut connection)
-    .await?;
-    let (version, encoding): (String, String) = (row.try_get("version")?, row.try_get("encoding")?);
-    let unfit = |what: String, hint: &str| {
+    if let Some(Unfit { what, hint }) = unfit(&mut connection).await? {
         let source = std::io::Error::new(std::io::ErrorKind::Unsupported, what);
-        let place = address.place();
-        LedgerError::Unfit { place, hint: hint.to_owned(), source }
-    };
-    if row.try_get::<i32, _>("number")? < OLDEST_SERVER {
-        return Err(unfit(format!("the server is PostgreSQL {version}"), "use PostgreSQL 14 or later").into());
-    }
-    if encoding != "UTF8" {
-        let hint = "make one for it: createdb --encoding=UTF8 --template=template0 …";
-        return Err(unfit(format!("the database's encoding is {encoding}, not UTF8"), hint).into());
+        return Err(LedgerError::Unfit { place: place(address), hint: hint.to_owned(), source }.into());
     }
     Ok(connection)
 }
@@ -122,7 +105,7 @@ fn check_ours(address: &PostgresAddress, tables: &BTreeSet<String>) -> Result<()
     }
     let some: Vec<_> = tables.iter().take(3).map(String::as_str).collect();
     let what = format!("it is a schema that forebay did not make, with {}", some.join(", "));
-    Err(LedgerError::Damaged { place: address.place(), what })
+    Err(LedgerError::Damaged { place: place(address), what })
 }
 
 /// All tables are there.
@@ -134,7 +117,7 @@ fn check_whole(address: &PostgresAddress, found: &Found) -> Result<()> {
         return Ok(());
     }
     let what = format!("it has no table {}", missing.join(", "));
-    Err(LedgerError::Damaged { place: address.place(), what })
+    Err(LedgerError::Damaged { place: place(address), what })
 }
 
 /// Makes a new ledger in one transaction; false where another process was faster, whose ledger is the one.
@@ -202,7 +185,7 @@ pub(super) async fn rebuild(
     let mut transaction = begin_making(&mut connection, address).await?;
     let found = look(&mut transaction, address).await?;
     let (found, aside) = match found {
-        Found::Ledger(_) if !replace => return Err(LedgerError::Exists { place: address.place() }.into()),
+        Found::Ledger(_) if !replace => return Err(LedgerError::Exists { place: place(address) }.into()),
         Found::Ledger(_) => {
             let time = clock.now().to_utc().format("%Y%m%dt%H%M%S%6f").to_string();
             let aside = format!("{}_replaced_{time}", address.schema());
@@ -227,7 +210,7 @@ async fn migrate(
     mode: OpenMode,
     migrations: &Migrator,
 ) -> Result<()> {
-    let place = address.place();
+    let place = place(address);
     let found = version(connection).await.map_err(|fault| fault.of(address, "reading its schema version"))?;
     let known = migrations.iter().map(|migration| migration.version).max().unwrap_or(0);
     if found > known {
@@ -286,7 +269,7 @@ async fn pools(address: &PostgresAddress, mode: OpenMode) -> Step<Opened> {
     let row = sqlx::query("SELECT id FROM _ledger").fetch_optional(&readers).await?;
     let id: Option<String> = row.map(|row| row.try_get("id")).transpose()?;
     let id = id.as_deref().and_then(|id| id.parse().ok()).ok_or_else(|| LedgerError::Damaged {
-        place: address.place(),
+        place: place(address),
         what: "column id of table _ledger: it is not a UUID".to_owned(),
     })?;
     let tables = sqlx::query("SELECT oid, relname::text AS name FROM pg_class WHERE relnamespace = $1::regnamespace")

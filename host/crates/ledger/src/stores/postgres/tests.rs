@@ -13,6 +13,7 @@ use forebay_model::ports::{Advance, Landing, Ledger as _, Rebuilt};
 use forebay_model::position::OrderedPosition;
 use forebay_model::segment::Partition;
 use forebay_model::{ErrorClass, Timestamp};
+use forebay_postgres::Keeps;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 
 use self::schema::Schema;
@@ -21,7 +22,7 @@ use crate::sql::landing_steps;
 use crate::stores::testing::{Counting, Still};
 
 fn at(schema: &Schema) -> PostgresAddress {
-    PostgresAddress::parse(&schema.url()).unwrap()
+    PostgresAddress::parse(&schema.url(), Keeps::Ledger).unwrap()
 }
 
 async fn open(schema: &Schema, mode: OpenMode) -> Result<PostgresLedger> {
@@ -191,7 +192,7 @@ async fn what_keeps_it_from_connecting_is_told_with_what_to_do() {
         let mut url = server.clone();
         change(&mut url);
         url.query_pairs_mut().append_pair("schema", schema.name());
-        PostgresAddress::parse(url.as_str()).unwrap()
+        PostgresAddress::parse(url.as_str(), Keeps::Ledger).unwrap()
     };
     let opened = async |address: PostgresAddress| {
         PostgresLedger::open(&address, OpenMode::Create, &Still, &Counting::default()).await
@@ -320,7 +321,7 @@ async fn a_rebuilt_ledger_appears_whole_or_not_at_all() {
         ErrorClass::Fenced,
         "it is another's place"
     );
-    let kept = PostgresAddress::parse(&aside).unwrap_err();
+    let kept = PostgresAddress::parse(&aside, Keeps::Ledger).unwrap_err();
     assert!(aside.contains("_replaced_19700101t000000000001"), "{aside}: {kept}");
 }
 

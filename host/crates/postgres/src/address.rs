@@ -1,4 +1,4 @@
-//! The url of a ledger in PostgreSQL.
+//! The url of a schema in PostgreSQL.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,12 +8,8 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, PgConnection};
 use url::Url;
 
-use crate::error::Place;
-
-/// The schema, where the url names none.
-const SCHEMA: &str = "forebay";
 /// How long a connection may take.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(10);
 /// What a url may say after its question mark.
 const PARAMETERS: [&str; 6] = ["schema", "sslmode", "sslrootcert", "sslcert", "sslkey", "host"];
 const SSL_MODES: [&str; 6] = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"];
@@ -21,12 +17,48 @@ const SSL_MODES: [&str; 6] = ["disable", "allow", "prefer", "require", "verify-c
 const SCHEMA_LETTERS: usize = 31;
 const EXAMPLE: &str = "postgres://forebay@db.example.com:5432/warehouse";
 
-/// Where a ledger in PostgreSQL is, and how it is connected to. Shown, also for debugging, without its password.
+/// What a schema is for: it decides how the schema may be named, and which setting an error speaks of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keeps {
+    /// The ledger: the schema is all its own.
+    Ledger,
+    /// A warehouse's tables: others may stand beside them.
+    Warehouse,
+}
+
+impl Keeps {
+    /// The schema, where the url names none.
+    fn schema(self) -> &'static str {
+        match self {
+            Self::Ledger => "forebay",
+            Self::Warehouse => "public",
+        }
+    }
+
+    /// What it is called.
+    fn noun(self) -> &'static str {
+        match self {
+            Self::Ledger => "ledger",
+            Self::Warehouse => "warehouse",
+        }
+    }
+
+    /// The setting that its url stands in.
+    pub(crate) fn setting(self) -> &'static str {
+        match self {
+            Self::Ledger => "ledger.url",
+            Self::Warehouse => "the warehouse's url",
+        }
+    }
+}
+
+/// Where a schema in PostgreSQL is, and how it is connected to. Shown, also for debugging, without its password.
 #[derive(Clone)]
 pub struct PostgresAddress {
     options: Box<PgConnectOptions>,
     schema: String,
     shown: String,
+    keeps: Keeps,
 }
 
 impl fmt::Debug for PostgresAddress {
@@ -40,6 +72,8 @@ impl fmt::Display for PostgresAddress {
         f.write_str(&self.shown)
     }
 }
+
+impl Eq for PostgresAddress {}
 
 impl PartialEq for PostgresAddress {
     fn eq(&self, other: &Self) -> bool {
@@ -57,8 +91,9 @@ impl PostgresAddress {
     ///
     /// # Errors
     /// Class operator: what is wrong with the url, and what would be right. The password is in none.
-    pub fn parse(text: &str) -> Result<Self> {
-        let example = || format!("use \"{EXAMPLE}\", with \"?schema=<name>\" for another schema than {SCHEMA:?}");
+    pub fn parse(text: &str, keeps: Keeps) -> Result<Self> {
+        let usual = keeps.schema();
+        let example = || format!("use \"{EXAMPLE}\", with \"?schema=<name>\" for another schema than {usual:?}");
         let mut url = Url::parse(text).map_err(|error| wrong(format!("this is no url: {error}"), example()))?;
         if !matches!(url.scheme(), "postgres" | "postgresql") {
             return Err(wrong("this is no url of PostgreSQL", example()));
@@ -66,7 +101,7 @@ impl PostgresAddress {
         if url.fragment().is_some() {
             return Err(wrong("a url of PostgreSQL has no `#`", "write a `#` of a password as %23"));
         }
-        let (mut schema, mut kept) = (SCHEMA.to_owned(), Vec::new());
+        let (mut schema, mut kept) = (usual.to_owned(), Vec::new());
         for (key, value) in url.query_pairs().into_owned() {
             match key.as_str() {
                 "schema" => schema = value,
@@ -85,7 +120,7 @@ impl PostgresAddress {
                 }
             }
         }
-        check_schema(&schema)?;
+        check_schema(&schema, keeps)?;
         url.set_query(None);
         if !kept.is_empty() {
             url.query_pairs_mut().extend_pairs(&kept);
@@ -95,26 +130,35 @@ impl PostgresAddress {
         // Neither fails for a url that has a host; one without has no password.
         let _ = url.set_password(None);
         url.query_pairs_mut().append_pair("schema", &schema);
-        Ok(Self { options: Box::new(options), schema, shown: url.to_string() })
+        Ok(Self { options: Box::new(options), schema, shown: url.to_string(), keeps })
     }
 
-    /// The schema that the ledger is.
-    pub(super) fn schema(&self) -> &str {
+    /// The schema; its name needs no quotes.
+    #[must_use]
+    pub fn schema(&self) -> &str {
         &self.schema
     }
 
-    /// For errors.
-    pub(super) fn place(&self) -> Place {
-        Place::Schema(self.shown.clone())
+    /// What the schema is for.
+    pub(crate) fn keeps(&self) -> Keeps {
+        self.keeps
+    }
+
+    /// Whether both are one schema of one database, as far as the urls tell.
+    #[must_use]
+    pub fn is_same_place(&self, other: &Self) -> bool {
+        self.schema == other.schema && self.server() == other.server() && self.database() == other.database()
     }
 
     /// The place of another schema of the database.
-    pub(super) fn beside(&self, schema: &str) -> String {
+    #[must_use]
+    pub fn beside(&self, schema: &str) -> String {
         self.shown.replace(&format!("schema={}", self.schema), &format!("schema={schema}"))
     }
 
     /// Who is asked, for hints.
-    pub(super) fn server(&self) -> String {
+    #[must_use]
+    pub fn server(&self) -> String {
         match self.options.get_socket() {
             Some(socket) => socket.display().to_string(),
             None => format!("{}:{}", self.options.get_host(), self.options.get_port()),
@@ -122,18 +166,21 @@ impl PostgresAddress {
     }
 
     /// The user, for hints.
-    pub(super) fn user(&self) -> &str {
+    #[must_use]
+    pub fn user(&self) -> &str {
         self.options.get_username()
     }
 
     /// The database, for hints.
-    pub(super) fn database(&self) -> &str {
+    #[must_use]
+    pub fn database(&self) -> &str {
         self.options.get_database().unwrap_or_else(|| self.user())
     }
 
     /// How it is connected to: the schema is all that names are looked for in; a process that is stopped within a transaction does
     /// not keep the others from writing for ever.
-    pub(super) fn options(&self) -> PgConnectOptions {
+    #[must_use]
+    pub fn options(&self) -> PgConnectOptions {
         PgConnectOptions::clone(&self.options)
             .application_name(&format!("forebay {}", std::process::id()))
             .options([
@@ -145,23 +192,28 @@ impl PostgresAddress {
     }
 
     /// One connection, on its own.
-    pub(super) async fn connect(&self, options: PgConnectOptions) -> sqlx::Result<PgConnection> {
+    ///
+    /// # Errors
+    /// Where the server does not answer within [`PATIENCE`], or refuses.
+    pub async fn connect(&self, options: PgConnectOptions) -> sqlx::Result<PgConnection> {
         let late = || std::io::Error::new(std::io::ErrorKind::TimedOut, format!("no answer within {PATIENCE:?}"));
         tokio::time::timeout(PATIENCE, options.connect()).await.unwrap_or_else(|_| Err(sqlx::Error::Io(late())))
     }
 }
 
 /// A name that needs no quotes anywhere.
-fn check_schema(schema: &str) -> Result<()> {
+fn check_schema(schema: &str, keeps: Keeps) -> Result<()> {
+    let noun = keeps.noun();
     let plain = schema.chars().all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '_')
         && !schema.starts_with(|letter: char| letter.is_ascii_digit());
     if schema.is_empty() || schema.len() > SCHEMA_LETTERS || !plain {
         let hint = format!("use at most {SCHEMA_LETTERS} of a-z, 0-9 and _, and no digit first");
-        return Err(wrong(format!("{schema:?} is no name for the ledger's schema"), hint));
+        return Err(wrong(format!("{schema:?} is no name for the {noun}'s schema"), hint));
     }
-    if matches!(schema, "public" | "information_schema") || schema.starts_with("pg_") {
-        let hint = format!("leave it away for {SCHEMA:?}, or choose another name");
-        return Err(wrong(format!("the ledger has a schema of its own, and {schema:?} is not"), hint));
+    let is_public = schema == "public" && keeps == Keeps::Ledger;
+    if is_public || schema == "information_schema" || schema.starts_with("pg_") {
+        let hint = format!("leave it away for {:?}, or choose another name", keeps.schema());
+        return Err(wrong(format!("the {noun} has a schema of its own, and {schema:?} is not"), hint));
     }
     Ok(())
 }
@@ -171,14 +223,28 @@ fn check_schema(schema: &str) -> Result<()> {
 mod tests {
     use super::*;
 
+    fn ledger(url: &str) -> Result<PostgresAddress> {
+        PostgresAddress::parse(url, Keeps::Ledger)
+    }
+
+    #[test]
+    fn a_warehouse_may_stand_in_the_schema_that_everybody_uses() {
+        let warehouse = |url| PostgresAddress::parse(url, Keeps::Warehouse);
+        let address = warehouse("postgres://me@db/lake").unwrap();
+        assert_eq!(address.to_string(), "postgres://me@db/lake?schema=public");
+        assert!(warehouse("postgres://me@db/lake?schema=pg_catalog").is_err());
+        let (one, other) = (ledger("postgres://me@db/lake"), warehouse("postgres://you@db:5432/lake?schema=forebay"));
+        assert!(one.unwrap().is_same_place(&other.unwrap()));
+    }
+
     #[test]
     fn a_url_is_shown_without_its_password_and_with_its_schema() {
-        let address = PostgresAddress::parse("postgres://me:hunter2@db:6543/lake?sslmode=require").unwrap();
+        let address = ledger("postgres://me:hunter2@db:6543/lake?sslmode=require").unwrap();
         assert_eq!(address.to_string(), "postgres://me@db:6543/lake?sslmode=require&schema=forebay");
         assert!(!format!("{address:?}").contains("hunter2"));
         assert_eq!((address.server(), address.user(), address.database()), ("db:6543".to_owned(), "me", "lake"));
         assert_eq!(address.beside("old"), "postgres://me@db:6543/lake?sslmode=require&schema=old");
-        let other = PostgresAddress::parse("postgresql://me@db/lake?schema=team_2").unwrap();
+        let other = ledger("postgresql://me@db/lake?schema=team_2").unwrap();
         assert_eq!((other.schema(), other.to_string().as_str()), ("team_2", "postgresql://me@db/lake?schema=team_2"));
     }
 
@@ -194,7 +260,7 @@ mod tests {
             ("postgres://me:hunter2@db:99999/lake", "no url"),
             ("postgres://me:hun#ter2@db/lake", "no"),
         ] {
-            let error = PostgresAddress::parse(url).unwrap_err();
+            let error = ledger(url).unwrap_err();
             let told = format!("{error} {:?}", error.hint());
             assert!(told.contains(says) && !told.contains("hunter2"), "{url}: {told}");
         }
