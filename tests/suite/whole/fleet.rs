@@ -255,6 +255,8 @@ fn limits_reach_the_host_that_runs_the_pipeline() {
     let leader = u64::from(fleet.leader());
     let (_, others) = duties.into_iter().find(|(process, _)| *process != leader).unwrap();
     let pipeline = others.iter().find_map(|duty| duty.strip_prefix("pipeline ")).expect("one pipeline each").to_owned();
+    write_file(&fleet.place.path("inbox"), 0);
+    fleet.once_each(1);
     // No call may take so much memory.
     fleet.place.write("forebay.toml", &config(&fleet.url, 1, "limits = { memory_mib = 1 }"));
     let cannot = || {
@@ -265,8 +267,8 @@ fn limits_reach_the_host_that_runs_the_pipeline() {
     fleet.place.until("the other host has them", cannot);
     fleet.place.write("forebay.toml", &config(&fleet.url, 1, ""));
     fleet.until_divided(2);
-    write_file(&fleet.place.path("inbox"), 0);
-    fleet.once_each(1);
+    write_file(&fleet.place.path("inbox"), 1);
+    fleet.once_each(2);
 }
 
 #[test]

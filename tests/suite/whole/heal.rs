@@ -70,6 +70,7 @@ fn ids(place: &Place, table: &str) -> Vec<i64> {
 
 /// Without the times of day.
 pub(super) fn timeless(text: &str) -> String {
+    let text = &numberless(text);
     let mut words = Vec::new();
     for word in text.split(' ') {
         let is_time = |part: &str| part.len() >= 8 && part.as_bytes()[2] == b':' && part.as_bytes()[5] == b':';
@@ -79,6 +80,19 @@ pub(super) fn timeless(text: &str) -> String {
         words.push(line.collect::<Vec<_>>().join("\n"));
     }
     words.join(" ")
+}
+
+/// Without the numbers of loads: how far ahead of production a group takes one hangs on what production does meanwhile.
+pub(super) fn numberless(text: &str) -> String {
+    let mut out = text.to_owned();
+    for before in ["last load: number ", "all of load "] {
+        let mut parts = out.split(before);
+        let first = parts.next().unwrap_or_default().to_owned();
+        out = parts.fold(first, |told, part| {
+            told + before + "[number]" + part.trim_start_matches(|digit: char| digit.is_ascii_digit())
+        });
+    }
+    out
 }
 
 fn ends_in_three(id: &i64) -> bool {
