@@ -126,6 +126,15 @@ impl Seen {
 impl PushRequest {
     /// What a request of this kind is called in the ledger.
     pub(crate) const WHAT: &'static str = "push";
+
+    /// Asks the host that runs for it; the number that it is answered under.
+    ///
+    /// # Errors
+    /// Those of the ledger.
+    pub(crate) async fn ask(&self, ledger: &dyn Ledger) -> forebay_model::Result<u64> {
+        let text = serde_json::to_value(self).map_err(|error| Error::bug("a request is no JSON").with_source(error))?;
+        ledger.ask(Self::WHAT, &text, self.at).await
+    }
 }
 
 /// What came of it.

@@ -35,9 +35,7 @@ pub(super) async fn ask(
 }
 
 async fn answer(ledger: &dyn Ledger, seen: BTreeMap<PipelineName, Seen>, push: Push) -> anyhow::Result<Pushed> {
-    let at = listing::now();
-    let request = PushRequest { at, by: who(), seen, push };
-    let number = ledger.ask(PushRequest::WHAT, &serde_json::to_value(request)?, at).await?;
+    let number = PushRequest { at: listing::now(), by: who(), seen, push }.ask(ledger).await?;
     loop {
         if let Some(answer) = ledger.answered(number).await? {
             return Ok(serde_json::from_value(answer)?);

@@ -24,7 +24,8 @@ use crate::query::Lake;
 
 /// Refine segments that are loaded once more, under the active revision or another: their rows replace those that they have.
 ///
-/// It happens beside production, the newest segments first, with what production leaves of workers and time. Each segment's rows are replaced in one commit of each table. It may be stopped, and goes on when a host runs again;
+/// It happens beside production, the newest segments first, with what production leaves of workers and time. Each segment's rows are
+/// replaced in one commit of each table. It may be stopped, and goes on when a host runs again;
 /// a segment that fails keeps the rows that it has. Without --since or --segment, everything is replayed.
 ///
 /// With --clock record the span is of the records' own time, and segments are chosen that hold a record within it. That is read from the

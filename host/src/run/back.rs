@@ -58,12 +58,9 @@ impl Back {
     /// Asks the host that leads for it; what comes of it is told there.
     pub(super) async fn ask(self, ledger: &dyn Ledger) -> Result<()> {
         let Self { pipeline, from, to, why } = self;
-        let at = crate::assemble::clock().now();
         let push = Push::Back { pipeline, from, to, why };
-        let request = PushRequest { at, by: String::new(), seen: BTreeMap::new(), push };
-        let request =
-            serde_json::to_value(request).map_err(|error| Error::bug("a request is no JSON").with_source(error))?;
-        ledger.ask(PushRequest::WHAT, &request, at).await?;
+        let at = crate::assemble::clock().now();
+        PushRequest { at, by: String::new(), seen: BTreeMap::new(), push }.ask(ledger).await?;
         Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! What this host does of what the hosts of its ledger do together.
 //!
 //! Alone it does all. Where several share a ledger (in PostgreSQL), each stream and each pipeline is one host's at a time, and one of
-//! them leads: it answers who asks, deploys, compares, keeps schedules. The ledger divides ([`HostLease::divide`]); this host asks it each
+//! them leads: it answers who asks, deploys, compares, keeps schedules. The ledger divides ([`Hosts::divide`]); this host asks it each
 //! second, wakes what it got, and finishes and gives back what another waits for. Every pipeline that is another's sleeps here, with its
 //! active revision loaded: whoever takes it over has it at hand, and the one who leads can check a new revision for all of them.
 //!
@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use forebay_model::ports::{Division, Duty, HostLease, Readiness};
+use forebay_model::ports::{Division, Duty, HostLease, Hosts, Readiness};
 use forebay_model::{ErrorClass, PipelineName, Result, Timestamp};
 use forebay_pipeline::panics::caught;
 use tokio::sync::{Notify, watch};
@@ -57,7 +57,7 @@ impl Fleet {
 
     /// Whether there may be other hosts.
     pub(super) fn is_shared(&self) -> bool {
-        self.lease.is_shared()
+        self.lease.among().is_some()
     }
 
     /// Whether this host does it now.
@@ -87,15 +87,15 @@ impl Fleet {
 
     /// Finds out whether it leads, before anything else is divided.
     pub(super) async fn join(&self) -> Result<()> {
-        if self.is_shared() {
-            self.divide(&Readiness { ready: BTreeSet::from([Duty::Lead]), cannot: BTreeMap::new() }).await?;
+        if let Some(hosts) = self.lease.among() {
+            self.divide(hosts, &Readiness { ready: BTreeSet::from([Duty::Lead]), cannot: BTreeMap::new() }).await?;
         }
         Ok(())
     }
 
     /// What there is to give, and what is new.
-    async fn divide(&self, readiness: &Readiness) -> Result<(BTreeSet<Duty>, BTreeSet<Duty>)> {
-        let Division { mine, give } = self.lease.divide(readiness).await?;
+    async fn divide(&self, hosts: &dyn Hosts, readiness: &Readiness) -> Result<(BTreeSet<Duty>, BTreeSet<Duty>)> {
+        let Division { mine, give } = hosts.divide(readiness).await?;
         let mut state = self.state();
         let new: BTreeSet<_> = mine.difference(&state.mine).cloned().collect();
         if new.contains(&Duty::Lead) {
@@ -122,6 +122,7 @@ pub(super) async fn keep(host: Arc<Host>, config: watch::Receiver<Config>, progr
 }
 
 async fn turn(host: &Arc<Host>, config: &watch::Receiver<Config>, progress: &Arc<Progress>) -> Result<()> {
+    let Some(hosts) = host.fleet.lease.among() else { return Ok(()) };
     let _moving = host.fleet.moving.lock().await;
     // As it is now that nothing else moves parts.
     let config = &config.borrow().clone();
@@ -133,8 +134,8 @@ async fn turn(host: &Arc<Host>, config: &watch::Receiver<Config>, progress: &Arc
         let state = host.fleet.state();
         state.mine.difference(&readiness.ready).chain(&state.stopping).cloned().collect()
     };
-    give_back(host, config, progress, leaving).await?;
-    let (give, new) = host.fleet.divide(&readiness).await?;
+    give_back(host, hosts, config, progress, leaving).await?;
+    let (give, new) = host.fleet.divide(hosts, &readiness).await?;
     for duty in new {
         tracing::info!(%duty, "this host takes it");
         match &duty {
@@ -144,7 +145,7 @@ async fn turn(host: &Arc<Host>, config: &watch::Receiver<Config>, progress: &Arc
             Duty::Pipeline(name) => host.parts.wake(name),
         }
     }
-    give_back(host, config, progress, give).await
+    give_back(host, hosts, config, progress, give).await
 }
 
 /// What this host could do: all that its config has, but pipelines whose active revision is not here.
@@ -173,7 +174,13 @@ async fn readiness(host: &Host, config: &Config) -> Result<Readiness> {
 }
 
 /// Finishes what is under way of these duties, and gives them back. One that takes longer stays, and is tried again.
-async fn give_back(host: &Arc<Host>, config: &Config, progress: &Arc<Progress>, duties: BTreeSet<Duty>) -> Result<()> {
+async fn give_back(
+    host: &Arc<Host>,
+    hosts: &dyn Hosts,
+    config: &Config,
+    progress: &Arc<Progress>,
+    duties: BTreeSet<Duty>,
+) -> Result<()> {
     let patience = host.config.host.shutdown;
     for duty in duties {
         host.fleet.state().stopping.insert(duty.clone());
@@ -186,7 +193,7 @@ async fn give_back(host: &Arc<Host>, config: &Config, progress: &Arc<Progress>, 
             tracing::warn!(%duty, "it is not given back yet: what is under way has not ended in time");
             continue;
         }
-        host.fleet.lease.give_back(&BTreeSet::from([duty.clone()])).await?;
+        hosts.give_back(&BTreeSet::from([duty.clone()])).await?;
         {
             let mut state = host.fleet.state();
             state.mine.remove(&duty);

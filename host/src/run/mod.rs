@@ -65,7 +65,7 @@ pub(crate) use service::Signals;
 /// A table above this is not rewritten to widen a column from `Int64` to `Float64`: the change is held and shown.
 pub(crate) const WIDEN_MAX_BYTES: u64 = 1 << 30;
 
-/// How long a lease may take to notice that another host has it: it speaks to the server every five seconds.
+/// How long a lease may take to notice that another host has it: it speaks to the server each second, and begins another session then.
 const LOST: Duration = Duration::from_secs(12);
 
 /// How often the ledger is asked for work when nothing tells of any.

@@ -276,7 +276,7 @@ impl forebay_pipeline::intake::driver::Listener for Quiet {
 }
 
 /// No pipeline is there to be told.
-struct Nobody;
+pub(crate) struct Nobody;
 
 impl forebay_pipeline::intake::driver::Listener for Nobody {
     fn report(&self, _: &StreamName, _: &forebay_pipeline::intake::state::Report) {}

@@ -1,7 +1,7 @@
 //! One byte budget for the process (promise 7): who holds raw or decoded bytes, holds so many of the budget.
 //!
-//! Refine's share is set aside first, so that full intake buffers cannot starve it; what is left is intake's. Of refine's, what is refined
-//! again may hold all but one worker's bytes, which are there beside those of all workers: a segment of production begins at once. A request that is
+//! Refine's share is set aside first, so that full intake buffers cannot starve it; what is left is intake's. Of refine's, history may hold
+//! all but one worker's bytes, which are there beside those of all workers: a segment of production begins at once. A request that is
 //! larger than its share is cut down to it: it waits until it is alone, and goes on, for memory there is bounded by batches.
 
 use std::sync::Arc;

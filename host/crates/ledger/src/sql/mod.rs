@@ -96,7 +96,9 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// Who has it.
     fn holder(&self) -> impl Future<Output = Result<Option<HostHolder>>> + Send;
     /// All of them; see [`Ledger::hosts`].
-    fn hosts(&self) -> impl Future<Output = Result<Vec<HostState>>> + Send;
+    fn hosts(&self) -> impl Future<Output = Result<Vec<HostState>>> + Send {
+        async { Ok(self.holder().await?.map(HostState::alone).into_iter().collect()) }
+    }
 }
 
 /// A ledger in a database.

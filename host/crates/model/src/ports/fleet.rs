@@ -125,24 +125,23 @@ pub trait HostLease: Send + Sync + fmt::Debug {
         std::future::pending().await
     }
 
-    /// Whether there may be other hosts.
-    fn is_shared(&self) -> bool {
-        false
+    /// What it shares with the other hosts; `None` where it is alone, and does all.
+    fn among(&self) -> Option<&dyn Hosts> {
+        None
     }
+}
 
+/// The hosts of one ledger, as one of them sees them.
+#[async_trait]
+pub trait Hosts: Send + Sync + fmt::Debug {
     /// Divides what there is to do among the hosts that live, and says what this one has; called again and again.
     ///
     /// A duty is of one host at a time: it is free when its host gives it back or is not heard of any more, and then goes to one that is
-    /// ready for it and has the fewest. A host has no duty that it is not ready for once it has given it back. Alone, it has all.
-    async fn divide(&self, state: &Readiness) -> Result<Division> {
-        Ok(Division { mine: state.ready.clone(), give: BTreeSet::new() })
-    }
+    /// ready for it and has the fewest. A host has no duty that it is not ready for once it has given it back.
+    async fn divide(&self, state: &Readiness) -> Result<Division>;
 
     /// Gives duties back that this host does no more.
-    async fn give_back(&self, duties: &BTreeSet<Duty>) -> Result<()> {
-        let _ = duties;
-        Ok(())
-    }
+    async fn give_back(&self, duties: &BTreeSet<Duty>) -> Result<()>;
 }
 
 #[cfg(test)]

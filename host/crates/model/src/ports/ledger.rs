@@ -119,6 +119,14 @@ pub struct WorkItem {
     pub retryable: Option<u64>,
 }
 
+impl WorkItem {
+    /// Whether it is no work of production: it is refined again, or had landed before the pipeline began. Production waits for none of it.
+    #[must_use]
+    pub fn is_aside(&self) -> bool {
+        self.again.is_some() || self.history
+    }
+}
+
 /// Which segments' rejected records are to be refined again.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HealRequest {

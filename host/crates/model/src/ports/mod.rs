@@ -15,7 +15,7 @@ mod warehouse;
 
 pub use clock::{Clock, Random};
 pub use decoder::{Decoder, Format, SegmentInput, SplitRule};
-pub use fleet::{Division, Duty, HostHolder, HostLease, HostState, Readiness};
+pub use fleet::{Division, Duty, HostHolder, HostLease, HostState, Hosts, Readiness};
 pub use landing::{DamagedEntry, Journal, JournalEntry, LandedObject, LandingZone, ObjectEntry, ZoneIdentity};
 pub use ledger::{
     Advance, Deployment, DeploymentState, HealRequest, HeldChange, LandOutcome, Landing, Ledger, ModuleRecord,

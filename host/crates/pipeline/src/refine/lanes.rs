@@ -8,7 +8,6 @@
 
 use forebay_model::Result;
 use forebay_model::load::Terms;
-use forebay_model::ports::WorkItem;
 
 use super::group::Group;
 use super::protocol::{BindingId, Effect, Now, Wake, Work};
@@ -17,11 +16,6 @@ use super::state::{Queued, Refine};
 
 /// The first schema is inferred from so many segments.
 pub(super) const SAMPLE: usize = 16;
-
-/// Whether a segment belongs to the lane of history.
-fn is_aside(item: &WorkItem) -> bool {
-    item.again.is_some() || item.history
-}
 
 impl Refine {
     pub(super) fn on_worked(&mut self, result: Result<Work>, out: &mut Vec<Effect>) {
@@ -35,7 +29,7 @@ impl Refine {
                 self.again_dirty |= !again.is_empty();
                 for item in first.into_iter().chain(again) {
                     if !self.knows(&item.segment.id) {
-                        let lane = if is_aside(&item) { &mut self.again } else { &mut self.queue };
+                        let lane = if item.is_aside() { &mut self.again } else { &mut self.queue };
                         lane.push_back(Queued { item, accept_schema: false });
                     }
                 }
@@ -54,7 +48,7 @@ impl Refine {
 
     /// Before all others of its lane.
     pub(super) fn requeue(&mut self, queued: Queued) {
-        let lane = if is_aside(&queued.item) { &mut self.again } else { &mut self.queue };
+        let lane = if queued.item.is_aside() { &mut self.again } else { &mut self.queue };
         lane.push_front(queued);
     }
 
@@ -134,8 +128,8 @@ impl Refine {
         }
     }
 
-    /// The group of segments that are refined again takes no more of them: there are none, or it is old enough. While production has work it
-    /// may grow older, so that there are fewer of them.
+    /// The group of segments that are refined again takes no more of them: there are none, or it is old enough. While production has work
+    /// it may grow older, so that there are fewer of them.
     pub(super) fn seal_behind_when_due(&mut self, now: Now<'_>) {
         let Some(group) = self.behind.making() else { return };
         let old = now.now.since(group.begun_at) >= self.settings.group_age

@@ -10,8 +10,9 @@
 //! Once its turn has come, groups that begin have numbers behind it. So production waits while one group is opened and committed,
 //! never for more of them than one in four, and, where it always has work, for no more than a tenth of the time.
 //!
-//! Two things make production wait for a group to be refined, once: more groups than were foreseen began before it was ready (the next one takes a
-//! number further ahead), and another binding that comes to serve, since what was refined under a former schema is loaded first.
+//! Two things make production wait for a group to be refined, once: more groups than were foreseen began before it was ready (the next
+//! one takes a number further ahead), and another binding that comes to serve, since what was refined under a former schema is loaded
+//! first.
 
 use std::collections::VecDeque;
 use std::time::Duration;

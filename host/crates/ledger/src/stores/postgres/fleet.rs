@@ -151,7 +151,7 @@ struct Other {
     has: usize,
 }
 
-/// See [`HostLease::divide`](forebay_model::ports::HostLease::divide); within a transaction that has locked the ledger's row.
+/// See [`Hosts::divide`](forebay_model::ports::Hosts::divide); within a transaction that has locked the ledger's row.
 pub(super) async fn divide(
     connection: &mut PgConnection,
     schema: &str,

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use forebay_model::ports::{Division, Duty, HostHolder, HostLease, Readiness};
+use forebay_model::ports::{Division, Duty, HostHolder, HostLease, Hosts, Readiness};
 use forebay_model::{Error, Result};
 use forebay_postgres::{PATIENCE, PostgresAddress};
 use sqlx::postgres::PgConnection;
@@ -154,10 +154,13 @@ impl HostLease for SharedLease {
         self.session.lost().await
     }
 
-    fn is_shared(&self) -> bool {
-        true
+    fn among(&self) -> Option<&dyn Hosts> {
+        Some(self)
     }
+}
 
+#[async_trait]
+impl Hosts for SharedLease {
     async fn divide(&self, state: &Readiness) -> Result<Division> {
         let divided = async {
             let mut transaction = self.store.write().await?;

@@ -13,7 +13,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use forebay_model::Result;
-use forebay_model::ports::{Clock, HostHolder, HostLease, HostState, Ledger as _, Random, Rebuilt};
+use forebay_model::ports::{Clock, HostHolder, HostLease, Ledger as _, Random, Rebuilt};
 use sqlx::SqlitePool;
 use uuid::Uuid;
 
@@ -165,9 +165,5 @@ impl Store for SqliteStore {
 
     async fn holder(&self) -> Result<Option<HostHolder>> {
         SqliteLedger::holder(&self.path)
-    }
-
-    async fn hosts(&self) -> Result<Vec<HostState>> {
-        Ok(self.holder().await?.map(HostState::alone).into_iter().collect())
     }
 }

@@ -54,9 +54,9 @@ impl Driver {
     pub(super) async fn refine(&self, binding: BindingId, job: SegmentJob) -> Result<SegmentOutcome> {
         let bound = lock(&self.bindings).get(&binding).cloned();
         let bound = bound.ok_or_else(|| Error::bug(format!("binding {binding} is gone while segments use it")))?;
-        let again = job.item.again.is_some();
+        let aside = job.item.is_aside();
         let budget = &self.context.budget;
-        let share = if again { Some(budget.again.take(WORKER_BYTES).await) } else { None };
+        let share = if aside { Some(budget.again.take(WORKER_BYTES).await) } else { None };
         let held = (budget.refine.take(WORKER_BYTES).await, share);
         let rejected = match job.item.again {
             Some(Again::Heal) => {
@@ -78,6 +78,6 @@ impl Driver {
             outcome
         };
         let workers = &self.context.workers;
-        if again { workers.behind(refine).await } else { workers.run(refine).await }
+        if aside { workers.behind(refine).await } else { workers.run(refine).await }
     }
 }

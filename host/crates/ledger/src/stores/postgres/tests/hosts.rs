@@ -21,7 +21,7 @@ fn division(mine: &[&str], give: &[&str]) -> Division {
 async fn joined(schema: &Schema) -> (PostgresLedger, Box<dyn HostLease>) {
     let ledger = open(schema, OpenMode::Create).await.unwrap();
     let lease = ledger.join_hosts().await.unwrap().expect("a place among the hosts");
-    assert!(lease.is_shared());
+    assert!(lease.among().is_some());
     (ledger, lease)
 }
 
@@ -31,25 +31,33 @@ const ALL: [&str; 5] = ["lead", "pipeline one", "pipeline two", "stream a", "str
 async fn what_there_is_to_do_is_spread_and_is_one_hosts_at_a_time() {
     let Some(schema) = Schema::new() else { return };
     let (ledger, first) = joined(&schema).await;
-    assert_eq!(first.divide(&ready(&ALL)).await.unwrap(), division(&ALL, &[]));
+    assert_eq!(first.among().unwrap().divide(&ready(&ALL)).await.unwrap(), division(&ALL, &[]));
     let (_other, second) = joined(&schema).await;
-    assert_eq!(second.divide(&ready(&ALL)).await.unwrap(), division(&[], &[]), "all are the first one's");
+    assert_eq!(
+        second.among().unwrap().divide(&ready(&ALL)).await.unwrap(),
+        division(&[], &[]),
+        "all are the first one's"
+    );
     // One after the other goes to who has fewer, and the lead stays.
-    assert_eq!(first.divide(&ready(&ALL)).await.unwrap(), division(&ALL, &["pipeline two"]));
-    assert_eq!(second.divide(&ready(&ALL)).await.unwrap(), division(&[], &[]), "it is not given back yet");
-    first.give_back(&duties(&["pipeline two"])).await.unwrap();
+    assert_eq!(first.among().unwrap().divide(&ready(&ALL)).await.unwrap(), division(&ALL, &["pipeline two"]));
+    assert_eq!(
+        second.among().unwrap().divide(&ready(&ALL)).await.unwrap(),
+        division(&[], &[]),
+        "it is not given back yet"
+    );
+    first.among().unwrap().give_back(&duties(&["pipeline two"])).await.unwrap();
     let had = ["lead", "pipeline one", "stream a", "stream b"];
     assert_eq!(
-        first.divide(&ready(&ALL)).await.unwrap(),
+        first.among().unwrap().divide(&ready(&ALL)).await.unwrap(),
         division(&had, &["pipeline one"]),
         "it leaves it to the other"
     );
-    first.give_back(&duties(&["pipeline one"])).await.unwrap();
+    first.among().unwrap().give_back(&duties(&["pipeline one"])).await.unwrap();
     let halves = (["lead", "stream a", "stream b"], ["pipeline one", "pipeline two"]);
-    assert_eq!(second.divide(&ready(&ALL)).await.unwrap(), division(&halves.1, &[]));
+    assert_eq!(second.among().unwrap().divide(&ready(&ALL)).await.unwrap(), division(&halves.1, &[]));
     for _ in 0..2 {
-        assert_eq!(first.divide(&ready(&ALL)).await.unwrap(), division(&halves.0, &[]));
-        assert_eq!(second.divide(&ready(&ALL)).await.unwrap(), division(&halves.1, &[]));
+        assert_eq!(first.among().unwrap().divide(&ready(&ALL)).await.unwrap(), division(&halves.0, &[]));
+        assert_eq!(second.among().unwrap().divide(&ready(&ALL)).await.unwrap(), division(&halves.1, &[]));
     }
     let hosts = ledger.hosts().await.unwrap();
     let of: Vec<_> = hosts.iter().map(|HostState { duties, .. }| duties.clone().unwrap()).collect();
@@ -60,7 +68,7 @@ async fn what_there_is_to_do_is_spread_and_is_one_hosts_at_a_time() {
     drop(first);
     assert_eq!(ledger.hosts().await.unwrap().len(), 1);
     let until = std::time::Instant::now() + Duration::from_secs(10);
-    while second.divide(&ready(&ALL)).await.unwrap() != division(&ALL, &[]) {
+    while second.among().unwrap().divide(&ready(&ALL)).await.unwrap() != division(&ALL, &[]) {
         assert!(std::time::Instant::now() < until, "the other takes what is left");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
@@ -72,13 +80,13 @@ async fn what_a_host_is_not_ready_for_goes_to_others() {
     let (ledger, first) = joined(&schema).await;
     let why = BTreeMap::from([("one".parse().unwrap(), "revision 2: too large".to_owned())]);
     let without = Readiness { ready: duties(&["lead", "stream a"]), cannot: why.clone() };
-    assert_eq!(first.divide(&without).await.unwrap(), division(&["lead", "stream a"], &[]));
+    assert_eq!(first.among().unwrap().divide(&without).await.unwrap(), division(&["lead", "stream a"], &[]));
     assert_eq!(ledger.hosts().await.unwrap()[0].cannot, why);
     let (_other, second) = joined(&schema).await;
     // It has none of the two, so both are its own; the first one has one, and keeps it.
     let only = ready(&["pipeline one", "stream b"]);
-    assert_eq!(second.divide(&only).await.unwrap(), division(&["pipeline one", "stream b"], &[]));
-    assert_eq!(first.divide(&without).await.unwrap(), division(&["lead", "stream a"], &[]));
+    assert_eq!(second.among().unwrap().divide(&only).await.unwrap(), division(&["pipeline one", "stream b"], &[]));
+    assert_eq!(first.among().unwrap().divide(&without).await.unwrap(), division(&["lead", "stream a"], &[]));
 }
 
 #[tokio::test]
@@ -91,7 +99,7 @@ async fn a_host_that_wants_none_beside_it_and_hosts_that_share_keep_one_another_
     drop(lease);
     assert!(ledger.hosts().await.unwrap().is_empty());
     let alone = other.lease_host().await.unwrap().expect("the lease of who is alone");
-    assert!(!alone.is_shared());
+    assert!(alone.among().is_none());
     assert_eq!(other.hosts().await.unwrap()[0].duties, None);
     assert!(ledger.join_hosts().await.unwrap().is_none(), "one host has it alone");
     drop(alone);
@@ -106,15 +114,19 @@ fn a_host_that_is_not_heard_of_loses_what_it_did_and_writes_nothing() {
     let (asleep, awake) = (runtime(), runtime());
     let (zombie, lost) = asleep.block_on(joined(&schema));
     asleep.block_on(async {
-        assert_eq!(lost.divide(&ready(&ALL)).await.unwrap(), division(&ALL, &[]));
+        assert_eq!(lost.among().unwrap().divide(&ready(&ALL)).await.unwrap(), division(&ALL, &[]));
         zombie.land(&landing(1, None, 1)).await.unwrap();
     });
     let other = awake.block_on(async {
         end_sessions(&schema).await;
         let (other, lease) = joined(&schema).await;
-        assert_eq!(lease.divide(&ready(&ALL)).await.unwrap(), division(&[], &[]), "it may take its lock again");
+        assert_eq!(
+            lease.among().unwrap().divide(&ready(&ALL)).await.unwrap(),
+            division(&[], &[]),
+            "it may take its lock again"
+        );
         let began = std::time::Instant::now();
-        while lease.divide(&ready(&ALL)).await.unwrap() != division(&ALL, &[]) {
+        while lease.among().unwrap().divide(&ready(&ALL)).await.unwrap() != division(&ALL, &[]) {
             assert!(began.elapsed() < Duration::from_secs(20), "the other takes what it did");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -125,8 +137,8 @@ fn a_host_that_is_not_heard_of_loses_what_it_did_and_writes_nothing() {
         let refused = zombie.land(&landing(2, Some(10), 1)).await.unwrap_err();
         assert_eq!(refused.class(), ErrorClass::Fenced);
         assert!(refused.to_string().contains("another one took it (process"), "{refused}");
-        assert_eq!(lost.divide(&ready(&ALL)).await.unwrap_err().class(), ErrorClass::Fenced);
-        assert_eq!(lost.give_back(&duties(&ALL)).await.unwrap_err().class(), ErrorClass::Fenced);
+        assert_eq!(lost.among().unwrap().divide(&ready(&ALL)).await.unwrap_err().class(), ErrorClass::Fenced);
+        assert_eq!(lost.among().unwrap().give_back(&duties(&ALL)).await.unwrap_err().class(), ErrorClass::Fenced);
         let told = tokio::time::timeout(Duration::from_secs(20), lost.lost()).await.expect("it is told");
         assert_eq!(told.class(), ErrorClass::Fenced);
     });
@@ -140,7 +152,7 @@ fn a_host_that_is_not_heard_of_loses_what_it_did_and_writes_nothing() {
 async fn hosts_whose_sessions_break_at_once_keep_what_they_do() {
     let Some(schema) = Schema::new() else { return };
     let (ledger, first) = joined(&schema).await;
-    first.divide(&ready(&ALL)).await.unwrap();
+    first.among().unwrap().divide(&ready(&ALL)).await.unwrap();
     let (_other, second) = joined(&schema).await;
     let mut sessions = schema.connect().await;
     sqlx::query(
@@ -153,8 +165,8 @@ async fn hosts_whose_sessions_break_at_once_keep_what_they_do() {
     .unwrap();
     let began = std::time::Instant::now();
     while began.elapsed() < fleet::GRACE + Duration::from_secs(2) {
-        assert_eq!(first.divide(&ready(&["lead", "stream a"])).await.unwrap().mine, duties(&ALL));
-        second.divide(&ready(&[])).await.unwrap();
+        assert_eq!(first.among().unwrap().divide(&ready(&["lead", "stream a"])).await.unwrap().mine, duties(&ALL));
+        second.among().unwrap().divide(&ready(&[])).await.unwrap();
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     assert_eq!(ledger.hosts().await.unwrap().len(), 2, "both have their locks again");
