@@ -13,6 +13,7 @@ mod requests;
 mod rules;
 mod run;
 mod shadow;
+mod sides;
 mod who;
 
 use std::process::ExitCode;

@@ -26,8 +26,11 @@ const LOOK: Duration = Duration::from_millis(250);
 const LINES: Duration = Duration::from_secs(10);
 
 /// Segments of a pipeline that are loaded, and what they hold.
+#[derive(Debug, Clone)]
 pub(super) struct Chosen {
     pub(super) pipeline: PipelineName,
+    /// Who refines them, where their rows go to tables beside those of the pipeline.
+    pub(super) side: Option<PipelineName>,
     /// In the order of landing.
     pub(super) segments: Vec<SegmentId>,
     pub(super) bytes: u64,
@@ -101,6 +104,7 @@ impl Chosen {
     fn of_rows(pipeline: &PipelineName, rows: &[Object]) -> Self {
         Self {
             pipeline: pipeline.clone(),
+            side: None,
             segments: rows.iter().map(|row| SegmentId::from_text(text(row, "segment"))).collect(),
             bytes: rows.iter().map(|row| number(row, "bytes")).sum(),
             counts: Counts::of(rows),
@@ -108,6 +112,16 @@ impl Chosen {
             under: None,
             workers: None,
         }
+    }
+
+    /// The same whose rows go to tables beside.
+    pub(super) fn into_side(self, side: &PipelineName) -> Self {
+        Self { side: Some(side.clone()), ..self }
+    }
+
+    /// The pipeline that refines them.
+    fn by(&self) -> &PipelineName {
+        self.side.as_ref().unwrap_or(&self.pipeline)
     }
 
     /// What asks for them: `forebay replay by alice@laptop`.
@@ -131,11 +145,13 @@ impl Chosen {
     }
 
     pub(super) fn json(&self) -> Value {
-        let Self { pipeline, segments, bytes, counts, time_unknown, under, workers } = self;
+        let Self { pipeline, side, segments, bytes, counts, time_unknown, under, workers } = self;
         let mut value =
             json!({ "pipeline": pipeline, "segments": segments.len(), "bytes": bytes, "counts": counts.json() });
         if let Some(value) = value.as_object_mut() {
             value.extend((*time_unknown > 0).then(|| ("time_unknown".to_owned(), json!(time_unknown))));
+            let suffix = side.as_ref().and_then(PipelineName::as_side).map(|(_, suffix)| suffix);
+            value.extend(suffix.map(|suffix| ("into".to_owned(), json!(suffix))));
             value.extend(under.map(|number| ("revision".to_owned(), json!(number))));
             value.extend(workers.map(|workers| ("workers".to_owned(), json!(workers))));
         }
@@ -147,7 +163,7 @@ impl Chosen {
         let ids: BTreeSet<&str> = self.segments.iter().map(SegmentId::as_str).collect();
         let sql =
             "SELECT segment, records, loaded, filtered, rejected FROM ledger.refinements WHERE pipeline = $pipeline";
-        let rows = listing::objects(lake, sql, vec![("pipeline", ScalarValue::from(self.pipeline.as_str()))]).await?;
+        let rows = listing::objects(lake, sql, vec![("pipeline", ScalarValue::from(self.by().as_str()))]).await?;
         let own: Vec<_> = rows.into_iter().filter(|row| ids.contains(text(row, "segment"))).collect();
         Ok(Counts::of(&own))
     }
@@ -173,20 +189,25 @@ impl Counts {
 }
 
 /// How far it is.
-struct Left {
+pub(super) struct Left {
     /// Segments that are waiting or in work.
-    left: u64,
+    pub(super) left: u64,
     /// Segments that failed, and wait for a new revision or a person.
-    failed: u64,
+    pub(super) failed: u64,
 }
 
 /// Of these segments, those that are to be refined again or just are.
-async fn left(lake: &Lake, chosen: &Chosen) -> anyhow::Result<Left> {
+pub(super) async fn left(lake: &Lake, chosen: &Chosen) -> anyhow::Result<Left> {
     let ids: BTreeSet<&str> = chosen.segments.iter().map(SegmentId::as_str).collect();
     let sql = "SELECT segment, failed_at IS NOT NULL AND retry_at IS NULL AS failed FROM ledger.again WHERE pipeline = $pipeline
                UNION ALL SELECT segment, state = 'failed' FROM ledger.refinements
                WHERE pipeline = $pipeline AND state IN ('loading', 'failed')";
-    let rows = listing::objects(lake, sql, vec![("pipeline", ScalarValue::from(chosen.pipeline.as_str()))]).await?;
+    let of_side = "SELECT c.segment, coalesce(r.state = 'failed' AND r.retry_at IS NULL, false) AS failed
+                   FROM ledger.side_segments c
+                   LEFT JOIN ledger.refinements r ON r.pipeline = c.pipeline AND r.segment = c.segment
+                   WHERE c.pipeline = $pipeline AND coalesce(r.state, 'pending') IN ('pending', 'loading', 'failed')";
+    let sql = if chosen.side.is_some() { of_side } else { sql };
+    let rows = listing::objects(lake, sql, vec![("pipeline", ScalarValue::from(chosen.by().as_str()))]).await?;
     let own: Vec<_> = rows.iter().filter(|row| ids.contains(text(row, "segment"))).collect();
     let failed = own.iter().filter(|row| row.get("failed").and_then(Value::as_bool) == Some(true)).count() as u64;
     Ok(Left { left: own.len() as u64 - failed, failed })
@@ -204,7 +225,8 @@ pub(super) async fn follow(
     if detach || ledger.host().await?.is_none() {
         let who = if detach { "the host" } else { "no host runs: the next one" };
         return tell(global, &json!({ "asked": chosen.json() }), || {
-            format!("{who} refines them again, beside production; `forebay status` tells how far it is")
+            let again = if chosen.side.is_some() { "" } else { " again" };
+            format!("{who} refines them{again}, beside production; `forebay status` tells how far it is")
         });
     }
     // From here on it only looks on and compares: on the host's machine that is not to cost production anything.
@@ -252,7 +274,7 @@ async fn wait(global: &Global, lake: &Lake, ledger: &dyn Ledger, chosen: &Chosen
             eprintln!("{line}");
         }
         // What failed for a while is tried again by itself; a host that is gone, and a pipeline that is paused, do nothing.
-        if ledger.host().await?.is_none() || ledger.paused(&chosen.pipeline).await?.is_some() {
+        if ledger.host().await?.is_none() || ledger.paused(chosen.by()).await?.is_some() {
             break None;
         }
         tokio::time::sleep(LOOK).await;

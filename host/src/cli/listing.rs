@@ -80,8 +80,8 @@ pub(super) fn list(global: &Global, rows: &Rows) -> anyhow::Result<Exit> {
     Ok(Exit::Ok)
 }
 
-/// The query `work`: each segment with each pipeline of its stream, `pending` where the pipeline has not met it. Names in
-/// a config are letters, digits, `_` and `-`, so they can stand in SQL.
+/// The query `work`: each segment with each pipeline of its stream, `pending` where the pipeline has not met it; of a replay into tables
+/// beside, its own segments. Names in a config are letters, digits, `_`, `-` and `~`, so they can stand in SQL.
 pub(super) fn work_query(config: &Config) -> String {
     let pairs: Vec<_> =
         config.pipelines.iter().map(|(name, pipeline)| format!("('{name}', '{}')", pipeline.from)).collect();
@@ -89,6 +89,13 @@ pub(super) fn work_query(config: &Config) -> String {
         "SELECT CAST(NULL AS VARCHAR) AS pipeline, CAST(NULL AS VARCHAR) AS stream WHERE false".to_owned()
     } else {
         format!("SELECT column1 AS pipeline, column2 AS stream FROM (VALUES {})", pairs.join(", "))
+    };
+    let has_sides = config.pipelines.keys().any(|name| name.as_side().is_some());
+    let own = if has_sides {
+        "LEFT JOIN ledger.side_segments c ON c.pipeline = p.pipeline AND c.segment = s.segment
+            WHERE strpos(coalesce(p.pipeline, ''), '~') = 0 OR c.segment IS NOT NULL"
+    } else {
+        ""
     };
     format!(
         "WITH pairs AS ({pairs}), work AS (
@@ -98,7 +105,8 @@ pub(super) fn work_query(config: &Config) -> String {
                    r.error_message, r.error_hint, r.failed_at, r.retry_at
             FROM ledger.segments s
             LEFT JOIN pairs p ON p.stream = s.stream
-            LEFT JOIN ledger.refinements r ON r.segment = s.segment AND r.pipeline = p.pipeline)"
+            LEFT JOIN ledger.refinements r ON r.segment = s.segment AND r.pipeline = p.pipeline
+            {own})"
     )
 }
 

@@ -36,6 +36,7 @@ mod run;
 mod schema;
 mod segments;
 mod show;
+mod side;
 mod status;
 mod test;
 mod validate;
@@ -155,6 +156,30 @@ enum Work {
 }
 
 impl Work {
+    /// Whether it goes by what is written in the config alone; other verbs know the replays into tables beside, which the ledger has.
+    fn is_of_what_is_written(&self) -> bool {
+        match self {
+            Self::Validate(_) | Self::Plan(_) | Self::Run(_) | Self::Apply(_) | Self::Recover(_) => true,
+            Self::Query(_)
+            | Self::Status(_)
+            | Self::Segments(_)
+            | Self::Rejects(_)
+            | Self::Why(_)
+            | Self::Logs(_)
+            | Self::Schema(_)
+            | Self::Modules(_)
+            | Self::Revisions(_)
+            | Self::Deploy(_)
+            | Self::Deployments(_)
+            | Self::Rollback(_)
+            | Self::Pause(_)
+            | Self::Resume(_)
+            | Self::Repair(_)
+            | Self::Replay(_)
+            | Self::Maintain(_) => false,
+        }
+    }
+
     /// Whether `FOREBAY_URL` counts for it.
     fn goes_to_a_host(&self) -> bool {
         match self {
@@ -340,6 +365,7 @@ async fn ask_host(global: &Global, host: &remote::Host, work: Work) -> anyhow::R
 }
 
 async fn dispatch(global: Global, work: Work, config: Config) -> anyhow::Result<Exit> {
+    let config = if work.is_of_what_is_written() { config } else { crate::sides::known(config).await };
     match work {
         Work::Validate(args) => validate::validate(&global, &config, &args),
         Work::Plan(args) => plan::plan(&global, &config, &args).await,

@@ -14,6 +14,7 @@ use super::listing::{self, number, quoted};
 use super::show;
 use crate::assemble::{self, Access};
 use crate::query::{BARE_SCHEMA, Lake};
+use crate::sides;
 
 /// Segments that one statement compares: their names stand in it.
 const AT_ONCE: usize = 256;
@@ -24,6 +25,8 @@ const OF_REJECTS: [&str; 3] = ["stage", "code", "message"];
 pub(super) struct Before {
     tables: BTreeMap<TableName, Option<u64>>,
     rejects: Vec<TableName>,
+    /// Of a replay into tables beside: what their names end with. They are compared with the pipeline's own as these are then.
+    beside: Option<String>,
 }
 
 /// How rows of a table differ.
@@ -33,6 +36,14 @@ pub(super) struct Differ {
     changed: u64,
     added: u64,
     removed: u64,
+}
+
+impl Differ {
+    /// Whether every row is as it was.
+    pub(super) fn is_none(&self) -> bool {
+        let Self { same: _, changed, added, removed } = self;
+        changed + added + removed == 0
+    }
 }
 
 /// How rows of tables differ; `None` for a table whose rows of before are not kept.
@@ -51,6 +62,19 @@ impl Before {
         }
     }
 
+    /// The same of a replay into tables beside those of a pipeline, under a revision of it.
+    pub(super) async fn beside(
+        lake: &Lake,
+        pipeline: &PipelineName,
+        revision: &Revision,
+        suffix: &str,
+    ) -> Option<Self> {
+        let before = Self::of(lake, pipeline, Some(revision)).await?;
+        let of_revision = revision.tables();
+        let tables = before.tables.into_iter().filter(|(table, _)| of_revision.contains(table)).collect();
+        Some(Self { tables, beside: Some(suffix.to_owned()), ..before })
+    }
+
     async fn now(lake: &Lake, pipeline: &PipelineName, under: Option<&Revision>) -> anyhow::Result<Self> {
         let config = &lake.stores().config;
         let of_config = config.pipelines.get(pipeline);
@@ -64,24 +88,47 @@ impl Before {
         }
         let rejects = of_config.map(|of| of.rejects.clone()).into_iter();
         let rejects = rejects.chain(under.map(|under| under.rejects.clone())).collect();
-        Ok(Self { tables, rejects })
+        Ok(Self { tables, rejects, beside: None })
+    }
+
+    /// Offers what a table is, and what it was, to statements; each where it is there.
+    async fn offer(
+        &self,
+        lake: &Lake,
+        (table, version): (&TableName, Option<u64>),
+        (is, was): (&str, &str),
+    ) -> anyhow::Result<(bool, bool)> {
+        Ok(match &self.beside {
+            Some(suffix) => {
+                let beside = sides::beside(table, suffix)?;
+                (lake.offer_table(is, &beside, None).await?, lake.offer_table(was, table, None).await?)
+            }
+            None => {
+                let had = match version {
+                    Some(version) => lake.offer_table(was, table, Some(version)).await?,
+                    None => false,
+                };
+                (lake.offer_table(is, table, None).await?, had)
+            }
+        })
     }
 
     /// How the rows of these segments differ from what they were; `Err` where it cannot be told any more.
     pub(super) async fn compare(&self, lake: &Lake, segments: &[SegmentId]) -> anyhow::Result<Compared> {
         let mut found = BTreeMap::new();
         for (place, (table, version)) in self.tables.iter().enumerate() {
-            if version.is_some() && !assemble::keeps_versions(&lake.stores().config, table)? {
+            let of_before = self.beside.is_none() && version.is_some();
+            if of_before && !assemble::keeps_versions(&lake.stores().config, table)? {
                 found.insert(table.clone(), None);
                 continue;
             }
             let (was, is) = (format!("was_{place}"), format!("is_{place}"));
-            if !lake.offer_table(&is, table, None).await? {
-                continue;
-            }
-            let had = match version {
-                Some(version) => lake.offer_table(&was, table, Some(*version)).await?,
-                None => false,
+            let (has, had) = self.offer(lake, (table, *version), (&is, &was)).await?;
+            // Where there is no table beside, none of the rows that were is.
+            let (is, had, none_is) = match (has, had) {
+                (false, false) => continue,
+                (false, true) => (was.clone(), false, true),
+                (true, had) => (is, had, false),
             };
             let now = schema(lake, &is).await?;
             let before = if had { Some(schema(lake, &was).await?) } else { None };
@@ -96,6 +143,9 @@ impl Before {
                     differ.added += number(&row, "added");
                     differ.removed += number(&row, "removed");
                 }
+            }
+            if none_is {
+                std::mem::swap(&mut differ.added, &mut differ.removed);
             }
             found.insert(table.clone(), Some(differ));
         }

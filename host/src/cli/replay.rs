@@ -7,7 +7,7 @@ use clap::Args;
 use datafusion::common::ScalarValue;
 use forebay_model::load::{Again, Terms};
 use forebay_model::ports::Ledger;
-use forebay_model::{Error, PipelineName, Timestamp};
+use forebay_model::{Error, PipelineName, Revision, RevisionId, Timestamp};
 use forebay_pipeline::refine::bind::{Materials, decodes_alike};
 use serde_json::json;
 
@@ -16,6 +16,7 @@ use super::clock::Clock;
 use super::listing::{self, parse_since};
 use super::rehearsals::Rehearsals;
 use super::replaced::Before;
+use super::side::{self, Beside};
 use super::verify::verify;
 use super::{Exit, Failure, Global, kept, named, need_ledger, repair, rollback, segments, show};
 use crate::assemble::{self, Access};
@@ -40,6 +41,8 @@ Examples:
   forebay replay --pipeline fraud --since 30d --revision 3 --workers 1
   forebay replay --pipeline fraud --since 1d --verify
   forebay replay --pipeline fraud --segment payments/3f9c0a1b2c3d4e5f60718293
+  forebay replay --pipeline fraud --since 30d --revision 3 --into v3
+  forebay replay --pipeline fraud --into v3 --swap
   forebay replay --pipeline fraud --stop")]
 pub(super) struct ReplayArgs {
     /// The pipeline.
@@ -66,6 +69,18 @@ pub(super) struct ReplayArgs {
     /// meanwhile does not change that. What it rejects is tried again when somebody asks (`forebay rejects retry`), not by itself.
     #[arg(long, value_name = "REVISION")]
     revision: Option<String>,
+    /// Load what comes out into tables beside the pipeline's, whose names end with `_` and this: `lake.payments_v3`. The pipeline's own
+    /// stay as they are; at the end it is told how the rows differ. Segments that stand there already are not refined once more.
+    #[arg(long, value_name = "SUFFIX", conflicts_with = "verify")]
+    into: Option<String>,
+    /// With --into: put what stands beside in the place of what the pipeline has of the same segments. They are refined under the same
+    /// revision into the pipeline's tables, each group in one commit of each table; where the rows are those that stood beside, the
+    /// tables beside are dropped.
+    #[arg(long, requires = "into", conflicts_with_all = ["since", "until", "clock", "segments", "workers", "revision", "dry_run", "stop"])]
+    swap: bool,
+    /// With --into: drop the tables beside.
+    #[arg(long, requires = "into", conflicts_with_all = ["since", "until", "clock", "segments", "workers", "revision", "dry_run", "stop", "swap"])]
+    drop: bool,
     /// This segment, or the beginning of its id; may be given many times.
     #[arg(long = "segment", value_name = "SEGMENT", conflicts_with_all = ["since", "until"])]
     segments: Vec<String>,
@@ -84,10 +99,14 @@ pub(super) struct ReplayArgs {
 }
 
 pub(super) async fn replay(global: &Global, config: Config, args: &ReplayArgs) -> anyhow::Result<Exit> {
-    let ReplayArgs { pipeline, workers, revision, dry_run, verify: twice, detach, stop, .. } = args;
+    let ReplayArgs { pipeline, workers, revision, dry_run, verify: twice, detach, stop, into, swap, drop, .. } = args;
     let pipeline = named::pipeline(&config, pipeline.as_str())?;
     need_ledger(&config).await?;
     let ledger = assemble::open_ledger(&config, Access::Write).await?;
+    let beside = into.as_ref().map(|suffix| Beside::new(&pipeline, suffix)).transpose()?;
+    if let (Some(beside), true) = (&beside, *stop) {
+        return side::stop(global, &*ledger, beside).await;
+    }
     if *stop {
         let left = ledger.forget_again(&pipeline, Again::Replay).await?;
         return tell(global, &json!({ "pipeline": pipeline, "taken_back": left }), || {
@@ -96,6 +115,11 @@ pub(super) async fn replay(global: &Global, config: Config, args: &ReplayArgs) -
     }
     let has = NonZeroU32::try_from(config.host.workers).unwrap_or(NonZeroU32::MAX);
     let lake = Lake::open(config).await?;
+    match &beside {
+        Some(beside) if *swap => return side::swap(global, &lake, &*ledger, beside, *detach).await,
+        Some(beside) if *drop => return side::drop(global, &lake, &*ledger, beside, *detach).await,
+        Some(_) | None => {}
+    }
     // What cannot be done is refused before anything is asked for.
     let under = match revision {
         Some(wanted) => Some(former(&lake, &*ledger, &pipeline, wanted).await?),
@@ -119,6 +143,14 @@ pub(super) async fn replay(global: &Global, config: Config, args: &ReplayArgs) -
     if workers.is_some_and(|wanted| wanted > has) && !global.quiet() {
         eprintln!("the host has {}: the replay takes no more", show::count(has.get().into(), "worker"));
     }
+    if let Some(beside) = &beside {
+        let (revision, id) = match &under {
+            Some(under) => (under.revision.clone(), under.revision.id()),
+            None => active(&*ledger, &pipeline).await?,
+        };
+        let how = (*workers, *dry_run, *detach);
+        return side::begin(global, &lake, &*ledger, (beside, chosen), (&revision, id), how).await;
+    }
     if *dry_run {
         return tell(global, &json!({ "would_replay": chosen.json() }), || {
             format!("{pipeline}: {} would be refined again{}", chosen.words(), chosen.how())
@@ -137,6 +169,14 @@ pub(super) async fn replay(global: &Global, config: Config, args: &ReplayArgs) -
         show::line(&format!("{pipeline}: {}{}{known}", chosen.words(), chosen.how()))?;
     }
     follow(global, &lake, &*ledger, (&chosen, before), *detach).await
+}
+
+/// The revision that runs.
+async fn active(ledger: &dyn Ledger, pipeline: &PipelineName) -> anyhow::Result<(Revision, RevisionId)> {
+    let active = ledger.active(pipeline).await?;
+    let record =
+        active.ok_or_else(|| Failure::new(Exit::NotFound, format!("{pipeline} has no revision yet")))?.revision;
+    Ok((record.revision, record.id))
 }
 
 /// The segments that are meant.

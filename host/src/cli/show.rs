@@ -36,6 +36,11 @@ pub(crate) fn count(number: u64, what: &str) -> String {
     format!("{} {what}{}", thousands(number), if number == 1 { "" } else { "s" })
 }
 
+/// `1 segment is`, `2 segments are`.
+pub(super) fn count_is(number: u64, what: &str) -> String {
+    format!("{} {}", count(number, what), if number == 1 { "is" } else { "are" })
+}
+
 /// `20,000`.
 pub(crate) fn thousands(number: u64) -> String {
     let digits = number.to_string();

@@ -47,6 +47,7 @@ pub(super) async fn status(global: &Global, config: Config, args: &StatusArgs) -
     let again = again(&lake).await?;
     let histories = history::left(&lake, &work).await?;
     let shadows = shadows(&lake).await?;
+    let sides = listing::objects(&lake, SIDES, vec![]).await?;
     let mut pipelines = Vec::new();
     for (name, pipeline) in &config.pipelines {
         let of = |rows: &[Object]| rows.iter().find(|row| text(row, "pipeline") == name.as_str()).cloned();
@@ -65,6 +66,7 @@ pub(super) async fn status(global: &Global, config: Config, args: &StatusArgs) -
             "failures": failed.collect::<Vec<_>>(),
             "held": waiting.collect::<Vec<_>>(),
             "history": of(&histories),
+            "replay_into": of(&sides),
             "again": again.iter().filter(|row| text(row, "pipeline") == name.as_str()).collect::<Vec<_>>(),
         }));
     }
@@ -174,6 +176,9 @@ async fn again(lake: &Lake) -> anyhow::Result<Vec<Object>> {
                ORDER BY pipeline, what, asked_at, reason";
     listing::objects(lake, sql, vec![]).await
 }
+
+/// Replays into tables beside.
+const SIDES: &str = "SELECT pipeline, of_pipeline, revision, reason, asked_at FROM ledger.sides";
 
 async fn held(lake: &Lake) -> anyhow::Result<Vec<Object>> {
     let sql = "SELECT table_name, column_name, data_type, reason, first_seen FROM ledger.held_changes
@@ -302,6 +307,15 @@ fn pipeline_in_words(pipeline: &Object, lines: &mut Vec<String>) {
     }
     if let Some(load) = object("last_load") {
         lines.push(format!("  last load: number {}, done at {}", number(load, "number"), moment(load, "done_at")));
+    }
+    if let Some(side) = object("replay_into") {
+        lines.push(format!(
+            "  into tables beside those of {}, under its revision {}, since {} ({})",
+            text(side, "of_pipeline"),
+            number(side, "revision"),
+            moment(side, "asked_at"),
+            text(side, "reason"),
+        ));
     }
     if let Some(history) = object("history") {
         lines.push(format!("  {}", history::left_in_words(history)));

@@ -73,6 +73,8 @@ pub(super) struct Reloaded {
 pub(super) enum Prepared {
     /// It is active, and runs.
     Unchanged,
+    /// It is a replay's, and is active as long as the replay is there.
+    Side,
     /// A person rolled it back: the active one goes on.
     Cancelled { id: RevisionId, number: u32 },
     /// It is in shadow already.
@@ -167,6 +169,7 @@ impl Deployer {
             let reason = taken.iter().find(uses).map_or(reason, |module| &module.origin);
             match checked {
                 Ok(Prepared::Unchanged) => self.unshadow(name).await?,
+                Ok(Prepared::Side) => self.take_up_former(config, name, handle).await?,
                 Ok(Prepared::InShadow(shadow)) => {
                     reloaded.shadow.push(shadow);
                     self.take_up_former(config, name, handle).await?;
@@ -284,6 +287,9 @@ impl Deployer {
         instead: &BTreeMap<ModuleName, Digest>,
     ) -> Result<Prepared, Refusal> {
         let Some(pipeline) = config.pipelines.get(name) else { return Ok(Prepared::Unchanged) };
+        if name.as_side().is_some() {
+            return Ok(Prepared::Side);
+        }
         let ledger = &self.shelf.ledger;
         let revision = self.shelf.revision(config, name, pipeline, instead).await?;
         let id = revision.id();

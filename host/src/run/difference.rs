@@ -34,7 +34,7 @@ impl Difference {
         let mut difference = Self { restart: waiting(runs, meant), ..Self::default() };
         difference.open_warehouses =
             meant.warehouses.keys().filter(|name| !runs.warehouses.contains_key(name)).cloned().collect();
-        let wanted = |name: &PipelineName| selected.is_empty() || selected.contains(name);
+        let wanted = |name: &PipelineName| is_selected(selected, name);
         let read = |config: &Config, stream: &StreamName| {
             selected.is_empty() || config.pipelines.iter().any(|(name, p)| wanted(name) && p.from == *stream)
         };
@@ -80,6 +80,12 @@ impl Difference {
             && start_streams.is_empty()
             && start_pipelines.is_empty()
     }
+}
+
+/// Whether a pipeline is among those of `--pipeline` (none for all); a side is where its pipeline is.
+pub(super) fn is_selected(selected: &[PipelineName], name: &PipelineName) -> bool {
+    let is = |of: &PipelineName| of == name || name.as_side().is_some_and(|(side_of, _)| of.as_str() == side_of);
+    selected.is_empty() || selected.iter().any(is)
 }
 
 fn leads_to(pipeline: &PipelineConfig, warehouses: &BTreeSet<WarehouseName>) -> bool {

@@ -18,6 +18,7 @@ use forebay_pipeline::panics::caught;
 use tokio::sync::{Notify, watch};
 
 use super::Host;
+use super::difference::is_selected;
 use super::progress::Progress;
 use crate::assemble;
 use crate::config::Config;
@@ -151,7 +152,7 @@ async fn turn(host: &Arc<Host>, config: &watch::Receiver<Config>, progress: &Arc
 /// What this host could do: all that its config has, but pipelines whose active revision is not here.
 async fn readiness(host: &Host, config: &Config) -> Result<Readiness> {
     let cannot = host.fleet.cannot();
-    let wanted = |name: &PipelineName| host.args.pipelines.is_empty() || host.args.pipelines.contains(name);
+    let wanted = |name: &PipelineName| is_selected(&host.args.pipelines, name);
     let handles = host.parts.handles();
     let mut ready = BTreeSet::from([Duty::Lead]);
     for (name, pipeline) in config.pipelines.iter().filter(|(name, _)| wanted(name)) {

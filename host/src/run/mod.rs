@@ -21,6 +21,7 @@ mod restart;
 mod schedule;
 mod service;
 mod shadow;
+mod sides;
 mod summary;
 mod tasks;
 pub(crate) mod watch;
@@ -47,6 +48,7 @@ use crate::assemble::{self, Access};
 use crate::cli::{Exit, FailOn, Global, RunArgs, another_host, lost, named};
 use crate::config::{Config, LedgerConfig};
 use crate::logs::{Files, ModuleLog};
+use crate::sides::with_sides;
 use back::Outcomes;
 use deploy::{Deployer, Handles, Reloaded};
 use difference::Difference;
@@ -111,6 +113,7 @@ pub(crate) async fn run(config: Config, global: Global, args: RunArgs) -> anyhow
     let Some(lease) = lease.map(Arc::<dyn HostLease>::from) else {
         return Err(another_host(ledger.host().await?).into());
     };
+    let config = with_sides(config, ledger.as_ref()).await?;
     let since = assemble::clock().now();
     // A run that ends by itself has nobody who asks it.
     let server = match config.http.as_ref().filter(|_| !args.once) {
@@ -352,6 +355,7 @@ impl Host {
                 watch,
                 runs,
                 told: Vec::new(),
+                sides: Vec::new(),
                 due,
                 submitted,
             };

@@ -17,10 +17,11 @@ use super::parts::Part;
 use super::progress::Progress;
 use super::push::Submission;
 use super::watch::Watch;
-use super::{Host, check_tables};
+use super::{Host, check_tables, sides};
 use crate::assemble::{self, Access};
 use crate::config::{self, Config};
 use crate::failpoint::failpoint;
+use crate::sides::with_sides;
 
 /// How often the ledger is looked at for revisions that another host made active.
 const FOLLOW: Duration = Duration::from_millis(300);
@@ -38,6 +39,8 @@ pub(super) struct Reloader {
     pub(super) runs: watch::Sender<Config>,
     /// The keys that were told last to need a restart.
     pub(super) told: Vec<String>,
+    /// The replays into tables beside that the ledger had at the last look.
+    pub(super) sides: sides::Known,
     /// Parts that ended with an error and are to be started again now.
     pub(super) due: mpsc::UnboundedReceiver<Part>,
     /// What people push.
@@ -56,6 +59,7 @@ impl Reloader {
                 }
                 Next::Changed => (None, "config"),
                 Next::Led => (None, "lead"),
+                Next::Sides => (None, "replay"),
             };
             let reload = async {
                 if let Some(part) = due {
@@ -77,15 +81,21 @@ impl Reloader {
 
     /// What there is to do next; until then, what other hosts of the ledger make active is taken up.
     async fn next(&mut self, again: bool) -> Next {
-        let Self { host, progress: _, deployer, watch, runs, told: _, due, submitted } = self;
+        let Self { host, progress: _, deployer, watch, runs, told: _, sides: known, due, submitted } = self;
         let changed = change(watch, again);
         tokio::pin!(changed);
+        let mut look = tokio::time::interval(sides::LOOK);
         loop {
             tokio::select! {
                 Some(part) = due.recv() => return Next::Due(part),
                 Some(submission) = submitted.recv() => return Next::Submitted(submission),
                 () = &mut changed => return Next::Changed,
                 () = host.fleet.led.notified() => return Next::Led,
+                _ = look.tick() => {
+                    if sides::moved(host, known).await {
+                        return Next::Sides;
+                    }
+                }
                 () = tokio::time::sleep(FOLLOW), if host.fleet.is_shared() => follow(host, deployer, runs).await,
             }
         }
@@ -138,7 +148,13 @@ impl Reloader {
         match config::load_with_env(&path) {
             Ok(meant) => {
                 self.watch.follow(&meant);
-                again |= self.adopt(meant).await;
+                match with_sides(meant, self.host.ledger.as_ref()).await {
+                    Ok(meant) => again |= self.adopt(meant).await,
+                    Err(error) => {
+                        tracing::warn!(error = error.chain(), "the ledger cannot be read; the config before goes on");
+                        again = true;
+                    }
+                }
             }
             Err(problems) => {
                 for problem in problems.iter() {
@@ -217,7 +233,9 @@ impl Reloader {
         let (parts, patience) = (&self.host.parts, self.host.config.host.shutdown);
         let mut stopped = true;
         for name in &difference.stop_pipelines {
-            if !parts.stop_pipeline(name, patience).await {
+            if parts.stop_pipeline(name, patience).await {
+                sides::close(&self.host, &self.runs.borrow(), name);
+            } else {
                 tracing::error!(pipeline = %name, "pipeline has not stopped in time: the changed config waits for it");
                 stopped = false;
             }
@@ -251,6 +269,8 @@ enum Next {
     Changed,
     /// The same, since it leads from now on.
     Led,
+    /// The same: a replay into tables beside came or goes.
+    Sides,
 }
 
 /// Takes up what is active in the ledger and not here: whoever leads has made it so, or a pipeline came or went.

@@ -42,6 +42,7 @@ mod same_rows;
 mod search;
 mod seen;
 mod shadow;
+mod side;
 mod stopping;
 pub(crate) mod strange_modules;
 pub(crate) mod support;

@@ -17,7 +17,7 @@ fn place() -> Place {
 }
 
 /// Payments whose amounts are their ids, all booked on one day, and noon of the next for the last.
-fn payments(ids: std::ops::Range<u32>, day: u32) -> String {
+pub(super) fn payments(ids: std::ops::Range<u32>, day: u32) -> String {
     let last = ids.end - 1;
     ids.map(|id| {
         let booked = if id == last { format!("{:02}T12:00:00Z", day + 1) } else { format!("{day:02}T08:00:00Z") };
@@ -27,7 +27,7 @@ fn payments(ids: std::ops::Range<u32>, day: u32) -> String {
 }
 
 /// What a person sees of verbs, one after the other.
-fn told(place: &Place, verbs: &[&[&str]]) -> String {
+pub(super) fn told(place: &Place, verbs: &[&[&str]]) -> String {
     verbs.iter().map(|verb| format!("# {}\n{}\n\n", verb.join(" "), place.sees(verb))).collect()
 }
 
@@ -39,7 +39,7 @@ fn asked(place: &Place) -> Vec<i64> {
 }
 
 /// Loads files one after the other, so that each has a place in the order of landing.
-fn lands(place: &Place, files: &[(&str, String)]) {
+pub(super) fn lands(place: &Place, files: &[(&str, String)]) {
     for (name, text) in files {
         place.write(&format!("inbox/{name}.jsonl"), text);
         place.run_well(&["run", "--once"]);
@@ -111,11 +111,11 @@ fn records_of_a_stream_have_their_sources_time() {
 }
 
 /// Everything is flagged, and nothing is refused.
-fn fixed() -> String {
+pub(super) fn fixed() -> String {
     config().replace("id = 13", "id < 0").replace("amount > 50", "amount >= 0")
 }
 
-fn ids(place: &Place, table: &str) -> Vec<i64> {
+pub(super) fn ids(place: &Place, table: &str) -> Vec<i64> {
     let rows = place.query(&format!("SELECT id FROM {table} ORDER BY id"));
     rows.iter().map(|row| row["id"].as_i64().unwrap()).collect()
 }
@@ -123,13 +123,14 @@ fn ids(place: &Place, table: &str) -> Vec<i64> {
 /// By the order of landing: the revision that refined each segment.
 fn refined_by(place: &Place) -> Vec<i64> {
     let rows = place.query(
-        "SELECT r.revision FROM ledger.refinements r JOIN ledger.segments s ON s.segment = r.segment ORDER BY s.number",
+        "SELECT r.revision FROM ledger.refinements r JOIN ledger.segments s ON s.segment = r.segment
+         WHERE r.pipeline = 'fraud' ORDER BY s.number",
     );
     rows.iter().map(|row| row["revision"].as_i64().unwrap()).collect()
 }
 
 /// Two files under the first revision, of which one row was refused, then one under the fixed one, which heals it.
-fn two_revisions() -> Place {
+pub(super) fn two_revisions() -> Place {
     let place = place();
     lands(&place, &[("a", payments(0..20, 1)), ("b", payments(40..60, 2))]);
     place.write("forebay.toml", &fixed());
@@ -140,7 +141,7 @@ fn two_revisions() -> Place {
 }
 
 /// As it is once all was replayed under the first revision.
-fn is_as_the_first_made_it(place: &Place) {
+pub(super) fn is_as_the_first_made_it(place: &Place) {
     assert_eq!(refined_by(place), [1, 1, 1]);
     assert_eq!(ids(place, "lake.flagged"), (51..80).collect::<Vec<_>>());
     assert_eq!(ids(place, "lake.payments"), (0..13).chain(14..20).chain(40..80).collect::<Vec<_>>());

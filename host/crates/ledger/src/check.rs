@@ -6,7 +6,9 @@ use std::ops::Range;
 use arrow_schema::SchemaRef;
 use forebay_model::ids::{Generation, PipelineName, SegmentId, StreamName, TableName};
 use forebay_model::load::{Again, Load, LoadGroup, RefinedSegment, Terms};
-use forebay_model::ports::{Advance, Landing, NewObject, NewSegment, ObjectState, RebuiltPipeline, SegmentFailure};
+use forebay_model::ports::{
+    Advance, Landing, NewObject, NewSegment, ObjectState, RebuiltPipeline, SegmentFailure, Side,
+};
 use forebay_model::position::{OrderedPosition, Position};
 use forebay_model::revision::{Revision, RevisionId};
 use forebay_model::schema::{SchemaVersion, StreamSchema};
@@ -127,6 +129,22 @@ fn spans_fit(landing: &Landing) -> Result<()> {
         None => Ok(()),
         Some(partition) => broken(format!("landing {}: {partition} has spans and does not advance", landing.attempt)),
     }
+}
+
+/// A side is made once; who asks again means the same one.
+pub(crate) fn same_side(known: &Side, wanted: &Side) -> Result<()> {
+    let name = &known.name;
+    if known.dropped {
+        return Err(LedgerError::Side {
+            what: format!("the tables of replay {name} are being dropped"),
+            hint: "ask again in a moment",
+        });
+    }
+    if known.of != wanted.of || known.revision != wanted.revision {
+        let what = format!("the tables of replay {name} are made under revision {}", known.revision.short());
+        return Err(LedgerError::Side { what, hint: "choose another suffix, or drop them first (`--drop`)" });
+    }
+    Ok(())
 }
 
 /// Checks a group: one load a table, all of its pipeline, number and revision; balanced counts; files of its segments.

@@ -117,6 +117,14 @@ pub enum LedgerError {
     /// The caller broke the contract, or the ledger's content does.
     #[error("{0}")]
     Invariant(String),
+    /// There is another replay into tables with these names.
+    #[error("{what}")]
+    Side {
+        /// What there is.
+        what: String,
+        /// What to do.
+        hint: &'static str,
+    },
     /// There is no such documented table.
     #[error("the ledger has no table {name:?}")]
     NoTable {
@@ -136,6 +144,7 @@ impl LedgerError {
             | Self::Newer { .. }
             | Self::Older { .. }
             | Self::Unfit { .. }
+            | Self::Side { .. }
             | Self::NoTable { .. } => ErrorClass::Operator,
             Self::File { source, .. } if source.kind() == std::io::ErrorKind::Interrupted => ErrorClass::Retry,
             Self::File { .. } => ErrorClass::Operator,
@@ -159,6 +168,7 @@ impl LedgerError {
                  tables, or rebuild it: `forebay recover --replace` keeps the damaged file under another name",
                 path.display()
             )),
+            Self::Side { what: _, hint } => Some((*hint).to_owned()),
             Self::Exists { .. } => Some(
                 "where it is damaged or too old, `forebay recover --replace` moves it aside and rebuilds it".to_owned(),
             ),

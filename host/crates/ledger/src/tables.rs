@@ -164,6 +164,27 @@ pub(crate) const TABLES: &[Table] = &[
         order: "pipeline, stream",
     },
     Table {
+        name: "sides",
+        columns: &[
+            text("pipeline"),
+            text("of_pipeline"),
+            Column {
+                name: "revision",
+                kind: Kind::Int,
+                sql: Some(
+                    "(SELECT v.revision FROM revisions v WHERE v.pipeline = t.of_pipeline AND v.revision_id = t.revision_id)",
+                ),
+            },
+            text("revision_id"),
+            int("workers"),
+            text("reason"),
+            time("asked_at"),
+            boolean("dropped"),
+        ],
+        order: "pipeline",
+    },
+    Table { name: "side_segments", columns: &[text("pipeline"), text("segment")], order: "pipeline, segment" },
+    Table {
         name: "heals",
         columns: &[
             text("pipeline"),

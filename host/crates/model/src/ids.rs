@@ -73,7 +73,7 @@ name!(
     "stream"
 );
 name!(
-    /// The name of a pipeline: steps and routes over one stream.
+    /// The name of a pipeline: steps and routes over one stream. Nobody writes a `~` in one; that of a [`crate::ports::Side`] has one.
     PipelineName,
     "pipeline"
 );
@@ -93,10 +93,41 @@ name!(
     "module"
 );
 
+impl PipelineName {
+    /// The name of the pipeline that refines this one's history into tables whose names end with `_` and the suffix: `fraud~v2`.
+    ///
+    /// # Errors
+    /// Class operator, where the suffix is not of letters, digits, `_` and `-`, or the name is too long with it.
+    pub fn side(&self, suffix: &str) -> Result<Self> {
+        if suffix.is_empty() || !suffix.chars().all(is_plain) {
+            return Err(Error::operator(format!("suffix {suffix:?} is not allowed"))
+                .with_hint("use letters, digits, '_' and '-'"));
+        }
+        Self::new(format!("{self}{SIDE}{suffix}"))
+    }
+
+    /// The pipeline whose history a side refines, and the suffix; `None` for every other pipeline.
+    #[must_use]
+    pub fn as_side(&self) -> Option<(&str, &str)> {
+        self.0.split_once(SIDE)
+    }
+}
+
+/// Stands in the names of sides between the pipeline's and the suffix.
+const SIDE: char = '~';
+
+fn is_plain(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '_' || c == '-'
+}
+
 fn check_name(what: &str, text: &str) -> Result<()> {
+    let (name, suffix) = match text.split_once(SIDE) {
+        Some((name, suffix)) if what == "pipeline" && !suffix.is_empty() => (name, suffix),
+        Some(_) | None => (text, ""),
+    };
     let fits = (1..=64).contains(&text.len())
         && text.starts_with(|c: char| c.is_ascii_alphabetic())
-        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+        && name.chars().chain(suffix.chars()).all(is_plain);
     if fits {
         return Ok(());
     }

@@ -403,6 +403,17 @@ impl Warehouse for MemoryWarehouse {
         }
         Ok(report)
     }
+
+    async fn drop_table(&self, name: &str, owner: &TableOwner) -> Result<bool> {
+        let mut state = self.state();
+        let Some(table) = state.tables.get(name) else { return Ok(false) };
+        if (table.ledger, &table.pipeline) != (owner.ledger, &owner.pipeline) {
+            return Err(misused(name, format!("it is not pipeline {}'s, so it is not dropped", owner.pipeline)).into());
+        }
+        state.tables.remove(name);
+        state.staged.retain(|(of, _), _| of != name);
+        Ok(true)
+    }
 }
 
 struct MemoryWriter {

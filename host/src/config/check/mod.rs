@@ -124,6 +124,12 @@ impl<'a> Check<'a> {
         let mut named = Vec::new();
         for entry in entry.node.entries() {
             match entry.key.parse::<N>() {
+                // Names of sides have one, and are written by nobody.
+                Ok(_) if entry.key.contains('~') => {
+                    let message = format!("{} name {:?} is not allowed", section.trim_end_matches('s'), entry.key);
+                    let hint = "use 1 to 64 letters, digits, '_' and '-', beginning with a letter".to_owned();
+                    self.problem(entry.at, message, Some(hint));
+                }
                 Ok(name) => named.push((name, entry.key.clone(), &entry.node)),
                 Err(error) => self.problem(entry.at, error.to_string(), error.hint().map(str::to_owned)),
             }

@@ -43,7 +43,9 @@ impl Observer {
         now: Timestamp,
     ) -> Result<BTreeMap<Subject, Holds>> {
         let mut holding = BTreeMap::new();
-        for (name, metrics) in host.parts.pipeline_metrics() {
+        // Whoever asked for a replay into tables beside looks at it, and nobody needs to be woken for it.
+        let metrics = host.parts.pipeline_metrics().into_iter().filter(|(name, _)| name.as_side().is_none());
+        for (name, metrics) in metrics {
             // What a pipeline has counted is told by the host that runs it; what the ledger knows, by the one that leads.
             let leads = host.fleet.leads();
             let of = |alert, column: Option<String>| Subject {

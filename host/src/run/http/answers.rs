@@ -162,6 +162,11 @@ pub(super) const PIPELINE: Fields = &[
         ],
     )
     .or_null(),
+    object(
+        "replay_into",
+        &[text("pipeline"), text("of_pipeline"), integer("revision"), text("reason"), time("asked_at")],
+    )
+    .or_null(),
     list(
         "again",
         &[
@@ -399,9 +404,12 @@ const CHOSEN: Fields = &[
     integer("time_unknown").optional(),
     integer("revision").optional(),
     integer("workers").optional(),
+    text("into").optional(),
 ];
 
 pub(super) const REPLAYED: Fields = &[object("asked", CHOSEN).optional(), object("would_replay", CHOSEN).optional()];
+
+pub(super) const DROPPED: Fields = &[text("pipeline"), boolean("dropped")];
 
 pub(super) const STOPPED: Fields = &[text("pipeline"), integer("taken_back")];
 

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use forebay_model::PipelineName;
 use forebay_model::ports::{Duty, HostHolder, HostState};
 
 use super::Seen;
+use crate::run::difference::is_selected;
 
 /// How long the ledger may take to answer.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
@@ -19,8 +21,9 @@ pub(super) async fn missing(seen: &Seen) -> Vec<String> {
     if !seen.has_started() {
         missing.push("the host is starting: modules are compiled, revisions checked".to_owned());
     }
-    let meant = |name: &str| host.args.pipelines.is_empty() || host.args.pipelines.iter().any(|of| of.as_str() == name);
-    let pipelines = config.pipelines.iter().filter(|(name, _)| meant(name.as_str()));
+    // A replay into tables beside is no reason to send work elsewhere.
+    let meant = |name: &PipelineName| is_selected(&host.args.pipelines, name) && name.as_side().is_none();
+    let pipelines = config.pipelines.iter().filter(|(name, _)| meant(name));
     for (name, pipeline) in pipelines {
         let stream = Duty::Stream(pipeline.from.clone());
         if host.fleet.has(&stream) && !host.runs(&stream) {

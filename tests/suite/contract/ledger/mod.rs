@@ -6,6 +6,7 @@ mod history;
 mod intake;
 mod rebuilt;
 mod refine;
+mod side;
 pub(crate) mod support;
 
 use forebay_ledger::{MemoryLedger, OpenMode, PostgresLedger, SqliteLedger};
@@ -107,6 +108,9 @@ contract! {
         a_pipeline_that_has_refined_anything_has_no_history,
         versions_do_not_overtake_one_another_across_the_beginning,
         history_that_fails_waits_and_is_done_once;
+    side:
+        a_side_refines_what_was_chosen_and_nothing_else,
+        a_side_that_is_dropped_leaves_nothing;
     rebuilt:
         what_was_rebuilt_is_all_there,
         what_is_refined_again_replaces_its_rows,

@@ -26,7 +26,8 @@ use forebay_warehouse::{DeltaOptions, DeltaWarehouse, MemoryWarehouse, PostgresW
 use uuid::Uuid;
 
 use self::rows::{
-    the_rows_of_a_segment_are_found_wherever_they_lie, the_rows_of_a_segment_have_all_columns_of_the_table,
+    a_dropped_table_is_as_if_it_had_never_been, the_rows_of_a_segment_are_found_wherever_they_lie,
+    the_rows_of_a_segment_have_all_columns_of_the_table,
 };
 use super::support::{CountingRandom, SteeredClock};
 
@@ -308,6 +309,7 @@ contract! {
     a_table_remembers_its_loads_and_whose_rows_it_has
     loads_and_maintenance_at_once_lose_nothing
     the_rows_of_a_segment_are_found_wherever_they_lie
+    a_dropped_table_is_as_if_it_had_never_been
     ;
     columns_divide_the_files
     maintenance_compacts_and_can_be_looked_at_first

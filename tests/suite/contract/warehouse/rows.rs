@@ -2,6 +2,7 @@
 
 use arrow_array::UInt32Array;
 use arrow_array::types::TimestampMicrosecondType;
+use forebay_model::ports::TableOwner;
 
 use super::*;
 
@@ -50,4 +51,38 @@ pub(super) async fn the_rows_of_a_segment_have_all_columns_of_the_table(world: &
     world.load(&Load { partition_by: vec![], ..a_load(2, "t", &grown, files, &[]) }).await;
     let rows = rows_of(world, "t", "1").await.unwrap();
     assert_eq!(rows.column_by_name("fee").map(|fee| fee.null_count()), Some(120));
+}
+
+pub(super) async fn a_dropped_table_is_as_if_it_had_never_been(world: &World) {
+    let schema = world.schema(&base());
+    let owner = |pipeline: &str| TableOwner { ledger: LEDGER, pipeline: pipeline.to_owned() };
+    assert!(!world.warehouse.drop_table("t", &owner("fraud")).await.unwrap(), "there is none");
+    for number in 1..4 {
+        let files = world.stage("t", &number.to_string(), &schema, &[], 10);
+        world.load(&a_load(number, "t", &schema, files, &[])).await;
+    }
+    let files = world.stage("other", "1", &schema, &[], 5);
+    world.load(&a_load(1, "other", &schema, files, &[])).await;
+    for stranger in [owner("visits"), TableOwner { ledger: Uuid::from_u128(1), ..owner("fraud") }] {
+        let refused = world.warehouse.drop_table("t", &stranger).await.unwrap_err();
+        assert_eq!(refused.class(), ErrorClass::Operator);
+        assert!(refused.to_string().contains("it is not dropped"), "{refused}");
+    }
+    assert_eq!(world.segments("t").await.len(), 3);
+
+    assert!(world.warehouse.drop_table("t", &owner("fraud")).await.unwrap());
+    assert!(!world.warehouse.drop_table("t", &owner("fraud")).await.unwrap());
+    assert!(world.warehouse.table("t").await.unwrap().is_none());
+    assert!(world.warehouse.committed("t", LEDGER, "fraud").await.unwrap().is_none());
+    assert!(world.warehouse.rows_of("t", &segment("1")).await.unwrap().is_empty());
+    assert!(world.warehouse.history("t").await.unwrap().is_none());
+    assert_eq!(world.warehouse.tables().await.unwrap(), ["other"]);
+
+    // Another one of that name, with other columns, begins with the first number again.
+    let schema = world.schema(&[Field::new("n", DataType::Int64, true)]);
+    let files = world.stage("t", "9", &schema, &[], 4);
+    let receipt = world.load(&a_load(1, "t", &schema, files, &[])).await;
+    assert!(receipt.committed_now);
+    assert_eq!(world.segments("t").await, BTreeMap::from([(segment("9").to_string(), 4)]));
+    assert_eq!(world.segments("other").await.len(), 1);
 }

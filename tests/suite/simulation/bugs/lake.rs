@@ -6,7 +6,7 @@ use arrow_schema::{DataType, Field};
 use async_trait::async_trait;
 use forebay_model::ports::{
     Clock as _, CommittedLoad, MaintainOptions, MaintainReport, StagedWriter, StagingRequest, TableHistory, TableInfo,
-    Warehouse,
+    TableOwner, Warehouse,
 };
 use forebay_model::{Load, LoadReceipt, Result, SegmentId, StagedFile, Timestamp};
 use forebay_warehouse::MemoryWarehouse;
@@ -82,6 +82,10 @@ impl<C: Change + Clone + 'static> Warehouse for ChangedLake<C> {
 
     async fn maintain(&self, table: &str, options: &MaintainOptions) -> Result<MaintainReport> {
         self.inner.maintain(table, options).await
+    }
+
+    async fn drop_table(&self, table: &str, owner: &TableOwner) -> Result<bool> {
+        self.inner.drop_table(table, owner).await
     }
 }
 

@@ -6,7 +6,8 @@ use forebay_model::ids::{Digest, ModuleName, PipelineName, SegmentId, StreamName
 use forebay_model::load::{Again, LoadGroup, LoadReceipt};
 use forebay_model::ports::{
     Deployment, DeploymentState, HealRequest, HeldChange, HostHolder, HostLease, JournalEntry, LandOutcome, Landing,
-    Ledger, ModuleRecord, ObjectState, Pause, Rebuilt, ReplayRequest, RevisionRecord, SegmentFailure, Shadow, WorkItem,
+    Ledger, ModuleRecord, ObjectState, Pause, Rebuilt, ReplayRequest, RevisionRecord, SegmentFailure, Shadow, Side,
+    WorkItem,
 };
 use forebay_model::revision::{Revision, RevisionId};
 use forebay_model::schema::{SchemaVersion, StreamSchema};
@@ -134,6 +135,26 @@ impl Ledger for FaultyLedger {
                 self.inner.fail(pipeline, failure),
             )
             .await
+    }
+
+    async fn ask_side(&self, side: &Side, segments: &[SegmentId]) -> Result<u64> {
+        self.chaos.call("ledger.ask_side", || side.name.to_string(), self.inner.ask_side(side, segments)).await
+    }
+
+    async fn forget_waiting(&self, side: &PipelineName) -> Result<u64> {
+        self.chaos.call("ledger.forget_waiting", || side.to_string(), self.inner.forget_waiting(side)).await
+    }
+
+    async fn drop_side(&self, side: &PipelineName) -> Result<bool> {
+        self.chaos.call("ledger.drop_side", || side.to_string(), self.inner.drop_side(side)).await
+    }
+
+    async fn forget_side(&self, side: &PipelineName) -> Result<()> {
+        self.chaos.call("ledger.forget_side", || side.to_string(), self.inner.forget_side(side)).await
+    }
+
+    async fn sides(&self) -> Result<Vec<Side>> {
+        self.chaos.call("ledger.sides", String::new, self.inner.sides()).await
     }
 
     async fn retry_failed(&self, pipeline: &PipelineName) -> Result<u64> {

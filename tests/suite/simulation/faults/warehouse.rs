@@ -4,7 +4,8 @@ use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{DataType, Field};
 use async_trait::async_trait;
 use forebay_model::ports::{
-    CommittedLoad, MaintainOptions, MaintainReport, StagedWriter, StagingRequest, TableHistory, TableInfo, Warehouse,
+    CommittedLoad, MaintainOptions, MaintainReport, StagedWriter, StagingRequest, TableHistory, TableInfo, TableOwner,
+    Warehouse,
 };
 use forebay_model::{ErrorClass, Load, LoadReceipt, Result, SegmentId, StagedFile};
 use uuid::Uuid;
@@ -95,6 +96,10 @@ impl Warehouse for FaultyWarehouse {
 
     async fn maintain(&self, table: &str, options: &MaintainOptions) -> Result<MaintainReport> {
         self.chaos.call("lake.maintain", || table.to_owned(), self.inner.maintain(table, options)).await
+    }
+
+    async fn drop_table(&self, table: &str, owner: &TableOwner) -> Result<bool> {
+        self.chaos.call("lake.drop_table", || table.to_owned(), self.inner.drop_table(table, owner)).await
     }
 }
 

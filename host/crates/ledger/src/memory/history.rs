@@ -34,6 +34,9 @@ impl State {
         skip: &BTreeSet<SegmentId>,
         limit: usize,
     ) -> Vec<WorkItem> {
+        if pipeline.as_side().is_some() {
+            return self.side_work(pipeline, stream, now, skip, limit);
+        }
         let end = self.history_of(pipeline, stream);
         let items = self.work_in(pipeline, stream, now, skip, (0..end, limit));
         items.into_iter().map(|item| WorkItem { history: true, ..item }).collect()

@@ -10,6 +10,7 @@ mod history;
 mod intake;
 mod rebuilt;
 mod refine;
+mod side;
 mod state;
 mod tables;
 
@@ -25,7 +26,7 @@ use forebay_model::load::{Again, LoadGroup, LoadReceipt};
 use forebay_model::ports::{
     Deployment, DeploymentState, HealRequest, HeldChange, HostHolder, HostLease, JournalEntry, LandOutcome, Landing,
     Ledger, ModuleRecord, ObjectState, Pause, Random, Rebuilt, ReplayRequest, RevisionRecord, SegmentFailure, Shadow,
-    WorkItem,
+    Side, WorkItem,
 };
 use forebay_model::position::OrderedPosition;
 use forebay_model::revision::{Revision, RevisionId};
@@ -226,6 +227,26 @@ impl Ledger for MemoryLedger {
         let skip = skip.iter().cloned().collect();
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         Ok(self.read(|state| state.again(pipeline, stream, now, &skip, limit)))
+    }
+
+    async fn ask_side(&self, side: &Side, segments: &[SegmentId]) -> Result<u64> {
+        self.write(|state| state.ask_side(side, segments))
+    }
+
+    async fn forget_waiting(&self, side: &PipelineName) -> Result<u64> {
+        self.write(|state| Ok(state.forget_waiting(side)))
+    }
+
+    async fn drop_side(&self, side: &PipelineName) -> Result<bool> {
+        self.write(|state| Ok(state.drop_side(side)))
+    }
+
+    async fn forget_side(&self, side: &PipelineName) -> Result<()> {
+        self.write(|state| state.forget_side(side))
+    }
+
+    async fn sides(&self) -> Result<Vec<Side>> {
+        Ok(self.read(|state| state.sides.values().map(|(side, _)| side.clone()).collect()))
     }
 
     async fn last_number(&self, pipeline: &PipelineName) -> Result<u64> {

@@ -40,6 +40,9 @@ impl State {
         skip: &BTreeSet<SegmentId>,
         limit: usize,
     ) -> Vec<WorkItem> {
+        if pipeline.as_side().is_some() {
+            return Vec::new();
+        }
         let since = self.history_of(pipeline, stream);
         self.work_in(pipeline, stream, now, skip, (since..self.segments.len(), limit))
     }

@@ -1,10 +1,10 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use forebay_model::flow::OnChange;
 use forebay_model::ids::{Digest, Generation, ModuleName, PipelineName, SegmentId, StreamName, TableName};
 use forebay_model::load::{Again, Load, LoadGroup, LoadReceipt, Terms};
 use forebay_model::ports::{
-    DeploymentState, HeldChange, Landing, ModuleRecord, ObjectState, Pause, RevisionRecord, SegmentFailure,
+    DeploymentState, HeldChange, Landing, ModuleRecord, ObjectState, Pause, RevisionRecord, SegmentFailure, Side,
 };
 use forebay_model::position::OrderedPosition;
 use forebay_model::revision::RevisionId;
@@ -29,6 +29,8 @@ pub(super) struct State {
     pub(super) again: BTreeMap<(PipelineName, SegmentId), Asked>,
     /// How many segments had landed when a pipeline began to read a stream, and when that was.
     pub(super) histories: BTreeMap<(PipelineName, StreamName), (usize, Timestamp)>,
+    /// With the segments that each has.
+    pub(super) sides: BTreeMap<PipelineName, (Side, BTreeSet<SegmentId>)>,
     pub(super) groups: BTreeMap<(PipelineName, u64), Group>,
     pub(super) reject_counts: BTreeMap<(PipelineName, SegmentId, Generation, String, String), u64>,
     pub(super) schemas: BTreeMap<PipelineName, Vec<(StreamSchema, Timestamp)>>,

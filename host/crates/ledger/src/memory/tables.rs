@@ -1,6 +1,8 @@
-use forebay_model::ids::PipelineName;
+use std::collections::BTreeSet;
+
+use forebay_model::ids::{PipelineName, SegmentId};
 use forebay_model::load::{Load, LoadReceipt, Terms};
-use forebay_model::ports::Pause;
+use forebay_model::ports::{Pause, Side};
 use forebay_model::position::Position;
 use forebay_model::revision::RevisionId;
 use forebay_model::segment::{LandedSegment, SegmentContent};
@@ -50,6 +52,12 @@ impl State {
                 .map(|((pipeline, stream), (end, at))| {
                     vec![pipeline.as_str().into(), stream.as_str().into(), (*end as u64).into(), (*at).into()]
                 })
+                .collect(),
+            "sides" => self.side_rows(),
+            "side_segments" => self
+                .sides
+                .iter()
+                .flat_map(|(name, (_, has))| has.iter().map(|id| vec![name.as_str().into(), id.as_str().into()]))
                 .collect(),
             "heals" => self.heal_rows(),
             "again" => self.again_rows(),
@@ -146,7 +154,7 @@ impl State {
                 Standing::Failed(retry_at) => *retry_at,
                 Standing::New | Standing::Loading | Standing::Loaded | Standing::Superseded => None,
             };
-            let segment: &forebay_model::SegmentId = segment;
+            let segment: &SegmentId = segment;
             vec![
                 pipeline.as_str().into(),
                 segment.as_str().into(),
@@ -196,7 +204,7 @@ impl State {
     }
 
     fn again_rows(&self) -> Vec<Vec<Cell>> {
-        let row = |((pipeline, segment), asked): (&(PipelineName, forebay_model::SegmentId), &Asked)| {
+        let row = |((pipeline, segment), asked): (&(PipelineName, SegmentId), &Asked)| {
             let Asked { what, terms: Terms { revision, workers }, reason, at, attempts, failure } = asked;
             let failure = failure.as_ref();
             vec![
@@ -217,6 +225,23 @@ impl State {
             ]
         };
         self.again.iter().map(row).collect()
+    }
+
+    fn side_rows(&self) -> Vec<Vec<Cell>> {
+        let row = |(side, _): &(Side, BTreeSet<SegmentId>)| {
+            let Side { name, of, revision, workers, reason, asked_at, dropped } = side;
+            vec![
+                name.as_str().into(),
+                of.as_str().into(),
+                self.revision_number(of, *revision),
+                revision.to_string().into(),
+                workers.map(|workers| u64::from(workers.get())).into(),
+                reason.as_str().into(),
+                (*asked_at).into(),
+                (*dropped).into(),
+            ]
+        };
+        self.sides.values().map(row).collect()
     }
 
     fn load_rows(&self) -> Vec<Vec<Cell>> {
@@ -253,7 +278,7 @@ impl State {
     fn load_segment_rows(&self) -> Vec<Vec<Cell>> {
         let mut rows = Vec::new();
         for load in self.groups.values().flat_map(Group::counted) {
-            let segments: std::collections::BTreeSet<_> = load.files.iter().map(|file| &file.segment).collect();
+            let segments: BTreeSet<_> = load.files.iter().map(|file| &file.segment).collect();
             for segment in segments {
                 let of_segment = || load.files.iter().filter(|file| file.segment == *segment);
                 rows.push(vec![

@@ -55,6 +55,9 @@ pub(super) async fn work(
     skip: &[SegmentId],
     limit: usize,
 ) -> Step<Vec<WorkItem>> {
+    if pipeline.as_side().is_some() {
+        return super::side::work(db, pipeline, stream, now, skip, limit).await;
+    }
     let (_, history) = spans(db, pipeline, stream).await?;
     if history.until == 0 || super::deployments::paused(db, pipeline).await?.is_some() {
         return Ok(Vec::new());

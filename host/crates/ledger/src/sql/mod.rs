@@ -15,6 +15,7 @@ mod landed;
 mod rebuilt;
 mod refine;
 mod rows;
+mod side;
 mod withdraw;
 
 use std::future::Future;
@@ -28,7 +29,7 @@ use forebay_model::load::{Again, LoadGroup, LoadReceipt};
 use forebay_model::ports::{
     Deployment, DeploymentState, HealRequest, HeldChange, HostHolder, HostLease, HostState, JournalEntry, LandOutcome,
     Landing, Ledger, ModuleRecord, ObjectState, Pause, Rebuilt, ReplayRequest, RevisionRecord, SegmentFailure, Shadow,
-    WorkItem,
+    Side, WorkItem,
 };
 use forebay_model::position::OrderedPosition;
 use forebay_model::revision::{Revision, RevisionId};
@@ -282,6 +283,26 @@ impl<S: Store> Ledger for SqlLedger<S> {
         limit: u32,
     ) -> Result<Vec<WorkItem>> {
         read!(self, "looking for what is refined again", |db| again::work(db, pipeline, stream, now, skip, limit))
+    }
+
+    async fn ask_side(&self, side: &Side, segments: &[SegmentId]) -> Result<u64> {
+        write!(self, "asking for a replay into tables beside", |db| side::ask(db, side, segments))
+    }
+
+    async fn forget_waiting(&self, side: &PipelineName) -> Result<u64> {
+        write!(self, "taking back what a replay has not begun with", |db| side::forget_waiting(db, side))
+    }
+
+    async fn drop_side(&self, side: &PipelineName) -> Result<bool> {
+        write!(self, "dropping tables beside", |db| side::drop(db, side))
+    }
+
+    async fn forget_side(&self, side: &PipelineName) -> Result<()> {
+        write!(self, "forgetting tables beside", |db| side::forget(db, side))
+    }
+
+    async fn sides(&self) -> Result<Vec<Side>> {
+        read!(self, "reading replays into tables beside", |db| side::all(db))
     }
 
     async fn last_number(&self, pipeline: &PipelineName) -> Result<u64> {

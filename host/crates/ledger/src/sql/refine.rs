@@ -56,7 +56,7 @@ pub(super) async fn work(
     skip: &[SegmentId],
     limit: usize,
 ) -> Step<Vec<WorkItem>> {
-    if super::deployments::paused(db, pipeline).await?.is_some() {
+    if pipeline.as_side().is_some() || super::deployments::paused(db, pipeline).await?.is_some() {
         return Ok(Vec::new());
     }
     let (since, _) = super::history::spans(db, pipeline, stream).await?;

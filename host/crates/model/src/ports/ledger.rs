@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::fleet::{HostHolder, HostLease, HostState};
+use super::side::Side;
 use crate::error::{ErrorClass, Result};
 use crate::flow::OnChange;
 use crate::ids::{Digest, Generation, ModuleName, PipelineName, SegmentId, StreamName, TableName};
@@ -391,6 +392,19 @@ pub trait Ledger: Send + Sync + std::fmt::Debug {
         skip: &[SegmentId],
         limit: u32,
     ) -> Result<Vec<WorkItem>>;
+    /// Asks that segments be refined by a side, which is made by the first that asks; segments that it has already stay as they are.
+    /// [`Ledger::history`] gives them to it, each by itself whatever versions its object has, and [`Ledger::work`] gives a side nothing.
+    /// Returns how many it did not have. Class operator, where there is another side of that name: under another revision, or one that goes.
+    async fn ask_side(&self, side: &Side, segments: &[SegmentId]) -> Result<u64>;
+    /// Takes back what a side has not begun with; returns how many segments it has no more.
+    async fn forget_waiting(&self, side: &PipelineName) -> Result<u64>;
+    /// A side is given no work any more; false where there is none of that name.
+    async fn drop_side(&self, side: &PipelineName) -> Result<bool>;
+    /// Removes all that is known under a side's name, whose tables are gone: its segments, loads, schema, revision; also where a ledger
+    /// that was rebuilt knows of no such side. Class bug, where there is one that was not dropped first; once more does nothing.
+    async fn forget_side(&self, side: &PipelineName) -> Result<()>;
+    /// All sides, by name.
+    async fn sides(&self) -> Result<Vec<Side>>;
     /// The number of the last group that was opened; 0 where there is none.
     async fn last_number(&self, pipeline: &PipelineName) -> Result<u64>;
     /// Segments that are loaded as this revision refined them, the last landed first; those of objects with a later version are left

@@ -9,6 +9,7 @@ mod fleet;
 mod landing;
 mod ledger;
 mod rebuilt;
+mod side;
 mod source;
 mod transform;
 mod warehouse;
@@ -22,6 +23,7 @@ pub use ledger::{
     NewObject, NewSegment, ObjectState, Pause, ReplayRequest, RevisionRecord, SegmentFailure, Shadow, WorkItem,
 };
 pub use rebuilt::{Rebuilt, RebuiltLoad, RebuiltPartition, RebuiltPipeline, RebuiltSegment, Standing};
+pub use side::Side;
 pub use source::{Polled, Progress, Source};
 pub use transform::{
     Asset, AssetWant, Assets, BatchInput, BoundTransform, Description, Emission, LogLevel, Module, ModuleLoader,

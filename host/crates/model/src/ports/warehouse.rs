@@ -195,6 +195,13 @@ pub trait Warehouse: Send + Sync + std::fmt::Debug {
     async fn discard(&self, table: &str, files: &[StagedFile]) -> Result<()>;
     /// Compacts small files and removes old ones. Of a table that is not there, staged files that will not be committed.
     async fn maintain(&self, table: &str, options: &MaintainOptions) -> Result<MaintainReport>;
+    /// Drops a table with all of its rows; false where there is none. One that is another's, or nobody's, is refused with class operator.
+    /// From then on it is as if it had never been: loads of any number may make it anew.
+    async fn drop_table(&self, table: &str, owner: &TableOwner) -> Result<bool>;
+    /// Forgets what this process keeps of a table in memory: another one may have dropped it.
+    fn close_table(&self, table: &str) {
+        let _ = table;
+    }
 }
 
 /// Rows of one segment on their way to one table. Dropped without `finish`, it leaves nothing that a reader sees.

@@ -15,6 +15,7 @@
 //! | checkpoints that are as they were written | [`checkpoint`] |
 //! | checkpoints, after which the table is opened anew; log retention | [`table`] |
 //! | compaction outside the commit, vacuum | [`maintain`] |
+//! | a table that is dropped | [`remove`] |
 //! | what a ledger is rebuilt from | [`history`] |
 //! | the rows of a segment | [`segment`] |
 //! | statistics, encodings | [`crate::files`] |
@@ -28,6 +29,7 @@ mod history;
 mod log;
 mod maintain;
 mod plan;
+mod remove;
 mod rewrite;
 mod segment;
 mod stage;
@@ -52,7 +54,7 @@ use deltalake::DeltaTableError;
 use forebay_disk::{Disk, Folders, LocalDisk};
 use forebay_model::ports::{
     Clock, CommittedLoad, MaintainOptions, MaintainReport, Random, StagedWriter, StagingRequest, TableHistory,
-    TableInfo, Warehouse,
+    TableInfo, TableOwner, Warehouse,
 };
 use forebay_model::{Load, LoadReceipt, Result, SegmentId, StagedFile};
 use object_store::ObjectStore;
@@ -313,5 +315,14 @@ impl Warehouse for DeltaWarehouse {
 
     async fn maintain(&self, table: &str, options: &MaintainOptions) -> Result<MaintainReport> {
         Ok(Box::pin(self.maintain_table(table, options)).await?)
+    }
+
+    async fn drop_table(&self, table: &str, owner: &TableOwner) -> Result<bool> {
+        Ok(Box::pin(self.drop_owned(table, owner)).await?)
+    }
+
+    fn close_table(&self, table: &str) {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner).remove(table);
+        self.folders.forget();
     }
 }

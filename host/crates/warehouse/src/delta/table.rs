@@ -376,7 +376,7 @@ const _: () = assert!(matches!(SEGMENT.as_bytes(), b"_forebay_segment"));
 const _: () = assert!(matches!(LOAD.as_bytes(), b"_forebay_load"));
 
 /// Whose a table is, by what its first load wrote into its properties.
-fn owner(properties: &HashMap<String, String>) -> Option<TableOwner> {
+pub(super) fn owner(properties: &HashMap<String, String>) -> Option<TableOwner> {
     let ledger = properties.get(LEDGER)?.parse().ok()?;
     Some(TableOwner { ledger, pipeline: properties.get(PIPELINE)?.clone() })
 }

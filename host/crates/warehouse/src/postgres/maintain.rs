@@ -4,13 +4,14 @@
 //! Loads that are older than the retention are forgotten, but for the last: the rows say which segments are there.
 
 use forebay_model::StagedFile;
-use forebay_model::ports::{MaintainOptions, MaintainReport};
+use forebay_model::ports::{MaintainOptions, MaintainReport, TableOwner};
 use sqlx::{AssertSqlSafe, Executor as _, Row as _};
 
 use super::PostgresWarehouse;
 use super::commit::{drop_staged, lock_of};
+use super::names::stored;
 use super::stage::PREFIX;
-use super::state::{lock_name, unsigned};
+use super::state::{exists, lock_name, unsigned};
 use crate::error::WarehouseError;
 
 /// Loads are remembered so long at least: a ledger that is rebuilt reads what they replaced.
@@ -65,6 +66,35 @@ impl PostgresWarehouse {
         Ok(report)
     }
 
+    pub(super) async fn drop_owned(&self, name: &str, owner: &TableOwner) -> Result<bool, WarehouseError> {
+        let fault = self.server.fault("drop a table");
+        let mut transaction = self.server.writing().await?.begin().await.map_err(&fault)?;
+        lock_name(&mut transaction, &lock_of(&self.server, name)).await.map_err(&fault)?;
+        let known = self.server.known(&mut transaction, name).await?;
+        let Some(known) = known else {
+            if !exists(&mut transaction, self.server.address.schema(), &stored(name)).await.map_err(&fault)? {
+                return Ok(false);
+            }
+            return Err(not_its(name, owner));
+        };
+        if (TableOwner { ledger: known.ledger, pipeline: known.pipeline }) != *owner {
+            return Err(not_its(name, owner));
+        }
+        let sql = format!("DROP TABLE {}", self.server.relation(&stored(name)));
+        transaction.execute(AssertSqlSafe(sql)).await.map_err(&fault)?;
+        for of_table in ["DELETE FROM _forebay_loads WHERE name = $1", "DELETE FROM _forebay_tables WHERE name = $1"] {
+            sqlx::query(of_table).bind(name).execute(&mut *transaction).await.map_err(&fault)?;
+        }
+        transaction.commit().await.map_err(&fault)?;
+        // What was staged for it is nobody's any more.
+        let staged = sqlx::query("SELECT path FROM _forebay_staged WHERE name = $1").bind(name);
+        let staged = staged.fetch_all(self.server.writing().await?).await.map_err(&fault)?;
+        let paths =
+            staged.iter().map(|row| row.try_get("path")).collect::<sqlx::Result<Vec<String>>>().map_err(&fault)?;
+        drop_staged(&self.server, &paths).await?;
+        Ok(true)
+    }
+
     pub(super) async fn discard_files(&self, name: &str, files: &[StagedFile]) -> Result<(), WarehouseError> {
         let paths: Vec<String> = files.iter().map(|file| file.path.clone()).collect();
         if let Some(path) = paths.iter().find(|path| !is_staged(path)) {
@@ -91,6 +121,14 @@ impl PostgresWarehouse {
             self.server.pending().remove(path);
         }
         Ok(())
+    }
+}
+
+fn not_its(name: &str, owner: &TableOwner) -> WarehouseError {
+    WarehouseError::Refused {
+        table: name.to_owned(),
+        what: format!("it is not pipeline {}'s, so it is not dropped", owner.pipeline),
+        hint: "look whose it is, and drop it by hand if nobody needs it",
     }
 }
 

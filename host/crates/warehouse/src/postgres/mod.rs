@@ -218,4 +218,8 @@ impl Warehouse for PostgresWarehouse {
     async fn maintain(&self, table: &str, options: &MaintainOptions) -> Result<MaintainReport> {
         Ok(Box::pin(self.maintain_table(table, options)).await?)
     }
+
+    async fn drop_table(&self, table: &str, owner: &TableOwner) -> Result<bool> {
+        Ok(Box::pin(self.drop_owned(table, owner)).await?)
+    }
 }
