@@ -147,7 +147,9 @@ impl Before {
             if none_is {
                 std::mem::swap(&mut differ.added, &mut differ.removed);
             }
-            found.insert(table.clone(), Some(differ));
+            // What stands beside is told by its own name.
+            let told = self.beside.as_ref().map(|suffix| sides::beside(table, suffix)).transpose()?;
+            found.insert(told.unwrap_or_else(|| table.clone()), Some(differ));
         }
         Ok(found)
     }

@@ -26,6 +26,9 @@ use crate::who::who;
 /// How long a host may take to drop tables.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// What is told where the host that is to drop them has not.
+const NOT_YET: &str = "the host has not dropped the tables beside yet: its log tells why";
+
 /// Tables beside those of a pipeline, as a person names them.
 pub(super) struct Beside {
     pub(super) of: PipelineName,
@@ -46,6 +49,10 @@ impl Beside {
             failure.with_hint(error.hint().unwrap_or("use a shorter suffix").to_owned())
         })?;
         Ok(Self { of: of.clone(), suffix: suffix.to_owned(), name })
+    }
+
+    fn gone(&self) -> String {
+        format!("the tables that end with _{} are gone", self.suffix)
     }
 
     async fn known(&self, ledger: &dyn Ledger) -> anyhow::Result<Option<Side>> {
@@ -222,7 +229,12 @@ async fn settle(
         .as_ref()
         .is_some_and(|tables| tables.values().all(|differ| differ.as_ref().is_some_and(Differ::is_none)));
     if same {
-        return drop(global, &lake, ledger, beside, false).await;
+        ledger.drop_side(&beside.name).await?;
+        let gone = is_gone(ledger, beside).await?;
+        if !global.json() {
+            show::line(&format!("{}: {}", beside.of, if gone { beside.gone() } else { NOT_YET.to_owned() }))?;
+        }
+        return Ok(Exit::Ok);
     }
     if !global.quiet() {
         let drop = format!("`forebay replay --pipeline {} --into {} --drop`", beside.of, beside.suffix);
@@ -252,8 +264,8 @@ pub(super) async fn drop(
         let gone = detach || is_gone(ledger, beside).await?;
         return tell(global, &json!({ "pipeline": beside.of, "dropped": gone && !detach }), || match (detach, gone) {
             (true, _) => format!("{}: the host drops the tables that end with _{}", beside.of, beside.suffix),
-            (false, true) => format!("{}: the tables that end with _{} are gone", beside.of, beside.suffix),
-            (false, false) => "the host has not dropped them yet: its log tells why".to_owned(),
+            (false, true) => format!("{}: {}", beside.of, beside.gone()),
+            (false, false) => format!("{}: {NOT_YET}", beside.of),
         });
     };
     let config = &lake.stores().config;
@@ -279,9 +291,8 @@ pub(super) async fn drop(
     if !known && gone == 0 {
         beside.needed(ledger).await?;
     }
-    tell(global, &json!({ "pipeline": beside.of, "dropped": true }), || {
-        format!("{}: the tables that end with _{} are gone", beside.of, beside.suffix)
-    })
+    let told = || format!("{}: {}", beside.of, beside.gone());
+    tell(global, &json!({ "pipeline": beside.of, "dropped": true }), told)
 }
 
 /// Waits until the host has done it; false where it takes too long.

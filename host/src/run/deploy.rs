@@ -469,7 +469,11 @@ impl Deployer {
         }
         match self.shelf.materials(revision, number, &pipeline.limits).await {
             Ok(materials) => {
-                tracing::info!(pipeline = %name, revision = number, revision_id = id.short(), "the former revision goes on");
+                if name.as_side().is_some() {
+                    tracing::info!(pipeline = %name, revision_id = id.short(), "replay into tables beside goes on");
+                } else {
+                    tracing::info!(pipeline = %name, revision = number, revision_id = id.short(), "the former revision goes on");
+                }
                 self.limits.insert(name.clone(), pipeline.limits.clone());
                 handle.deploy(materials);
             }

@@ -469,6 +469,22 @@ fn history_is_tried_again_replayed_and_repaired_over_http() {
     assert_eq!(asked.status, 200, "{asked:?}");
     place.until("it is replayed", || loads() != first);
     let second = loads();
+    // Into tables beside, which take the place of the rows, or go.
+    let beside = post("/v1/pipelines/fraud/replay", b"{\"into\": \"v2\"}");
+    assert_eq!((beside.status, &beside.json()["asked"]["into"]), (200, &json!("v2")), "{beside:?}");
+    assert_eq!(post("/v1/pipelines/fraud/replay/swap", b"{\"into\": \"v3\"}").status, 404);
+    let replay_into = || client.get("/v1/status").json()["pipelines"][1]["replay_into"]["of_pipeline"].clone();
+    place.until("it is in the tables beside", || place.rows("lake.payments_v2") == 100);
+    assert_eq!((replay_into(), loads()), (json!("fraud"), second.clone()));
+    let stopped = post("/v1/pipelines/fraud/replay/stop", b"{\"into\": \"v2\"}");
+    assert_eq!((stopped.status, &stopped.json()["taken_back"]), (200, &json!(0)), "{stopped:?}");
+    let swap = post("/v1/pipelines/fraud/replay/swap", b"{\"into\": \"v2\"}");
+    assert_eq!((swap.status, &swap.json()["asked"]["segments"]), (200, &json!(1)), "{swap:?}");
+    place.until("it is in its place", || loads() != second);
+    let second = loads();
+    let dropped = post("/v1/pipelines/fraud/replay/drop", b"{\"into\": \"v2\"}");
+    assert_eq!((dropped.status, &dropped.json()["dropped"]), (200, &json!(false)), "{dropped:?}");
+    place.until("the host has dropped them", || replay_into() == json!(null));
     let mut wasm = std::fs::read(super::support::fraud_wasm()).unwrap();
     wasm.extend([0, 6, 5, b'n', b'o', b't', b'e', b'2']);
     assert_eq!(post("/v1/deploy", &wasm).status, 200);

@@ -63,7 +63,8 @@ fn what_stands_beside_is_looked_at_and_takes_the_place_of_the_rows() {
     place.until("it is active", || place.number("SELECT max(revision) FROM ledger.revisions") == 3);
     stands_beside(&place);
     seen += &told(&place, &[&into(&["--swap"]), &into(&["--drop"]), &["status"]]);
-    check("replay-into", &heal::timeless(&seen));
+    let hostless: Vec<_> = seen.lines().filter(|line| !line.starts_with("host: ")).collect();
+    check("replay-into", &heal::timeless(&hostless.join("\n")));
     assert!(running.stop().success());
     assert_eq!(ids(&place, "lake.payments"), (0..13).chain(14..20).chain(40..90).collect::<Vec<_>>());
     is_gone(&place);

@@ -115,6 +115,27 @@ fn a_lost_ledger_is_rebuilt_from_tables_in_postgres() {
 }
 
 #[test]
+fn history_goes_into_tables_beside_in_postgres_and_takes_their_place() {
+    let Some((schema, place)) = fraud() else { return };
+    place.write("inbox/a.jsonl", &format!("{}this is no JSON\n", payments(0..100)));
+    place.run_well(&["run", "--once"]);
+    let into = ["replay", "--pipeline", "fraud", "--into", "v2"];
+    place.run_well(&into);
+    place.dies_at("after_commit@2", &["run", "--once"]);
+    place.run_well(&["run", "--once"]);
+    assert_eq!((place.rows("lake.payments_v2"), place.rows("lake.fraud_rejects_v2")), (100, 1));
+    let first = place.number("SELECT max(_forebay_load) FROM lake.payments");
+    let running = place.start();
+    place.until("it runs", || place.sees(&["status"]).contains("host: running"));
+    let told = place.run_well(&[&into[..], &["--swap"]].concat());
+    assert!(told.contains("the tables that end with _v2 are gone"), "{told}");
+    assert!(running.stop().success());
+    once_each(&place, 100);
+    assert!(place.number("SELECT min(_forebay_load) FROM lake.payments") > first);
+    sql(&schema, "DO $$ BEGIN ASSERT (SELECT count(*) FROM pg_tables WHERE tablename LIKE '%v2') = 0; END $$");
+}
+
+#[test]
 fn columns_that_divide_tables_are_refused_before_anything_moves() {
     let Some((_schema, place)) = fraud() else { return };
     let divided = place

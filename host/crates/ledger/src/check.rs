@@ -166,7 +166,8 @@ pub(crate) fn group(ledger: Uuid, group: &LoadGroup) -> Result<()> {
         if segment.terms.revision.is_some_and(|under| under != *revision) {
             return broken(format!("{name}: segment {} was asked for under another revision", segment.segment));
         }
-        if segment.terms != Terms::default() && segment.again != Some(Again::Replay) {
+        let of_side = pipeline.as_side().is_some() && segment.terms.revision.is_none();
+        if segment.terms != Terms::default() && segment.again != Some(Again::Replay) && !of_side {
             return broken(format!("{name}: segment {} is no replay, and has the terms of one", segment.segment));
         }
         if segment.again.is_some() && !segment.replaces.is_empty() {

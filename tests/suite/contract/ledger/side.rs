@@ -29,6 +29,7 @@ async fn given_ids(ledger: &dyn Ledger, now: i64) -> Vec<SegmentId> {
 /// The side loads a segment into its table.
 async fn loads(ledger: &dyn Ledger, segment: &SegmentId) {
     let mut group = group(ledger, 1, std::slice::from_ref(segment), &["out_v2"]);
+    group.segments[0].terms.workers = side().workers;
     group.pipeline = side().name;
     group.loads.iter_mut().for_each(|load| load.pipeline = side().name);
     ledger.open_group(&group).await.unwrap();
