@@ -54,6 +54,7 @@ enum Call {
     LandRecords { attempt: u8, partition: u8, from: Option<u8>, records: u8 },
     Journalled(u8),
     Work { pipeline: u8, now: u8, skip: u8, limit: u8 },
+    Failed { pipeline: u8, now: u8, skip: u8, limit: u8 },
     Begin { pipeline: u8, at: u8 },
     History { pipeline: u8, now: u8, skip: u8, limit: u8 },
     Fail { pipeline: u8, pick: u8, at: u8, retry_after: Option<u8> },
@@ -86,6 +87,8 @@ fn call() -> impl Strategy<Value = Call> {
         1 => (0..40_u8).prop_map(Call::Journalled),
         3 => (0..2_u8, 0..20_u8, any::<u8>(), 0..8_u8)
             .prop_map(|(pipeline, now, skip, limit)| Call::Work { pipeline, now, skip, limit }),
+        3 => (0..2_u8, 0..20_u8, any::<u8>(), 0..8_u8)
+            .prop_map(|(pipeline, now, skip, limit)| Call::Failed { pipeline, now, skip, limit }),
         2 => (0..2_u8, 0..60_u8).prop_map(|(pipeline, at)| Call::Begin { pipeline, at }),
         2 => (0..2_u8, 0..20_u8, any::<u8>(), 0..8_u8)
             .prop_map(|(pipeline, now, skip, limit)| Call::History { pipeline, now, skip, limit }),
@@ -315,6 +318,16 @@ async fn answer(ledger: &dyn Ledger, call: &Call, groups: &mut Vec<LoadGroup>) -
                 .collect();
             shown(ledger.work(&pipeline(of), &stream(), at(now), &skip, u32::from(limit)).await)
         }
+        Call::Failed { pipeline: of, now, skip, limit } => {
+            let all = segments(ledger).await;
+            let skip: Vec<_> = all
+                .into_iter()
+                .enumerate()
+                .filter(|(n, _)| skip >> (n % 8) & 1 == 1 && n % 3 == 1)
+                .map(|(_, id)| id)
+                .collect();
+            shown(ledger.failed(&pipeline(of), &stream(), at(now), &skip, u32::from(limit)).await)
+        }
         Call::Begin { pipeline: of, at: began } => shown(ledger.begin(&pipeline(of), &stream(), at(began)).await),
         Call::History { pipeline: of, now, skip, limit } => {
             let all = segments(ledger).await;
@@ -371,6 +384,7 @@ async fn answer(ledger: &dyn Ledger, call: &Call, groups: &mut Vec<LoadGroup>) -
         }
         Call::Open { pipeline: of, number, from, take, tables, generation } => {
             let mut work = ledger.again(&pipeline(of), &stream(), at(30), &[], 2).await.unwrap();
+            work.extend(ledger.failed(&pipeline(of), &stream(), at(30), &[], 3).await.unwrap());
             work.extend(ledger.history(&pipeline(of), &stream(), at(30), &[], 3).await.unwrap());
             work.extend(ledger.work(&pipeline(of), &stream(), at(30), &[], 20).await.unwrap());
             let items: Vec<_> = work.into_iter().skip(usize::from(from)).take(usize::from(take)).collect();
@@ -498,6 +512,7 @@ async fn all(ledger: &dyn Ledger) -> Vec<String> {
         let name = pipeline(of);
         seen.push(shown(ledger.open_groups(&name).await));
         seen.push(shown(ledger.work(&name, &stream(), at(30), &[], 100).await));
+        seen.push(shown(ledger.failed(&name, &stream(), at(30), &[], 100).await));
         seen.push(shown(ledger.history(&name, &stream(), at(30), &[], 100).await));
         seen.push(shown(ledger.tables_of(&name, &ids[..ids.len() / 2]).await));
         seen.push(shown(ledger.schema(&name).await));

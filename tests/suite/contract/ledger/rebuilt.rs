@@ -119,13 +119,13 @@ pub(super) async fn what_is_refined_again_replaces_its_rows(ledger: &dyn Ledger)
     let segment = id(&file, 0);
     let loads = vec![load_of(1, "payments", &[(&segment, 5)])];
     ledger.import(&rebuilt(&[file], of_pipeline(1, loads, vec![again(segment.clone(), 1)]))).await.unwrap();
-    let items = work(ledger, 100, &[], 10).await;
+    let items = failed(ledger, 100, &[], 10).await;
     assert_eq!(items.iter().map(|item| (&item.segment.id, item.generation)).collect::<Vec<_>>(), [(&segment, 1)]);
     assert_eq!(ledger.tables_of(&pipeline(), std::slice::from_ref(&segment)).await.unwrap(), [table("payments")]);
     let mut second = refined(&segment, &[]);
     second.generation = 1;
     load_all(ledger, 2, &[second]).await;
-    assert!(work_ids(ledger, 100).await.is_empty());
+    assert!(is_done(ledger, 100).await);
 }
 
 pub(super) async fn versions_that_were_replaced_are_no_work(ledger: &dyn Ledger) {
@@ -136,7 +136,7 @@ pub(super) async fn versions_that_were_replaced_are_no_work(ledger: &dyn Ledger)
     let loads = vec![load_of(1, "payments", &[(&id(&new, 0), 5)])];
     let of = of_pipeline(2, loads, vec![superseded, loaded(id(&new, 0), 1)]);
     ledger.import(&rebuilt(&[old, new.clone()], of)).await.unwrap();
-    assert!(work_ids(ledger, 100).await.is_empty());
+    assert!(is_done(ledger, 100).await);
     let listed = ledger.segment(&id(&new, 0)).await.unwrap().unwrap();
     assert_eq!(listed.replaces.len(), 1);
     let third = land_file(ledger, 3, "a.csv", "v3", 5).await;
@@ -150,9 +150,9 @@ pub(super) async fn rows_of_a_segment_that_lands_again_are_replaced(ledger: &dyn
     let segment = id(&file, 0);
     let loads = vec![load_of(1, "payments", &[(&segment, 5)])];
     ledger.import(&rebuilt(&[], of_pipeline(1, loads, vec![again(segment.clone(), 1)]))).await.unwrap();
-    assert!(work_ids(ledger, 100).await.is_empty(), "what is not listed is no work");
+    assert!(is_done(ledger, 100).await, "what is not listed is no work");
     ledger.land(&file).await.unwrap();
-    let items = work(ledger, 100, &[], 10).await;
+    let items = failed(ledger, 100, &[], 10).await;
     assert_eq!(items.iter().map(|item| (&item.segment.id, item.generation)).collect::<Vec<_>>(), [(&segment, 1)]);
     assert_eq!(ledger.tables_of(&pipeline(), &[segment]).await.unwrap(), [table("payments")]);
 }

@@ -107,6 +107,21 @@ impl Ledger for FaultyLedger {
             .await
     }
 
+    async fn failed(
+        &self,
+        pipeline: &PipelineName,
+        stream: &StreamName,
+        now: Timestamp,
+        skip: &[SegmentId],
+        limit: u32,
+    ) -> Result<Vec<WorkItem>> {
+        let detail = || format!("{pipeline} skip {skip:?}");
+        let given = self.inner.failed(pipeline, stream, now, skip, limit);
+        let given = self.chaos.call("ledger.failed", detail, given).await?;
+        self.chaos.count(|tally| tally.failed_given += u64::from(!given.is_empty()));
+        Ok(given)
+    }
+
     async fn begin(&self, pipeline: &PipelineName, stream: &StreamName, at: Timestamp) -> Result<()> {
         self.chaos.call("ledger.begin", || pipeline.to_string(), self.inner.begin(pipeline, stream, at)).await
     }

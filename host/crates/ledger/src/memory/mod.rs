@@ -175,6 +175,19 @@ impl Ledger for MemoryLedger {
         Ok(self.read(|state| state.work(pipeline, stream, now, &skip, limit)))
     }
 
+    async fn failed(
+        &self,
+        pipeline: &PipelineName,
+        stream: &StreamName,
+        now: Timestamp,
+        skip: &[SegmentId],
+        limit: u32,
+    ) -> Result<Vec<WorkItem>> {
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let skip = skip.iter().cloned().collect();
+        Ok(self.read(|state| state.failed(pipeline, stream, now, &skip, limit)))
+    }
+
     async fn begin(&self, pipeline: &PipelineName, stream: &StreamName, at: Timestamp) -> Result<()> {
         self.write(|state| {
             state.begin(pipeline, stream, at);

@@ -7,6 +7,7 @@ mod catalog;
 mod db;
 mod deployments;
 mod dialect;
+mod failed;
 mod fault;
 mod groups;
 mod history;
@@ -39,6 +40,8 @@ use sqlx::{Postgres, Sqlite, Transaction};
 use uuid::Uuid;
 
 pub(crate) use self::db::{Db, Tables, query};
+#[cfg(test)]
+pub(crate) use self::failed::CANDIDATES as FAILED_CANDIDATES;
 pub(crate) use self::fault::{Fault, Step};
 #[cfg(test)]
 pub(crate) use self::intake::land as landing_steps;
@@ -235,6 +238,18 @@ impl<S: Store> Ledger for SqlLedger<S> {
     ) -> Result<Vec<WorkItem>> {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         read!(self, "looking for work", |db| refine::work(db, pipeline, stream, now, skip, limit))
+    }
+
+    async fn failed(
+        &self,
+        pipeline: &PipelineName,
+        stream: &StreamName,
+        now: Timestamp,
+        skip: &[SegmentId],
+        limit: u32,
+    ) -> Result<Vec<WorkItem>> {
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        read!(self, "looking for what failed", |db| failed::work(db, pipeline, stream, now, skip, limit))
     }
 
     async fn begin(&self, pipeline: &PipelineName, stream: &StreamName, at: Timestamp) -> Result<()> {
