@@ -124,6 +124,7 @@ contract! {
         a_schema_grows_by_compare_and_swap,
         held_changes_keep_their_first_time_and_approval,
         modules_and_files_are_remembered,
+        assets_are_recorded_once_under_each_name,
         revisions_are_numbered_once,
         one_deployment_is_active,
         what_was_rolled_back_is_cancelled,

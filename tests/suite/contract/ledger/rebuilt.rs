@@ -4,8 +4,8 @@ use arrow_schema::{DataType, Field, Schema};
 use forebay_model::flow::OnChange;
 use forebay_model::ids::{Digest, ModuleName, SegmentId};
 use forebay_model::ports::{
-    Landing, Ledger, ModuleRecord, Rebuilt, RebuiltLoad, RebuiltPartition, RebuiltPipeline, RebuiltSegment,
-    RevisionRecord, Standing,
+    AssetRecord, Landing, Ledger, ModuleRecord, Rebuilt, RebuiltLoad, RebuiltPartition, RebuiltPipeline,
+    RebuiltSegment, RevisionRecord, Standing,
 };
 use forebay_model::schema::StreamSchema;
 use forebay_model::{ErrorClass, OrderedPosition, Partition};
@@ -71,6 +71,13 @@ pub(super) async fn what_was_rebuilt_is_all_there(ledger: &dyn Ledger) {
         origin: "recovered".to_owned(),
         at: at(5),
     };
+    let asset = AssetRecord {
+        digest: Digest::of(b"list"),
+        name: "blocked".to_owned(),
+        bytes: 4,
+        origin: "recovered".to_owned(),
+        at: at(5),
+    };
     let of = RebuiltPipeline {
         schemas: vec![(StreamSchema { version: 2, schema: Arc::clone(&schema) }, at(6))],
         revisions: vec![record.clone()],
@@ -86,6 +93,7 @@ pub(super) async fn what_was_rebuilt_is_all_there(ledger: &dyn Ledger) {
     let content = Rebuilt {
         partitions: vec![RebuiltPartition { stream: stream(), partition: partition.clone(), next, at: at(2) }],
         modules: vec![module.clone()],
+        assets: vec![asset],
         ..rebuilt(&[file.clone(), envelope.clone()], of)
     };
     ledger.import(&content).await.unwrap();
@@ -101,7 +109,9 @@ pub(super) async fn what_was_rebuilt_is_all_there(ledger: &dyn Ledger) {
     assert_eq!(work_ids(ledger, 100).await, [id(&file, 1), id(&file, 2), id(&envelope, 0)]);
     let tables = ledger.tables_of(&pipeline(), &[id(&file, 0)]).await.unwrap();
     assert_eq!(tables, [table("payments")]);
-    for (name, rows) in [("segments", 4), ("objects", 2), ("refinements", 1), ("loads", 2), ("load_segments", 1)] {
+    for (name, rows) in
+        [("segments", 4), ("objects", 2), ("refinements", 1), ("loads", 2), ("load_segments", 1), ("assets", 1)]
+    {
         assert_eq!(ledger.read_table(name).await.unwrap().num_rows(), rows, "{name}");
     }
     // It goes on: the source does, and so do the numbers, above the highest.

@@ -5,8 +5,9 @@ use async_trait::async_trait;
 use forebay_model::ids::{Digest, ModuleName, PipelineName, SegmentId, StreamName, TableName};
 use forebay_model::load::{Again, LoadGroup, LoadReceipt};
 use forebay_model::ports::{
-    Deployment, DeploymentState, HealRequest, HeldChange, HostHolder, HostLease, JournalEntry, LandOutcome, Landing,
-    Ledger, ModuleRecord, ObjectState, Pause, Rebuilt, ReplayRequest, RevisionRecord, SegmentFailure, Shadow, WorkItem,
+    AssetRecord, Deployment, DeploymentState, HealRequest, HeldChange, HostHolder, HostLease, JournalEntry,
+    LandOutcome, Landing, Ledger, ModuleRecord, ObjectState, Pause, Rebuilt, ReplayRequest, RevisionRecord,
+    SegmentFailure, Shadow, WorkItem,
 };
 use forebay_model::revision::{Revision, RevisionId};
 use forebay_model::schema::{SchemaVersion, StreamSchema};
@@ -280,6 +281,10 @@ impl Ledger for FaultyLedger {
 
     async fn record_module(&self, module: &ModuleRecord) -> Result<()> {
         self.chaos.call("ledger.record_module", String::new, self.inner.record_module(module)).await
+    }
+
+    async fn record_asset(&self, asset: &AssetRecord) -> Result<()> {
+        self.chaos.call("ledger.record_asset", String::new, self.inner.record_asset(asset)).await
     }
 
     async fn seen_in_folder(&self, path: &str, digest: Digest, at: Timestamp) -> Result<bool> {

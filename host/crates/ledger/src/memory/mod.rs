@@ -23,9 +23,9 @@ use forebay_model::Result;
 use forebay_model::ids::{Digest, ModuleName, PipelineName, SegmentId, StreamName, TableName};
 use forebay_model::load::{Again, LoadGroup, LoadReceipt};
 use forebay_model::ports::{
-    Deployment, DeploymentState, HealRequest, HeldChange, HostHolder, HostLease, JournalEntry, LandOutcome, Landing,
-    Ledger, ModuleRecord, ObjectState, Pause, Random, Rebuilt, ReplayRequest, RevisionRecord, SegmentFailure, Shadow,
-    WorkItem,
+    AssetRecord, Deployment, DeploymentState, HealRequest, HeldChange, HostHolder, HostLease, JournalEntry,
+    LandOutcome, Landing, Ledger, ModuleRecord, ObjectState, Pause, Random, Rebuilt, ReplayRequest, RevisionRecord,
+    SegmentFailure, Shadow, WorkItem,
 };
 use forebay_model::position::OrderedPosition;
 use forebay_model::revision::{Revision, RevisionId};
@@ -313,6 +313,10 @@ impl Ledger for MemoryLedger {
 
     async fn record_module(&self, module: &ModuleRecord) -> Result<()> {
         self.write(|state| state.record_module(module))
+    }
+
+    async fn record_asset(&self, asset: &AssetRecord) -> Result<()> {
+        self.write(|state| state.record_asset(asset))
     }
 
     async fn seen_in_folder(&self, path: &str, digest: Digest, at: Timestamp) -> Result<bool> {

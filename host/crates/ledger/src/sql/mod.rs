@@ -27,9 +27,9 @@ use forebay_model::Result;
 use forebay_model::ids::{Digest, ModuleName, PipelineName, SegmentId, StreamName, TableName};
 use forebay_model::load::{Again, LoadGroup, LoadReceipt};
 use forebay_model::ports::{
-    Deployment, DeploymentState, HealRequest, HeldChange, HostHolder, HostLease, HostState, JournalEntry, LandOutcome,
-    Landing, Ledger, ModuleRecord, ObjectState, Pause, Rebuilt, ReplayRequest, RevisionRecord, SegmentFailure, Shadow,
-    WorkItem,
+    AssetRecord, Deployment, DeploymentState, HealRequest, HeldChange, HostHolder, HostLease, HostState, JournalEntry,
+    LandOutcome, Landing, Ledger, ModuleRecord, ObjectState, Pause, Rebuilt, ReplayRequest, RevisionRecord,
+    SegmentFailure, Shadow, WorkItem,
 };
 use forebay_model::position::OrderedPosition;
 use forebay_model::revision::{Revision, RevisionId};
@@ -368,6 +368,10 @@ impl<S: Store> Ledger for SqlLedger<S> {
 
     async fn record_module(&self, module: &ModuleRecord) -> Result<()> {
         write!(self, "recording a module", |db| catalog::record_module(db, module))
+    }
+
+    async fn record_asset(&self, asset: &AssetRecord) -> Result<()> {
+        write!(self, "recording an asset", |db| catalog::record_asset(db, asset))
     }
 
     async fn seen_in_folder(&self, path: &str, digest: Digest, at: Timestamp) -> Result<bool> {

@@ -192,6 +192,21 @@ pub struct ModuleRecord {
     pub at: Timestamp,
 }
 
+/// An asset that a revision was given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AssetRecord {
+    /// Its content.
+    pub digest: Digest,
+    /// The name that the module asks for it by.
+    pub name: String,
+    /// Its size.
+    pub bytes: u64,
+    /// What brought it, and the file that it was: `config: rules/blocked.txt`.
+    pub origin: String,
+    /// When it was recorded.
+    pub at: Timestamp,
+}
+
 /// A revision as the ledger numbers it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RevisionRecord {
@@ -457,6 +472,8 @@ pub trait Ledger: Send + Sync + std::fmt::Debug {
 
     /// Records a module; one that is known stays as it is.
     async fn record_module(&self, module: &ModuleRecord) -> Result<()>;
+    /// Records an asset; one that is known under its name stays as it is.
+    async fn record_asset(&self, asset: &AssetRecord) -> Result<()>;
     /// Whether the watched path's last seen content is this; notes it. False means: new here, deploy it.
     async fn seen_in_folder(&self, path: &str, digest: Digest, at: Timestamp) -> Result<bool>;
     /// The module content that is active under a name: what the folder or a deployment put there last.
