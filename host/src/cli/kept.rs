@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use forebay_model::kept::kept_asset;
 use forebay_model::ports::{Asset, LandingZone, Module, ModuleLoader as _};
 use forebay_model::{Digest, Error, Result, Revision};
 use forebay_pipeline::refine::bind::Materials;
@@ -34,7 +35,7 @@ pub(super) async fn materials(
         modules.push(load(sandbox, wasm.to_vec()).await?);
         let mut of_step = BTreeMap::new();
         for (name, digest) in &step.assets {
-            let bytes = zone.kept(&format!("assets/{digest}")).await?;
+            let bytes = zone.kept(&kept_asset(*digest)).await?;
             let bytes = bytes.ok_or_else(|| gone(format!("asset {name:?} of step {}", step.name)))?;
             of_step.insert(name.clone(), Asset { digest: *digest, bytes });
         }

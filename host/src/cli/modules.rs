@@ -40,11 +40,15 @@ enum ModulesCommand {
 #[command(after_help = "\
 Examples:
   forebay modules list
-  forebay modules list --name fraud --json")]
+  forebay modules list --name fraud --json
+  forebay modules list --assets                what modules were given")]
 struct ListArgs {
     /// Of this name only.
     #[arg(long)]
     name: Option<String>,
+    /// The assets that modules were given, instead.
+    #[arg(long)]
+    assets: bool,
     /// At most so many.
     #[arg(long, default_value_t = 100)]
     limit: u32,
@@ -63,11 +67,15 @@ struct ShowArgs {
 
 pub(super) async fn modules(global: &Global, config: Config, args: ModulesArgs) -> anyhow::Result<Exit> {
     match args.command {
-        ModulesCommand::List(ListArgs { name, limit }) => {
+        ModulesCommand::List(ListArgs { name, assets, limit }) => {
             let lake = Lake::open(config).await?;
             let digest = if global.json() { "sha256" } else { "substr(sha256, 1, 12)" };
+            let (columns, table) = match assets {
+                true => ("bytes, recorded_at, origin", "assets"),
+                false => ("active, version, bytes, recorded_at, origin", "modules"),
+            };
             let sql = format!(
-                "SELECT name, {digest} AS digest, active, version, bytes, recorded_at, origin FROM ledger.modules
+                "SELECT name, {digest} AS digest, {columns} FROM ledger.{table}
                  WHERE name = $name OR $name IS NULL ORDER BY name, recorded_at DESC LIMIT {}",
                 u64::from(limit) + 1
             );

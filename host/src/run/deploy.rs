@@ -176,6 +176,7 @@ impl Deployer {
                 }
                 Ok(Prepared::Cancelled { id, number }) => self.keep_back(config, name, handle, (id, number)).await?,
                 Ok(Prepared::Checked { materials, id, active, foreseen }) => {
+                    self.shelf.record_assets(config, (name, &materials), reason).await?;
                     let revision = materials.number;
                     foreseen.tell(name, revision);
                     let Foreseen { missing, gains } = foreseen;

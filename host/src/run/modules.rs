@@ -12,9 +12,10 @@ use std::time::SystemTime;
 
 use arrow::array::AsArray;
 use forebay_model::ids::ModuleName;
-use forebay_model::kept::{KeptModule, KeptRevision};
+use forebay_model::kept::{KeptModule, KeptRevision, kept_asset};
 use forebay_model::ports::{
-    Asset, Assets, Clock, Description, LandingZone, Ledger, Module, ModuleLoader, ModuleRecord, RevisionRecord,
+    Asset, AssetRecord, Assets, Clock, Description, LandingZone, Ledger, Module, ModuleLoader, ModuleRecord,
+    RevisionRecord,
 };
 use forebay_model::{Digest, Error, ErrorClass, PipelineName, Result, Revision, Timestamp};
 use forebay_pipeline::refine::bind::Materials;
@@ -141,10 +142,6 @@ pub(crate) async fn keep_module(
 /// What the landing zone calls a module.
 pub(super) fn kept_module(digest: Digest) -> String {
     format!("modules/{digest}.wasm")
-}
-
-fn kept_asset(digest: Digest) -> String {
-    format!("assets/{digest}")
 }
 
 /// The `.wasm` files of a folder, without hidden ones and those that are still being written (`*.tmp`, `*.part`); sorted.
@@ -351,6 +348,26 @@ impl Shelf {
         let digest = Digest::of(&bytes);
         self.zone.keep(&kept_asset(digest), bytes.into()).await?;
         Ok(digest)
+    }
+
+    /// Records the assets of a revision that is taken: what brought them, and which files they were.
+    pub(super) async fn record_assets(
+        &self,
+        config: &Config,
+        (name, materials): (&PipelineName, &Materials),
+        reason: &str,
+    ) -> Result<()> {
+        let steps = config.pipelines.get(name).map(|pipeline| pipeline.steps.as_slice()).unwrap_or_default();
+        for (step, assets) in steps.iter().zip(&materials.assets) {
+            for (asset, Asset { digest, bytes }) in &**assets {
+                let Some(path) = step.assets.get(asset) else { continue };
+                let path = path.strip_prefix(&config.root).unwrap_or(path);
+                let origin = format!("{reason}: {}", path.display());
+                let (name, bytes, at) = (asset.clone(), bytes.len() as u64, self.clock.now());
+                self.ledger.record_asset(&AssetRecord { digest: *digest, name, bytes, origin, at }).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Loads what a revision names, from what was kept.

@@ -3,6 +3,7 @@
 
 mod beside;
 mod budget;
+mod failed;
 mod heal;
 mod history;
 mod orphans;

@@ -125,6 +125,8 @@ tally! {
     replay_begun,
     /// Times that a pipeline was given what had landed before it began.
     history_given,
+    /// Times that a pipeline was given what failed before.
+    failed_given,
 
     // What pipelines report.
     /// Segments that failed.

@@ -168,6 +168,11 @@ fn a_config_goes_to_a_host_elsewhere() {
     check("apply-elsewhere", &without_digests(&place, &applied));
     assert_eq!(text(&place, "lists/blocked.txt").unwrap(), "DE\n");
     assert_eq!(deployments(&place)[1], json!([2, "active", "apply:forebay.toml (v2) by tester"]));
+    let assets = place.query("SELECT name, bytes, origin FROM ledger.assets");
+    let origin = "apply:forebay.toml (v2) by tester: lists/blocked.txt";
+    assert_eq!(assets, [json!({ "name": "blocked", "bytes": 3, "origin": origin })]);
+    let listed = place.sees(&["modules", "list", "--assets", "--name", "blocked"]);
+    assert!(listed.contains("blocked") && listed.contains(origin), "{listed}");
     assert_eq!(elsewhere(&["apply", "next/forebay.toml"]), place.sees(&["apply", "next/forebay.toml"]));
     // Compared first, where that is asked for.
     place.write("inbox/b.jsonl", &payments(100..200));

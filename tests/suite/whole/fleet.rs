@@ -295,3 +295,46 @@ fn hosts_outlive_a_server_that_restarts() {
         assert!(host.is_alive(), "{}", fleet.place.log());
     }
 }
+
+#[test]
+fn a_replay_into_tables_beside_is_one_hosts_at_a_time_and_goes_from_all() {
+    let Some(mut fleet) = Fleet::new() else { return };
+    fleet.start("forebay.toml", "log");
+    fleet.start("forebay.toml", "log2");
+    fleet.until_divided(2);
+    write_file(&fleet.place.path("inbox"), 0);
+    fleet.once_each(1);
+    let into = ["replay", "--pipeline", "one", "--into", "v2"];
+    let beside = |of: &Fleet, files: u32| {
+        let has = i64::from(files * RECORDS);
+        of.place.until("it is in the table beside", || of.place.rows("lake.one_v2") >= has);
+        let ids = of.place.number("SELECT count(DISTINCT id) FROM lake.one_v2");
+        assert_eq!((ids, of.place.rows("lake.one_v2")), (has, has));
+    };
+    let whose = |of: &Fleet| {
+        let runs = |duties: &Vec<String>| duties.contains(&"pipeline one~v2".to_owned());
+        of.duties().into_iter().find(|(_, duties)| runs(duties)).map(|(process, _)| u32::try_from(process).unwrap())
+    };
+    fleet.place.run_well(&into);
+    beside(&fleet, 1);
+    let first = whose(&fleet).expect("a host has it");
+    // It dies: the other one goes on with what is asked for then.
+    fleet.hosts.remove(&first).unwrap().kill();
+    write_file(&fleet.place.path("inbox"), 1);
+    fleet.once_each(2);
+    fleet.place.run_well(&into);
+    beside(&fleet, 2);
+    fleet.start("forebay.toml", "log3");
+    fleet.place.until("it has something to do", || fleet.duties().values().filter(|duties| !duties.is_empty()).count() == 2);
+    // Twice, so that whoever has it the second time may not go by what it knew of the first.
+    for _ in 0..2 {
+        fleet.place.run_well(&[&into[..], &["--drop"]].concat());
+        assert_eq!((whose(&fleet), fleet.place.number("SELECT count(*) FROM ledger.sides")), (None, 0));
+        fleet.place.run_well(&into);
+        beside(&fleet, 2);
+    }
+    let told = fleet.place.run_well(&[&into[..], &["--swap"]].concat());
+    assert!(told.contains("the tables that end with _v2 are gone"), "{told}");
+    fleet.once_each(2);
+    fleet.place.adds_up();
+}

@@ -163,6 +163,7 @@ async fn read_all(ledger: &SqliteLedger) -> Vec<(String, Result<()>)> {
         tell("segment", ledger.segment(id).await.map(drop));
     }
     tell("work", ledger.work(&pipeline, &stream, now, &[], 100).await.map(drop));
+    tell("failed", ledger.failed(&pipeline, &stream, now, &[], 100).await.map(drop));
     tell("history", ledger.history(&pipeline, &stream, now, &[], 100).await.map(drop));
     tell("again", ledger.again(&pipeline, &stream, now, &[], 100).await.map(drop));
     tell("tables_of", ledger.tables_of(&pipeline, &ids).await.map(drop));

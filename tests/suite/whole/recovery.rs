@@ -338,7 +338,13 @@ fn a_record_stream_goes_on_where_its_journal_ends() {
 #[test]
 fn revision_schema_and_modules_come_back() {
     let (place, _) = with_history();
-    place.write("forebay.toml", &CONFIG.replace("v14_below = -8.0", "v14_below = -9.0"));
+    place.write("blocked.txt", "DE\n");
+    let with_list = CONFIG.replace(
+        "config = { v14_below = -8.0 }",
+        "config = { v14_below = -9.0 }\nassets = { blocked = \"blocked.txt\" }",
+    );
+    assert_ne!(with_list, CONFIG);
+    place.write("forebay.toml", &with_list);
     place.write("inbox/d.jsonl", &payments(700..720));
     place.run_well(&["run", "--once"]);
     let asked = [
@@ -346,12 +352,13 @@ fn revision_schema_and_modules_come_back() {
         "SELECT pipeline, revision, revision_id, body, created_at FROM ledger.revisions ORDER BY 1, 2",
         "SELECT pipeline, revision_id, state FROM ledger.deployments WHERE state = 'active'",
         "SELECT name, sha256, version, bytes, active FROM ledger.modules ORDER BY 1",
+        "SELECT name, sha256, bytes FROM ledger.assets ORDER BY 1",
         "SELECT segment, object, format, content_start, content_end FROM ledger.segments ORDER BY number",
         "SELECT object, key, version, identity, on_change, replaced_by FROM ledger.objects ORDER BY number",
         "SELECT number, table_name, id, revision, removed_rows, table_version FROM ledger.loads ORDER BY 1, 2",
     ];
     let before: Vec<_> = asked.iter().map(|sql| place.query(sql)).collect();
-    assert_eq!(before[1].len(), 2, "two revisions");
+    assert_eq!((before[1].len(), before[4].len()), (2, 1), "two revisions, and what the second one was given");
     // Not the folder tells which module is active.
     std::fs::remove_file(place.path("modules/fraud.wasm")).unwrap();
     place.remove_ledger();

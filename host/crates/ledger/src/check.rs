@@ -326,7 +326,7 @@ pub(crate) fn failure_of<'a>(
     })
 }
 
-/// A segment of a new group is one that `work` or `again` would give, in the generation that it would give.
+/// A segment of a new group is one that `work`, `failed`, `history` or `again` would give, in the generation that it would give.
 pub(crate) fn may_open(
     group: &LoadGroup,
     segment: &RefinedSegment,

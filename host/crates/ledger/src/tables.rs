@@ -286,6 +286,11 @@ pub(crate) const TABLES: &[Table] = &[
         ],
         order: "name, sha256",
     },
+    Table {
+        name: "assets",
+        columns: &[text("name"), text("sha256"), int("bytes"), text("origin"), time("recorded_at")],
+        order: "name, sha256",
+    },
     Table { name: "module_files", columns: &[text("path"), text("sha256"), time("seen_at")], order: "path" },
     Table {
         name: "revisions",

@@ -4,7 +4,7 @@
 //! ones. Two rules keep the versions from overtaking one another, wherever workers run:
 //! - a version is no work while a later one that replaces it is, or is being refined: its rows would be removed at once;
 //! - a version that replaces others is no work while one of those is being refined, and its own segments come together or
-//!   not at all, so that the table goes from one whole version to another.
+//!   not at all, so that the table goes from one whole version to another. So where one of them failed, all of them are work that failed.
 
 use std::collections::BTreeSet;
 
@@ -53,6 +53,13 @@ impl Standing {
             Self::Loading | Self::Loaded | Self::Superseded => false,
         }
     }
+
+    fn has_failed(self) -> bool {
+        match self {
+            Self::Failed(_) => true,
+            Self::New | Self::Loading | Self::Loaded | Self::Superseded => false,
+        }
+    }
 }
 
 /// One landed version (or, for a tail, part) of an object.
@@ -71,6 +78,8 @@ pub(crate) struct Unit {
     pub(crate) segments: Vec<SegmentId>,
     /// What they replace; where there is any, the segments come together.
     pub(crate) replaces: Vec<SegmentId>,
+    /// Whether it failed before: of segments that come together, whether one of them did.
+    pub(crate) failed: bool,
 }
 
 /// The work of one object key: all its versions in the order of landing.
@@ -89,15 +98,22 @@ pub(crate) fn plan(history: &[Version], now: Timestamp, skip: &BTreeSet<SegmentI
         let waiting: Vec<_> = version.segments.iter().filter(|(_, standing)| standing.waits()).collect();
         let in_flight = waiting.iter().any(|(id, _)| skip.contains(id));
         let together = !former.is_empty();
-        let due: Vec<_> = waiting
+        let (failed, new): (Vec<_>, Vec<_>) = waiting
             .iter()
+            .copied()
             .filter(|(id, standing)| standing.due(now) && !skip.contains(id))
-            .map(|(id, _)| id.clone())
-            .collect();
-        let whole = due.len() == waiting.len() && !due.is_empty();
+            .partition(|(_, standing)| standing.has_failed());
+        let whole = failed.len() + new.len() == waiting.len() && !waiting.is_empty();
         let blocked = former.iter().any(|id| skip.contains(id));
-        if !obsolete && !due.is_empty() && (!together || (whole && !blocked)) {
-            units.push(Unit { segments: due, replaces: former });
+        if !obsolete && together && whole && !blocked {
+            let segments = waiting.iter().map(|(id, _)| id.clone()).collect();
+            units.push(Unit { segments, replaces: former, failed: !failed.is_empty() });
+        } else if !obsolete && !together {
+            let on_their_own = [(failed, true), (new, false)].into_iter().filter(|(due, _)| !due.is_empty());
+            units.extend(on_their_own.map(|(due, failed)| {
+                let segments = due.into_iter().map(|(id, _)| id.clone()).collect();
+                Unit { segments, replaces: Vec::new(), failed }
+            }));
         }
         obsolete |= together && (whole || in_flight);
     }
@@ -123,7 +139,8 @@ mod tests {
             .iter()
             .map(|unit| {
                 let list = |ids: &[SegmentId]| ids.iter().map(ToString::to_string).collect::<Vec<_>>().join("+");
-                format!("{}>{}", list(&unit.segments), list(&unit.replaces))
+                let failed = if unit.failed { "!" } else { "" };
+                format!("{}{failed}>{}", list(&unit.segments), list(&unit.replaces))
             })
             .collect()
     }
@@ -151,7 +168,7 @@ mod tests {
         assert_eq!(plan_of(&history, &[]), ["a>"]);
         let due = Standing::Failed(Some(Timestamp::from_micros(10)));
         let history = [version(true, &[("a", Standing::Loaded)]), version(true, &[("b", due)])];
-        assert_eq!(plan_of(&history, &[]), ["b>a"]);
+        assert_eq!(plan_of(&history, &[]), ["b!>a"]);
     }
 
     #[test]
@@ -167,6 +184,18 @@ mod tests {
         assert_eq!(plan_of(&history, &[]), [""; 0]);
         history[0].segments[0].1 = Standing::Superseded;
         assert_eq!(plan_of(&history, &[]), ["b>"], "what replaces nothing any more is on its own");
+    }
+
+    #[test]
+    fn where_one_of_the_segments_that_come_together_failed_all_of_them_are_work_that_failed() {
+        let due = Standing::Failed(Some(Timestamp::from_micros(10)));
+        let mut history = vec![
+            version(true, &[("a", Standing::Loaded)]),
+            version(true, &[("b", Standing::New), ("c", due), ("d", Standing::New)]),
+        ];
+        assert_eq!(plan_of(&history, &[]), ["b+c+d!>a"]);
+        history[0].segments[0].1 = Standing::Superseded;
+        assert_eq!(plan_of(&history, &[]), ["b+d>", "c!>"], "on their own, each is what it is");
     }
 
     #[test]

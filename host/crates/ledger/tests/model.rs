@@ -54,9 +54,10 @@ enum Call {
     LandRecords { attempt: u8, partition: u8, from: Option<u8>, records: u8 },
     Journalled(u8),
     Work { pipeline: u8, now: u8, skip: u8, limit: u8 },
+    Failed { pipeline: u8, now: u8, skip: u8, limit: u8 },
     Begin { pipeline: u8, at: u8 },
     History { pipeline: u8, now: u8, skip: u8, limit: u8 },
-    Fail { pipeline: u8, pick: u8, at: u8, retry_after: Option<u8> },
+    Fail { pipeline: u8, pick: u8, parts: u8, at: u8, retry_after: Option<u8> },
     RetryFailed(u8),
     AskHeal { pipeline: u8, unless: Option<u8>, code: Option<bool>, since: Option<u8>, at: u8 },
     AskReplay { pipeline: u8, pick: u8, under: Option<u8>, workers: u8, at: u8 },
@@ -78,7 +79,7 @@ enum Call {
 fn call() -> impl Strategy<Value = Call> {
     let on_change = prop_oneof![4 => Just(OnChange::Replace), 1 => Just(OnChange::Append), 1 => Just(OnChange::Tail)];
     prop_oneof![
-        4 => (0..12_u8, 0..3_u8, 0..3_u8, prop_oneof![4 => Just(0_u8), 1 => Just(1_u8)], 0..4_u8, on_change).prop_map(
+        8 => (0..12_u8, 0..3_u8, 0..3_u8, prop_oneof![4 => Just(0_u8), 1 => Just(1_u8)], 0..4_u8, on_change).prop_map(
             |(attempt, key, version, start, parts, on_change)| Call::LandFile { attempt, key, version, start, parts, on_change }
         ),
         3 => (20..40_u8, 0..2_u8, proptest::option::of(0..6_u8), 0..3_u8)
@@ -86,11 +87,13 @@ fn call() -> impl Strategy<Value = Call> {
         1 => (0..40_u8).prop_map(Call::Journalled),
         3 => (0..2_u8, 0..20_u8, any::<u8>(), 0..8_u8)
             .prop_map(|(pipeline, now, skip, limit)| Call::Work { pipeline, now, skip, limit }),
+        3 => (0..2_u8, 0..20_u8, any::<u8>(), 0..8_u8)
+            .prop_map(|(pipeline, now, skip, limit)| Call::Failed { pipeline, now, skip, limit }),
         2 => (0..2_u8, 0..60_u8).prop_map(|(pipeline, at)| Call::Begin { pipeline, at }),
         2 => (0..2_u8, 0..20_u8, any::<u8>(), 0..8_u8)
             .prop_map(|(pipeline, now, skip, limit)| Call::History { pipeline, now, skip, limit }),
-        3 => (0..2_u8, any::<u8>(), 0..10_u8, proptest::option::of(0..10_u8))
-            .prop_map(|(pipeline, pick, at, retry_after)| Call::Fail { pipeline, pick, at, retry_after }),
+        6 => (0..2_u8, any::<u8>(), 1..4_u8, 0..10_u8, proptest::option::weighted(0.8, 0..10_u8))
+            .prop_map(|(pipeline, pick, parts, at, retry_after)| Call::Fail { pipeline, pick, parts, at, retry_after }),
         1 => (0..2_u8).prop_map(Call::RetryFailed),
         3 => (0..2_u8, proptest::option::of(0..3_u8), proptest::option::weighted(0.3, any::<bool>()), proptest::option::weighted(0.2, 0..40_u8), 0..10_u8)
             .prop_map(|(pipeline, unless, code, since, at)| Call::AskHeal { pipeline, unless, code, since, at }),
@@ -315,6 +318,16 @@ async fn answer(ledger: &dyn Ledger, call: &Call, groups: &mut Vec<LoadGroup>) -
                 .collect();
             shown(ledger.work(&pipeline(of), &stream(), at(now), &skip, u32::from(limit)).await)
         }
+        Call::Failed { pipeline: of, now, skip, limit } => {
+            let all = segments(ledger).await;
+            let skip: Vec<_> = all
+                .into_iter()
+                .enumerate()
+                .filter(|(n, _)| skip >> (n % 8) & 1 == 1 && n % 3 == 1)
+                .map(|(_, id)| id)
+                .collect();
+            shown(ledger.failed(&pipeline(of), &stream(), at(now), &skip, u32::from(limit)).await)
+        }
         Call::Begin { pipeline: of, at: began } => shown(ledger.begin(&pipeline(of), &stream(), at(began)).await),
         Call::History { pipeline: of, now, skip, limit } => {
             let all = segments(ledger).await;
@@ -322,22 +335,24 @@ async fn answer(ledger: &dyn Ledger, call: &Call, groups: &mut Vec<LoadGroup>) -
                 all.into_iter().enumerate().filter(|(n, _)| skip >> (n % 8) & 1 == 1).map(|(_, id)| id).collect();
             shown(ledger.history(&pipeline(of), &stream(), at(now), &skip, u32::from(limit)).await)
         }
-        Call::Fail { pipeline: of, pick, at: failed_at, retry_after } => {
+        // The next ones too: they may be parts of the same object.
+        Call::Fail { pipeline: of, pick, parts, at: failed_at, retry_after } => {
             let all = segments(ledger).await;
-            if all.is_empty() {
-                return String::new();
+            let mut answers = String::new();
+            for segment in all.iter().cycle().skip(usize::from(pick)).take(all.len().min(usize::from(parts))) {
+                let failure = SegmentFailure {
+                    segment: segment.clone(),
+                    generation: u32::from(failed_at % 3),
+                    revision: Digest::of(b"r"),
+                    class: ErrorClass::Operator,
+                    message: "it failed".to_owned(),
+                    hint: None,
+                    at: at(failed_at),
+                    retry_at: retry_after.map(|after| at(failed_at + after)),
+                };
+                answers += &shown(ledger.fail(&pipeline(of), &failure).await);
             }
-            let failure = SegmentFailure {
-                segment: all[usize::from(pick) % all.len()].clone(),
-                generation: u32::from(failed_at % 3),
-                revision: Digest::of(b"r"),
-                class: ErrorClass::Operator,
-                message: "it failed".to_owned(),
-                hint: None,
-                at: at(failed_at),
-                retry_at: retry_after.map(|after| at(failed_at + after)),
-            };
-            shown(ledger.fail(&pipeline(of), &failure).await)
+            answers
         }
         Call::RetryFailed(of) => shown(ledger.retry_failed(&pipeline(of)).await),
         Call::AskHeal { pipeline: of, unless, code, since, at: asked } => {
@@ -371,6 +386,7 @@ async fn answer(ledger: &dyn Ledger, call: &Call, groups: &mut Vec<LoadGroup>) -
         }
         Call::Open { pipeline: of, number, from, take, tables, generation } => {
             let mut work = ledger.again(&pipeline(of), &stream(), at(30), &[], 2).await.unwrap();
+            work.extend(ledger.failed(&pipeline(of), &stream(), at(30), &[], 3).await.unwrap());
             work.extend(ledger.history(&pipeline(of), &stream(), at(30), &[], 3).await.unwrap());
             work.extend(ledger.work(&pipeline(of), &stream(), at(30), &[], 20).await.unwrap());
             let items: Vec<_> = work.into_iter().skip(usize::from(from)).take(usize::from(take)).collect();
@@ -498,6 +514,7 @@ async fn all(ledger: &dyn Ledger) -> Vec<String> {
         let name = pipeline(of);
         seen.push(shown(ledger.open_groups(&name).await));
         seen.push(shown(ledger.work(&name, &stream(), at(30), &[], 100).await));
+        seen.push(shown(ledger.failed(&name, &stream(), at(30), &[], 100).await));
         seen.push(shown(ledger.history(&name, &stream(), at(30), &[], 100).await));
         seen.push(shown(ledger.tables_of(&name, &ids[..ids.len() / 2]).await));
         seen.push(shown(ledger.schema(&name).await));
@@ -543,7 +560,7 @@ async fn compare(empty: &[u8], calls: Vec<Call>) -> Result<(), TestCaseError> {
 fn sqlite_and_the_model_give_the_same_answers() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let empty = runtime.block_on(empty());
-    let config = ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() };
+    let config = ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() };
     proptest!(config, |(calls in proptest::collection::vec(call(), 1..40))| {
         runtime.block_on(compare(&empty, calls))?;
     });

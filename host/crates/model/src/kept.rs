@@ -13,6 +13,12 @@ use crate::time::Timestamp;
 /// The version of these forms.
 const VERSION: u32 = 1;
 
+/// What the landing zone calls an asset.
+#[must_use]
+pub fn kept_asset(digest: Digest) -> String {
+    format!("assets/{digest}")
+}
+
 /// A revision that was active once.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

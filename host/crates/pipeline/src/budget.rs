@@ -61,7 +61,7 @@ impl Share {
 pub struct Budget {
     /// For segments with workers.
     pub refine: Share,
-    /// What of it may be held for segments that are refined again; whoever takes of this takes of `refine` as well, afterwards.
+    /// What of it may be held for segments of history; whoever takes of this takes of `refine` as well, afterwards.
     pub again: Share,
     /// For batches that are landing.
     pub intake: Share,

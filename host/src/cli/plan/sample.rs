@@ -27,10 +27,11 @@ const BATCHES: usize = 8;
 /// Bytes of each object of a source that are looked at, as it is stored.
 const BYTES: usize = 1 << 20;
 
-/// The segments that the pipeline takes next, those of its history first: from them it infers.
+/// The segments that the pipeline takes next, those of its history first and those that failed last: from them it infers.
 async fn next(ledger: &dyn Ledger, name: &PipelineName, pipeline: &PipelineConfig) -> Result<Vec<WorkItem>> {
     let mut items = ledger.history(name, &pipeline.from, now(), &[], OBJECTS).await?;
     items.extend(ledger.work(name, &pipeline.from, now(), &[], OBJECTS).await?);
+    items.extend(ledger.failed(name, &pipeline.from, now(), &[], OBJECTS).await?);
     items.truncate(OBJECTS as usize);
     Ok(items)
 }

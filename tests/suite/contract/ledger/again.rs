@@ -258,12 +258,12 @@ pub(super) async fn a_heal_that_is_withdrawn_is_refined_whole(ledger: &dyn Ledge
     let item = again(ledger, 71, &[]).await.remove(0);
     let passed = SegmentCounts { records: 1, loaded: 1, ..SegmentCounts::default() };
     ledger.open_group(&group_of(ledger, 2, &item, passed, &["payments"])).await.unwrap();
-    let mut failed = failure(&a, 72, Some(80));
-    failed.generation = 1;
-    ledger.withdraw_group(&pipeline(), 2, &[failed]).await.unwrap();
+    let mut refused = failure(&a, 72, Some(80));
+    refused.generation = 1;
+    ledger.withdraw_group(&pipeline(), 2, &[refused]).await.unwrap();
     assert_eq!(state(ledger).await, "failed");
     assert_eq!((rows(ledger, "heals").await, counts(ledger).await), (0, [None; 6]));
-    let whole = work(ledger, 80, &[], 10).await;
+    let whole = failed(ledger, 80, &[], 10).await;
     assert_eq!((whole.len(), whole[0].generation, whole[0].again), (1, 1, None));
 }
 
@@ -334,13 +334,13 @@ pub(super) async fn a_withdrawn_replay_under_a_revision_is_still_to_be_done(ledg
     replay(ledger, std::slice::from_ref(&a), terms, 71).await;
     let item = again(ledger, 72, &[]).await.remove(0);
     ledger.open_group(&group_under(ledger, 2, &item, 72)).await.unwrap();
-    let mut failed = failure(&a, 73, Some(80));
-    failed.generation = 1;
+    let mut refused = failure(&a, 73, Some(80));
+    refused.generation = 1;
     for _ in 0..2 {
-        ledger.withdraw_group(&pipeline(), 2, std::slice::from_ref(&failed)).await.unwrap();
+        ledger.withdraw_group(&pipeline(), 2, std::slice::from_ref(&refused)).await.unwrap();
     }
-    assert!(again(ledger, 99, &[]).await.is_empty(), "its rows may be in some tables: production mends that first");
-    let whole = work(ledger, 80, &[], 10).await.remove(0);
+    assert!(again(ledger, 99, &[]).await.is_empty(), "its rows may be in some tables: that is mended first");
+    let whole = failed(ledger, 80, &[], 10).await.remove(0);
     ledger.open_group(&group_under(ledger, 3, &whole, 81)).await.unwrap();
     ledger.close_load(&pipeline(), 3, &table("payments"), &receipt(), at(82)).await.unwrap();
     assert!(again(ledger, 79, &[]).await.is_empty(), "not due");

@@ -7,7 +7,7 @@ use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use forebay_model::ErrorClass;
 use forebay_model::flow::OnChange;
 use forebay_model::ids::{Digest, ModuleName, PipelineName};
-use forebay_model::ports::{DeploymentState, HeldChange, Ledger, ModuleRecord, Pause, Shadow};
+use forebay_model::ports::{AssetRecord, DeploymentState, HeldChange, Ledger, ModuleRecord, Pause, Shadow};
 use forebay_model::revision::{Revision, RouteTarget, Step};
 use forebay_model::schema::{SchemaChanges, StreamSchema};
 use serde_json::json;
@@ -108,6 +108,42 @@ pub(super) async fn modules_and_files_are_remembered(ledger: &dyn Ledger) {
     assert!(!seen(b"two", 3).await);
     assert!(!seen(b"one", 4).await, "only the last content counts");
     assert!(!ledger.seen_in_folder("modules/other.wasm", Digest::of(b"one"), at(5)).await.unwrap());
+}
+
+pub(super) async fn assets_are_recorded_once_under_each_name(ledger: &dyn Ledger) {
+    let asset = |name: &str, content: &[u8], origin: &str, seconds| AssetRecord {
+        digest: Digest::of(content),
+        name: name.to_owned(),
+        bytes: content.len() as u64,
+        origin: origin.to_owned(),
+        at: at(seconds),
+    };
+    for record in [
+        asset("blocked", b"one", "start: rules/blocked.txt", 1),
+        asset("blocked", b"one", "config: rules/blocked.txt", 2),
+        asset("blocked", b"second", "apply:forebay.toml by alice: rules/blocked.txt", 3),
+        asset("allowed", b"one", "config: rules/allowed.txt", 4),
+    ] {
+        ledger.record_asset(&record).await.unwrap();
+    }
+    let table = ledger.read_table("assets").await.unwrap();
+    let texts = |name: &str| {
+        let column = table.column_by_name(name).unwrap().as_string::<i32>();
+        column.iter().map(|text| text.unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let bytes = table.column_by_name("bytes").unwrap().as_primitive::<Int64Type>();
+    let mut told: Vec<_> = texts("name").into_iter().zip(texts("origin")).zip(bytes.values().iter().copied()).collect();
+    told.sort();
+    let told: Vec<_> = told.iter().map(|((name, origin), bytes)| (name.as_str(), origin.as_str(), *bytes)).collect();
+    assert_eq!(
+        told,
+        [
+            ("allowed", "config: rules/allowed.txt", 3),
+            ("blocked", "apply:forebay.toml by alice: rules/blocked.txt", 6),
+            ("blocked", "start: rules/blocked.txt", 3),
+        ]
+    );
+    assert!(texts("sha256").contains(&Digest::of(b"second").to_string()));
 }
 
 pub(super) async fn revisions_are_numbered_once(ledger: &dyn Ledger) {

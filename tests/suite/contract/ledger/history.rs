@@ -98,9 +98,12 @@ pub(super) async fn history_that_fails_waits_and_is_done_once(ledger: &dyn Ledge
     ledger.fail(&pipeline(), &failure(&c, 4, Some(7))).await.unwrap();
     load_all(ledger, 1, &[refined(&b, &[])]).await;
     assert!(history_ids(ledger, 6).await.is_empty());
-    let due = history(ledger, 7, &[], 9).await;
-    assert_eq!((due.len(), &due[0].segment.id, due[0].attempts), (1, &a, 1));
-    assert_eq!(work_ids(ledger, 7).await, std::slice::from_ref(&c));
+    assert!(is_done(ledger, 6).await);
+    let due = failed(ledger, 7, &[], 9).await;
+    let told: Vec<_> = due.iter().map(|item| (&item.segment.id, item.attempts, item.history, item.failed)).collect();
+    assert_eq!(told, [(&c, 1, false, true), (&a, 1, false, true)]);
+    assert!(history_ids(ledger, 7).await.is_empty() && work_ids(ledger, 7).await.is_empty());
     load_all(ledger, 2, &[refined(&a, &[])]).await;
     assert!(history_ids(ledger, 99).await.is_empty());
+    assert_eq!(failed_ids(ledger, 99).await, std::slice::from_ref(&c));
 }

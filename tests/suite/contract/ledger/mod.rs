@@ -2,6 +2,7 @@
 
 mod again;
 mod catalog;
+mod failed;
 mod history;
 mod intake;
 mod rebuilt;
@@ -103,6 +104,12 @@ contract! {
         what_is_asked_for_can_be_taken_back,
         a_version_that_is_replaced_is_not_refined_again,
         a_heal_that_is_withdrawn_is_refined_whole;
+    failed:
+        what_failed_comes_the_newest_first_beside_what_nothing_was_made_of,
+        segments_that_come_together_have_failed_where_one_of_them_did,
+        a_version_that_failed_keeps_the_others_in_their_order,
+        a_paused_pipeline_is_given_nothing_that_failed,
+        what_failed_is_found_behind_many;
     history:
         what_had_landed_before_a_pipeline_began_is_its_history_once,
         a_pipeline_that_has_refined_anything_has_no_history,
@@ -121,6 +128,7 @@ contract! {
         a_schema_grows_by_compare_and_swap,
         held_changes_keep_their_first_time_and_approval,
         modules_and_files_are_remembered,
+        assets_are_recorded_once_under_each_name,
         revisions_are_numbered_once,
         one_deployment_is_active,
         what_was_rolled_back_is_cancelled,

@@ -4,8 +4,8 @@ use arrow_schema::{DataType, Field, Schema};
 use forebay_model::flow::OnChange;
 use forebay_model::ids::{Digest, ModuleName, SegmentId};
 use forebay_model::ports::{
-    Landing, Ledger, ModuleRecord, Rebuilt, RebuiltLoad, RebuiltPartition, RebuiltPipeline, RebuiltSegment,
-    RevisionRecord, Standing,
+    AssetRecord, Landing, Ledger, ModuleRecord, Rebuilt, RebuiltLoad, RebuiltPartition, RebuiltPipeline,
+    RebuiltSegment, RevisionRecord, Standing,
 };
 use forebay_model::schema::StreamSchema;
 use forebay_model::{ErrorClass, OrderedPosition, Partition};
@@ -71,6 +71,13 @@ pub(super) async fn what_was_rebuilt_is_all_there(ledger: &dyn Ledger) {
         origin: "recovered".to_owned(),
         at: at(5),
     };
+    let asset = AssetRecord {
+        digest: Digest::of(b"list"),
+        name: "blocked".to_owned(),
+        bytes: 4,
+        origin: "recovered".to_owned(),
+        at: at(5),
+    };
     let of = RebuiltPipeline {
         schemas: vec![(StreamSchema { version: 2, schema: Arc::clone(&schema) }, at(6))],
         revisions: vec![record.clone()],
@@ -86,6 +93,7 @@ pub(super) async fn what_was_rebuilt_is_all_there(ledger: &dyn Ledger) {
     let content = Rebuilt {
         partitions: vec![RebuiltPartition { stream: stream(), partition: partition.clone(), next, at: at(2) }],
         modules: vec![module.clone()],
+        assets: vec![asset],
         ..rebuilt(&[file.clone(), envelope.clone()], of)
     };
     ledger.import(&content).await.unwrap();
@@ -101,7 +109,9 @@ pub(super) async fn what_was_rebuilt_is_all_there(ledger: &dyn Ledger) {
     assert_eq!(work_ids(ledger, 100).await, [id(&file, 1), id(&file, 2), id(&envelope, 0)]);
     let tables = ledger.tables_of(&pipeline(), &[id(&file, 0)]).await.unwrap();
     assert_eq!(tables, [table("payments")]);
-    for (name, rows) in [("segments", 4), ("objects", 2), ("refinements", 1), ("loads", 2), ("load_segments", 1)] {
+    for (name, rows) in
+        [("segments", 4), ("objects", 2), ("refinements", 1), ("loads", 2), ("load_segments", 1), ("assets", 1)]
+    {
         assert_eq!(ledger.read_table(name).await.unwrap().num_rows(), rows, "{name}");
     }
     // It goes on: the source does, and so do the numbers, above the highest.
@@ -119,13 +129,13 @@ pub(super) async fn what_is_refined_again_replaces_its_rows(ledger: &dyn Ledger)
     let segment = id(&file, 0);
     let loads = vec![load_of(1, "payments", &[(&segment, 5)])];
     ledger.import(&rebuilt(&[file], of_pipeline(1, loads, vec![again(segment.clone(), 1)]))).await.unwrap();
-    let items = work(ledger, 100, &[], 10).await;
+    let items = failed(ledger, 100, &[], 10).await;
     assert_eq!(items.iter().map(|item| (&item.segment.id, item.generation)).collect::<Vec<_>>(), [(&segment, 1)]);
     assert_eq!(ledger.tables_of(&pipeline(), std::slice::from_ref(&segment)).await.unwrap(), [table("payments")]);
     let mut second = refined(&segment, &[]);
     second.generation = 1;
     load_all(ledger, 2, &[second]).await;
-    assert!(work_ids(ledger, 100).await.is_empty());
+    assert!(is_done(ledger, 100).await);
 }
 
 pub(super) async fn versions_that_were_replaced_are_no_work(ledger: &dyn Ledger) {
@@ -136,7 +146,7 @@ pub(super) async fn versions_that_were_replaced_are_no_work(ledger: &dyn Ledger)
     let loads = vec![load_of(1, "payments", &[(&id(&new, 0), 5)])];
     let of = of_pipeline(2, loads, vec![superseded, loaded(id(&new, 0), 1)]);
     ledger.import(&rebuilt(&[old, new.clone()], of)).await.unwrap();
-    assert!(work_ids(ledger, 100).await.is_empty());
+    assert!(is_done(ledger, 100).await);
     let listed = ledger.segment(&id(&new, 0)).await.unwrap().unwrap();
     assert_eq!(listed.replaces.len(), 1);
     let third = land_file(ledger, 3, "a.csv", "v3", 5).await;
@@ -150,9 +160,9 @@ pub(super) async fn rows_of_a_segment_that_lands_again_are_replaced(ledger: &dyn
     let segment = id(&file, 0);
     let loads = vec![load_of(1, "payments", &[(&segment, 5)])];
     ledger.import(&rebuilt(&[], of_pipeline(1, loads, vec![again(segment.clone(), 1)]))).await.unwrap();
-    assert!(work_ids(ledger, 100).await.is_empty(), "what is not listed is no work");
+    assert!(is_done(ledger, 100).await, "what is not listed is no work");
     ledger.land(&file).await.unwrap();
-    let items = work(ledger, 100, &[], 10).await;
+    let items = failed(ledger, 100, &[], 10).await;
     assert_eq!(items.iter().map(|item| (&item.segment.id, item.generation)).collect::<Vec<_>>(), [(&segment, 1)]);
     assert_eq!(ledger.tables_of(&pipeline(), &[segment]).await.unwrap(), [table("payments")]);
 }

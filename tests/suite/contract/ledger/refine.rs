@@ -38,15 +38,16 @@ pub(super) async fn a_failed_segment_waits_until_it_is_due(ledger: &dyn Ledger) 
         ledger.fail(&pipeline(), &failure(&a, 10, Some(20))).await.unwrap();
         ledger.fail(&pipeline(), &failure(&b, 10, None)).await.unwrap();
     }
-    assert!(work_ids(ledger, 19).await.is_empty());
-    let due = work(ledger, 20, &[], 10).await;
+    assert!(is_done(ledger, 19).await);
+    let due = failed(ledger, 20, &[], 10).await;
     assert_eq!(due.len(), 1, "the other waits for a person or a new revision");
     assert_eq!((&due[0].segment.id, due[0].attempts, due[0].generation), (&a, 1, 0));
     ledger.fail(&pipeline(), &failure(&a, 20, Some(90))).await.unwrap();
     assert_eq!(ledger.retry_failed(&PipelineName::new("other").unwrap()).await.unwrap(), 0);
     assert_eq!(ledger.retry_failed(&pipeline()).await.unwrap(), 2);
-    let due = work(ledger, 21, &[], 10).await;
-    assert_eq!(due.iter().map(|item| (&item.segment.id, item.attempts)).collect::<Vec<_>>(), [(&a, 2), (&b, 1)]);
+    let due = failed(ledger, 21, &[], 10).await;
+    assert_eq!(due.iter().map(|item| (&item.segment.id, item.attempts)).collect::<Vec<_>>(), [(&b, 1), (&a, 2)]);
+    assert!(work_ids(ledger, 21).await.is_empty(), "it is not work of production any more");
     let unknown = SegmentId::from_text("payments/none");
     assert_eq!(ledger.fail(&pipeline(), &failure(&unknown, 1, None)).await.unwrap_err().class(), ErrorClass::Bug);
 }
@@ -77,7 +78,7 @@ pub(super) async fn a_success_clears_the_failure(ledger: &dyn Ledger) {
     let a = land_file(ledger, 1, "a.csv", "v1", 5).await.remove(0);
     ledger.fail(&pipeline(), &failure(&a, 10, Some(20))).await.unwrap();
     load_all(ledger, 1, &[refined(&a, &[])]).await;
-    assert!(work_ids(ledger, 99).await.is_empty());
+    assert!(is_done(ledger, 99).await);
     let table = ledger.read_table("refinements").await.unwrap();
     for column in ["error_class", "error_message", "error_hint", "failed_at", "retry_at"] {
         assert_eq!(table.column_by_name(column).unwrap().null_count(), 1, "{column}");
@@ -108,6 +109,7 @@ pub(super) async fn versions_do_not_overtake_one_another(ledger: &dyn Ledger) {
     let now = work(ledger, 30, &[], 10).await;
     assert_eq!((now.len(), &now[0].segment.id), (1, &third));
     assert_eq!(now[0].segment.replaces, [first.clone(), second.clone()]);
+    assert!(failed_ids(ledger, 30).await.is_empty(), "the second would be removed at once");
     ledger
         .open_group(&LoadGroup {
             segments: vec![refined(&third, &now[0].segment.replaces)],
@@ -115,10 +117,10 @@ pub(super) async fn versions_do_not_overtake_one_another(ledger: &dyn Ledger) {
         })
         .await
         .unwrap();
-    assert!(work_ids(ledger, 99).await.is_empty(), "superseded as soon as the group is opened");
+    assert!(is_done(ledger, 99).await, "superseded as soon as the group is opened");
     assert_eq!(ledger.retry_failed(&pipeline()).await.unwrap(), 0);
     ledger.close_load(&pipeline(), 2, &table("payments"), &receipt(), at(70)).await.unwrap();
-    assert!(work_ids(ledger, 99).await.is_empty());
+    assert!(is_done(ledger, 99).await);
 }
 
 pub(super) async fn segments_that_replace_come_together_beyond_the_limit(ledger: &dyn Ledger) {
@@ -166,7 +168,7 @@ pub(super) async fn a_group_only_goes_forward(ledger: &dyn Ledger) {
     assert_eq!(none.class(), ErrorClass::Bug);
 }
 
-fn refusals(segments: &[SegmentId], generation: u32) -> Vec<SegmentFailure> {
+pub(super) fn refusals(segments: &[SegmentId], generation: u32) -> Vec<SegmentFailure> {
     let refusal = |id: &SegmentId| SegmentFailure { generation, ..failure(id, 65, Some(70)) };
     segments.iter().map(refusal).collect()
 }
@@ -188,14 +190,14 @@ pub(super) async fn a_group_that_the_warehouse_refuses_is_withdrawn(ledger: &dyn
     let states: Vec<_> = load_states(ledger).await;
     assert_eq!(states[1..], ["withdrawn", "withdrawn"], "what was withdrawn stays so");
     assert_eq!(ledger.tables_of(&pipeline(), &later).await.unwrap(), [], "it brought nothing");
-    assert!(work(ledger, 69, &[], 10).await.is_empty(), "it waits");
-    let again = work(ledger, 70, &[], 10).await;
+    assert!(is_done(ledger, 69).await, "it waits");
+    let again = failed(ledger, 70, &[], 10).await;
     assert_eq!((again.len(), again[0].generation, again[0].attempts), (1, 0, 1));
     assert_eq!(again[0].segment.replaces, former, "whose rows are still there");
     let next = LoadGroup { segments: vec![refined(&later[0], &former)], ..group(ledger, 3, &later, &["payments"]) };
     ledger.open_group(&next).await.unwrap();
     ledger.close_load(&pipeline(), 3, &table("payments"), &receipt(), at(80)).await.unwrap();
-    assert!(work(ledger, 99, &[], 10).await.is_empty());
+    assert!(is_done(ledger, 99).await);
     let done = ledger.withdraw_group(&pipeline(), 3, &refusals(&later, 0)).await.unwrap_err();
     assert_eq!(done.class(), ErrorClass::Bug, "what is done stays");
     let unknown = ledger.withdraw_group(&pipeline(), 9, &[]).await.unwrap_err();
@@ -207,7 +209,7 @@ pub(super) async fn what_a_withdrawn_group_had_loaded_is_removed_by_the_next(led
     ledger.open_group(&group(ledger, 1, &a, &["flagged", "payments"])).await.unwrap();
     ledger.close_load(&pipeline(), 1, &table("flagged"), &receipt(), at(60)).await.unwrap();
     ledger.withdraw_group(&pipeline(), 1, &refusals(&a, 0)).await.unwrap();
-    let again = work(ledger, 70, &[], 10).await;
+    let again = failed(ledger, 70, &[], 10).await;
     assert_eq!(again[0].generation, 1, "the next generation replaces it");
     assert_eq!(ledger.tables_of(&pipeline(), &a).await.unwrap(), [table("flagged")]);
     assert_eq!(states(ledger).await, ["failed"]);
@@ -327,6 +329,7 @@ pub(super) async fn work_finds_what_is_behind_many(ledger: &dyn Ledger) {
     ledger.open_group(&group(ledger, 1, &ids[1..599], &[])).await.unwrap();
     assert_eq!(work_ids(ledger, 9).await, [ids[0].clone(), ids[599].clone()]);
     ledger.fail(&pipeline(), &failure(&ids[0], 10, Some(20))).await.unwrap();
-    assert_eq!(work_ids(ledger, 19).await, [ids[599].clone()]);
-    assert_eq!(work_ids(ledger, 20).await, [ids[0].clone(), ids[599].clone()]);
+    assert_eq!((work_ids(ledger, 19).await, failed_ids(ledger, 19).await), (vec![ids[599].clone()], vec![]));
+    let due = (work_ids(ledger, 20).await, failed_ids(ledger, 20).await);
+    assert_eq!(due, (vec![ids[599].clone()], vec![ids[0].clone()]));
 }

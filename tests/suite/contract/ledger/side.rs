@@ -59,6 +59,7 @@ pub(super) async fn a_side_refines_what_was_chosen_and_nothing_else(ledger: &dyn
     assert_eq!(given_ids(ledger, 9).await, [a.clone(), newer.clone()], "versions of an object too, each by itself");
     assert_eq!(given(ledger, 9, std::slice::from_ref(&a)).await.len(), 1);
     assert!(ledger.work(&name, &stream(), at(9), &[], 9).await.unwrap().is_empty(), "nothing is production's");
+    assert!(all.iter().all(|item| !item.failed));
     assert_eq!(work_ids(ledger, 9).await, [newer.clone(), b.clone()], "the pipeline's own is as it was");
 
     // More of it, by another person; what it has stays.
@@ -75,6 +76,9 @@ pub(super) async fn a_side_refines_what_was_chosen_and_nothing_else(ledger: &dyn
     let failed = failure(&newer, 7, Some(20));
     ledger.fail(&name, &failed).await.unwrap();
     assert_eq!(given_ids(ledger, 9).await, std::slice::from_ref(&b), "it waits until its time");
+    let due = given(ledger, 20, &[]).await;
+    assert_eq!(due.iter().map(|item| (item.failed, item.attempts)).collect::<Vec<_>>(), [(true, 1), (false, 0)]);
+    assert!(ledger.failed(&name, &stream(), at(20), &[], 9).await.unwrap().is_empty(), "it comes once");
     assert_eq!(ledger.forget_waiting(&name).await.unwrap(), 2, "what is done stays");
     assert!(given_ids(ledger, 99).await.is_empty());
     assert_eq!(ledger.ask_side(&more, &[a.clone(), b.clone()]).await.unwrap(), 1, "it goes on where it was");

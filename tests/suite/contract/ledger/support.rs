@@ -145,6 +145,21 @@ pub(crate) async fn work_ids(ledger: &dyn Ledger, now: i64) -> Vec<SegmentId> {
     work(ledger, now, &[], 100).await.into_iter().map(|item| item.segment.id).collect()
 }
 
+/// What failed and is due at a time.
+pub(crate) async fn failed(ledger: &dyn Ledger, now: i64, skip: &[SegmentId], limit: u32) -> Vec<WorkItem> {
+    ledger.failed(&pipeline(), &stream(), at(now), skip, limit).await.unwrap()
+}
+
+/// The ids of what failed and is due.
+pub(crate) async fn failed_ids(ledger: &dyn Ledger, now: i64) -> Vec<SegmentId> {
+    failed(ledger, now, &[], 1000).await.into_iter().map(|item| item.segment.id).collect()
+}
+
+/// Whether there is nothing to do, but for what is refined again and for history.
+pub(crate) async fn is_done(ledger: &dyn Ledger, now: i64) -> bool {
+    work_ids(ledger, now).await.is_empty() && failed_ids(ledger, now).await.is_empty()
+}
+
 pub(crate) fn refined(segment: &SegmentId, replaces: &[SegmentId]) -> RefinedSegment {
     RefinedSegment {
         segment: segment.clone(),

@@ -5,9 +5,9 @@ use async_trait::async_trait;
 use forebay_model::ids::{Digest, ModuleName, PipelineName, SegmentId, StreamName, TableName};
 use forebay_model::load::{Again, LoadGroup, LoadReceipt};
 use forebay_model::ports::{
-    Deployment, DeploymentState, HealRequest, HeldChange, HostHolder, HostLease, JournalEntry, LandOutcome, Landing,
-    Ledger, ModuleRecord, ObjectState, Pause, Rebuilt, ReplayRequest, RevisionRecord, SegmentFailure, Shadow, Side,
-    WorkItem,
+    AssetRecord, Deployment, DeploymentState, HealRequest, HeldChange, HostHolder, HostLease, JournalEntry,
+    LandOutcome, Landing, Ledger, ModuleRecord, ObjectState, Pause, Rebuilt, ReplayRequest, RevisionRecord,
+    SegmentFailure, Shadow, Side, WorkItem,
 };
 use forebay_model::revision::{Revision, RevisionId};
 use forebay_model::schema::{SchemaVersion, StreamSchema};
@@ -106,6 +106,21 @@ impl Ledger for FaultyLedger {
                 self.inner.work(pipeline, stream, now, skip, limit),
             )
             .await
+    }
+
+    async fn failed(
+        &self,
+        pipeline: &PipelineName,
+        stream: &StreamName,
+        now: Timestamp,
+        skip: &[SegmentId],
+        limit: u32,
+    ) -> Result<Vec<WorkItem>> {
+        let detail = || format!("{pipeline} skip {skip:?}");
+        let given = self.inner.failed(pipeline, stream, now, skip, limit);
+        let given = self.chaos.call("ledger.failed", detail, given).await?;
+        self.chaos.count(|tally| tally.failed_given += u64::from(!given.is_empty()));
+        Ok(given)
     }
 
     async fn begin(&self, pipeline: &PipelineName, stream: &StreamName, at: Timestamp) -> Result<()> {
@@ -286,6 +301,10 @@ impl Ledger for FaultyLedger {
 
     async fn record_module(&self, module: &ModuleRecord) -> Result<()> {
         self.chaos.call("ledger.record_module", String::new, self.inner.record_module(module)).await
+    }
+
+    async fn record_asset(&self, asset: &AssetRecord) -> Result<()> {
+        self.chaos.call("ledger.record_asset", String::new, self.inner.record_asset(asset)).await
     }
 
     async fn seen_in_folder(&self, path: &str, digest: Digest, at: Timestamp) -> Result<bool> {

@@ -200,6 +200,7 @@ impl State {
                 attempts: asked.attempts,
                 again: Some(asked.what),
                 history: false,
+                failed: false,
                 terms: asked.terms,
                 retryable: refinement.retryable,
             })

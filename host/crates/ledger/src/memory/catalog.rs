@@ -1,7 +1,9 @@
 use arrow_schema::SchemaRef;
 use forebay_model::Timestamp;
 use forebay_model::ids::{Digest, PipelineName, TableName};
-use forebay_model::ports::{Deployment, DeploymentState, HeldChange, ModuleRecord, Pause, RevisionRecord, Shadow};
+use forebay_model::ports::{
+    AssetRecord, Deployment, DeploymentState, HeldChange, ModuleRecord, Pause, RevisionRecord, Shadow,
+};
 use forebay_model::revision::{Revision, RevisionId, canonical};
 use forebay_model::schema::{SchemaVersion, StreamSchema};
 
@@ -51,6 +53,12 @@ impl State {
     pub(super) fn record_module(&mut self, module: &ModuleRecord) -> Result<()> {
         check::signed("size", module.bytes)?;
         self.modules.entry((module.name.clone(), module.digest)).or_insert_with(|| module.clone());
+        Ok(())
+    }
+
+    pub(super) fn record_asset(&mut self, asset: &AssetRecord) -> Result<()> {
+        check::signed("size", asset.bytes)?;
+        self.assets.entry((asset.name.clone(), asset.digest)).or_insert_with(|| asset.clone());
         Ok(())
     }
 

@@ -24,9 +24,9 @@ use forebay_model::Result;
 use forebay_model::ids::{Digest, ModuleName, PipelineName, SegmentId, StreamName, TableName};
 use forebay_model::load::{Again, LoadGroup, LoadReceipt};
 use forebay_model::ports::{
-    Deployment, DeploymentState, HealRequest, HeldChange, HostHolder, HostLease, JournalEntry, LandOutcome, Landing,
-    Ledger, ModuleRecord, ObjectState, Pause, Random, Rebuilt, ReplayRequest, RevisionRecord, SegmentFailure, Shadow,
-    Side, WorkItem,
+    AssetRecord, Deployment, DeploymentState, HealRequest, HeldChange, HostHolder, HostLease, JournalEntry,
+    LandOutcome, Landing, Ledger, ModuleRecord, ObjectState, Pause, Random, Rebuilt, ReplayRequest, RevisionRecord,
+    SegmentFailure, Shadow, Side, WorkItem,
 };
 use forebay_model::position::OrderedPosition;
 use forebay_model::revision::{Revision, RevisionId};
@@ -176,6 +176,19 @@ impl Ledger for MemoryLedger {
         Ok(self.read(|state| state.work(pipeline, stream, now, &skip, limit)))
     }
 
+    async fn failed(
+        &self,
+        pipeline: &PipelineName,
+        stream: &StreamName,
+        now: Timestamp,
+        skip: &[SegmentId],
+        limit: u32,
+    ) -> Result<Vec<WorkItem>> {
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let skip = skip.iter().cloned().collect();
+        Ok(self.read(|state| state.failed(pipeline, stream, now, &skip, limit)))
+    }
+
     async fn begin(&self, pipeline: &PipelineName, stream: &StreamName, at: Timestamp) -> Result<()> {
         self.write(|state| {
             state.begin(pipeline, stream, at);
@@ -321,6 +334,10 @@ impl Ledger for MemoryLedger {
 
     async fn record_module(&self, module: &ModuleRecord) -> Result<()> {
         self.write(|state| state.record_module(module))
+    }
+
+    async fn record_asset(&self, asset: &AssetRecord) -> Result<()> {
+        self.write(|state| state.record_asset(asset))
     }
 
     async fn seen_in_folder(&self, path: &str, digest: Digest, at: Timestamp) -> Result<bool> {

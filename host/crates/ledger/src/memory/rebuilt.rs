@@ -18,7 +18,7 @@ use crate::versions::Standing;
 
 impl State {
     pub(super) fn import(&mut self, ledger: Uuid, content: &Rebuilt) -> Result<()> {
-        let Rebuilt { landings, partitions, modules, pipelines } = content;
+        let Rebuilt { landings, partitions, modules, assets, pipelines } = content;
         let holds_nothing = self.landings.is_empty()
             && self.groups.is_empty()
             && self.modules.is_empty()
@@ -39,6 +39,9 @@ impl State {
         }
         for module in modules {
             self.record_module(module)?;
+        }
+        for asset in assets {
+            self.record_asset(asset)?;
         }
         pipelines.iter().try_for_each(|pipeline| self.import_pipeline(ledger, pipeline))
     }

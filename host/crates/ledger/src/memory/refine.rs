@@ -47,7 +47,41 @@ impl State {
         self.work_in(pipeline, stream, now, skip, (since..self.segments.len(), limit))
     }
 
-    /// Of the segments with these places.
+    pub(super) fn failed(
+        &self,
+        pipeline: &PipelineName,
+        stream: &StreamName,
+        now: Timestamp,
+        skip: &BTreeSet<SegmentId>,
+        limit: usize,
+    ) -> Vec<WorkItem> {
+        if pipeline.as_side().is_some() || self.paused.contains_key(pipeline) {
+            return Vec::new();
+        }
+        let units = self.units(pipeline, stream, now, skip);
+        let mut items: Vec<WorkItem> = Vec::new();
+        let mut taken: Vec<&Unit> = Vec::new();
+        for segment in self.segments.iter().rev().filter(|segment| segment.stream == *stream) {
+            let failed = matches!(self.standing(pipeline, &segment.id), Standing::Failed(_));
+            let Some(unit) = units.get(&segment.id).filter(|unit| failed && !taken.contains(unit)) else { continue };
+            if items.len() >= limit {
+                break;
+            }
+            let together = |other: &&LandedSegment| unit.segments.contains(&other.id);
+            let all: Vec<_> = match unit.replaces.as_slice() {
+                [] => vec![segment],
+                _ => self.segments.iter().filter(together).collect(),
+            };
+            items
+                .extend(all.into_iter().map(|segment| WorkItem { failed: true, ..self.item(pipeline, segment, unit) }));
+            if !unit.replaces.is_empty() {
+                taken.push(unit);
+            }
+        }
+        items
+    }
+
+    /// What nothing was made of yet of the segments with these places.
     pub(super) fn work_in(
         &self,
         pipeline: &PipelineName,
@@ -64,23 +98,28 @@ impl State {
         let mut last: Option<&Unit> = None;
         let within = self.segments.get(places).unwrap_or_default();
         for segment in within.iter().filter(|segment| segment.stream == *stream) {
-            let Some(unit) = units.get(&segment.id) else { continue };
+            let Some(unit) = units.get(&segment.id).filter(|unit| !unit.failed) else { continue };
             let goes_on = !unit.replaces.is_empty() && last == Some(unit);
             if items.len() >= limit && !goes_on {
                 break;
             }
             last = Some(unit);
-            items.push(WorkItem {
-                segment: LandedSegment { replaces: unit.replaces.clone(), ..segment.clone() },
-                generation: self.next_generation(pipeline, &segment.id),
-                attempts: self.refinement(pipeline, &segment.id).map_or(0, |refinement| refinement.attempts),
-                again: None,
-                history: false,
-                terms: Terms::default(),
-                retryable: None,
-            });
+            items.push(self.item(pipeline, segment, unit));
         }
         items
+    }
+
+    fn item(&self, pipeline: &PipelineName, segment: &LandedSegment, unit: &Unit) -> WorkItem {
+        WorkItem {
+            segment: LandedSegment { replaces: unit.replaces.clone(), ..segment.clone() },
+            generation: self.next_generation(pipeline, &segment.id),
+            attempts: self.refinement(pipeline, &segment.id).map_or(0, |refinement| refinement.attempts),
+            again: None,
+            history: false,
+            failed: false,
+            terms: Terms::default(),
+            retryable: None,
+        }
     }
 
     /// The unit of each segment that is work.

@@ -96,6 +96,7 @@ impl State {
             attempts: self.refinement(name, &segment.id).map_or(0, |refinement| refinement.attempts),
             again: None,
             history: true,
+            failed: self.refinement(name, &segment.id).is_some(),
             terms: Terms { revision: None, workers: side.workers },
             retryable: None,
         };

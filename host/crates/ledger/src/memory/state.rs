@@ -4,7 +4,8 @@ use forebay_model::flow::OnChange;
 use forebay_model::ids::{Digest, Generation, ModuleName, PipelineName, SegmentId, StreamName, TableName};
 use forebay_model::load::{Again, Load, LoadGroup, LoadReceipt, Terms};
 use forebay_model::ports::{
-    DeploymentState, HeldChange, Landing, ModuleRecord, ObjectState, Pause, RevisionRecord, SegmentFailure, Side,
+    AssetRecord, DeploymentState, HeldChange, Landing, ModuleRecord, ObjectState, Pause, RevisionRecord,
+    SegmentFailure, Side,
 };
 use forebay_model::position::OrderedPosition;
 use forebay_model::revision::RevisionId;
@@ -36,6 +37,7 @@ pub(super) struct State {
     pub(super) schemas: BTreeMap<PipelineName, Vec<(StreamSchema, Timestamp)>>,
     pub(super) held: BTreeMap<(TableName, String), HeldChange>,
     pub(super) modules: BTreeMap<(ModuleName, Digest), ModuleRecord>,
+    pub(super) assets: BTreeMap<(String, Digest), AssetRecord>,
     pub(super) active_modules: BTreeMap<ModuleName, Digest>,
     pub(super) module_files: BTreeMap<String, (Digest, Timestamp)>,
     /// Revisions of each pipeline by number.

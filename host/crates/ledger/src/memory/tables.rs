@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use forebay_model::ids::{PipelineName, SegmentId};
 use forebay_model::load::{Load, LoadReceipt, Terms};
-use forebay_model::ports::{Pause, Side};
+use forebay_model::ports::{AssetRecord, Pause, Side};
 use forebay_model::position::Position;
 use forebay_model::revision::RevisionId;
 use forebay_model::segment::{LandedSegment, SegmentContent};
@@ -93,6 +93,7 @@ impl State {
                 })
                 .collect(),
             "modules" => self.module_rows(),
+            "assets" => self.asset_rows(),
             "module_files" => self
                 .module_files
                 .iter()
@@ -320,6 +321,19 @@ impl State {
                 ]
             })
             .collect()
+    }
+
+    fn asset_rows(&self) -> Vec<Vec<Cell>> {
+        let row = |asset: &AssetRecord| {
+            vec![
+                asset.name.as_str().into(),
+                asset.digest.to_string().into(),
+                asset.bytes.into(),
+                asset.origin.as_str().into(),
+                asset.at.into(),
+            ]
+        };
+        self.assets.values().map(row).collect()
     }
 
     fn revision_rows(&self) -> Result<Vec<Vec<Cell>>> {

@@ -3,7 +3,7 @@
 use arrow_schema::SchemaRef;
 use forebay_model::Timestamp;
 use forebay_model::ids::{Digest, ModuleName, PipelineName, TableName};
-use forebay_model::ports::{HeldChange, ModuleRecord, RevisionRecord};
+use forebay_model::ports::{AssetRecord, HeldChange, ModuleRecord, RevisionRecord};
 use forebay_model::revision::{Revision, RevisionId};
 use forebay_model::schema::{SchemaVersion, StreamSchema};
 
@@ -97,6 +97,21 @@ pub(super) async fn record_module(db: &mut Db<'_>, module: &ModuleRecord) -> Ste
     .bind(name.as_str())
     .bind(digest.to_string())
     .bind(version.as_str())
+    .bind(signed("size", *bytes)?)
+    .bind(origin.as_str())
+    .bind(at.as_micros())
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn record_asset(db: &mut Db<'_>, asset: &AssetRecord) -> Step<()> {
+    let AssetRecord { digest, name, bytes, origin, at } = asset;
+    query(
+        "INSERT INTO assets (name, sha256, bytes, origin, recorded_at) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+    )
+    .bind(name.as_str())
+    .bind(digest.to_string())
     .bind(signed("size", *bytes)?)
     .bind(origin.as_str())
     .bind(at.as_micros())

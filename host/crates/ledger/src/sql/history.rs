@@ -42,8 +42,7 @@ pub(super) async fn spans(db: &mut Db<'_>, pipeline: &PipelineName, stream: &Str
         .fetch_optional(db)
         .await?;
     let marked: i64 = marked.map(|row| row.value("number")).transpose()?.unwrap_or(0);
-    let since = Span { after: end, until: i64::MAX, touched: marked.max(end) };
-    Ok((since, Span { after: 0, until: end, touched: done }))
+    Ok((Span { after: marked.max(end), until: i64::MAX }, Span { after: done, until: end }))
 }
 
 /// As [`refine::work`], of history.

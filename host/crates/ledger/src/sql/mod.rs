@@ -7,6 +7,7 @@ mod catalog;
 mod db;
 mod deployments;
 mod dialect;
+mod failed;
 mod fault;
 mod groups;
 mod history;
@@ -27,9 +28,9 @@ use forebay_model::Result;
 use forebay_model::ids::{Digest, ModuleName, PipelineName, SegmentId, StreamName, TableName};
 use forebay_model::load::{Again, LoadGroup, LoadReceipt};
 use forebay_model::ports::{
-    Deployment, DeploymentState, HealRequest, HeldChange, HostHolder, HostLease, HostState, JournalEntry, LandOutcome,
-    Landing, Ledger, ModuleRecord, ObjectState, Pause, Rebuilt, ReplayRequest, RevisionRecord, SegmentFailure, Shadow,
-    Side, WorkItem,
+    AssetRecord, Deployment, DeploymentState, HealRequest, HeldChange, HostHolder, HostLease, HostState, JournalEntry,
+    LandOutcome, Landing, Ledger, ModuleRecord, ObjectState, Pause, Rebuilt, ReplayRequest, RevisionRecord,
+    SegmentFailure, Shadow, Side, WorkItem,
 };
 use forebay_model::position::OrderedPosition;
 use forebay_model::revision::{Revision, RevisionId};
@@ -40,6 +41,8 @@ use sqlx::{Postgres, Sqlite, Transaction};
 use uuid::Uuid;
 
 pub(crate) use self::db::{Db, Tables, query};
+#[cfg(test)]
+pub(crate) use self::failed::CANDIDATES as FAILED_CANDIDATES;
 pub(crate) use self::fault::{Fault, Step};
 #[cfg(test)]
 pub(crate) use self::intake::land as landing_steps;
@@ -238,6 +241,18 @@ impl<S: Store> Ledger for SqlLedger<S> {
         read!(self, "looking for work", |db| refine::work(db, pipeline, stream, now, skip, limit))
     }
 
+    async fn failed(
+        &self,
+        pipeline: &PipelineName,
+        stream: &StreamName,
+        now: Timestamp,
+        skip: &[SegmentId],
+        limit: u32,
+    ) -> Result<Vec<WorkItem>> {
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        read!(self, "looking for what failed", |db| failed::work(db, pipeline, stream, now, skip, limit))
+    }
+
     async fn begin(&self, pipeline: &PipelineName, stream: &StreamName, at: Timestamp) -> Result<()> {
         write!(self, "noting that a pipeline begins", |db| history::begin(db, pipeline, stream, at))
     }
@@ -374,6 +389,10 @@ impl<S: Store> Ledger for SqlLedger<S> {
 
     async fn record_module(&self, module: &ModuleRecord) -> Result<()> {
         write!(self, "recording a module", |db| catalog::record_module(db, module))
+    }
+
+    async fn record_asset(&self, asset: &AssetRecord) -> Result<()> {
+        write!(self, "recording an asset", |db| catalog::record_asset(db, asset))
     }
 
     async fn seen_in_folder(&self, path: &str, digest: Digest, at: Timestamp) -> Result<bool> {

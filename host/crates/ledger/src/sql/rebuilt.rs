@@ -13,7 +13,7 @@ use super::{catalog, deployments, intake};
 use crate::check::{not_empty, rebuilt_revisions, signed};
 
 pub(crate) async fn import(db: &mut Db<'_>, content: &Rebuilt) -> Step<()> {
-    let Rebuilt { landings, partitions, modules, pipelines } = content;
+    let Rebuilt { landings, partitions, modules, assets, pipelines } = content;
     let row = query(
         "SELECT EXISTS (SELECT 1 FROM _landings) OR EXISTS (SELECT 1 FROM _groups) OR EXISTS (SELECT 1 FROM modules) \
          OR EXISTS (SELECT 1 FROM revisions) OR EXISTS (SELECT 1 FROM schemas) AS filled",
@@ -48,6 +48,9 @@ pub(crate) async fn import(db: &mut Db<'_>, content: &Rebuilt) -> Step<()> {
     }
     for module in modules {
         catalog::record_module(db, module).await?;
+    }
+    for asset in assets {
+        catalog::record_asset(db, asset).await?;
     }
     for pipeline in pipelines {
         import_pipeline(db, pipeline).await?;

@@ -1,4 +1,4 @@
-//! What a pipeline has to refine, and what failed.
+//! What a pipeline has to refine, and how it fails.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,22 +17,27 @@ use crate::error::LedgerError;
 use crate::versions::{self, Standing, Unit, Version};
 
 /// Candidates of one query: enough for what is asked, and not all that ever landed.
-const PAGE: usize = 256;
+pub(super) const PAGE: usize = 256;
 
-/// Segments to refine: those behind the mark that nothing was made of, and failed ones that are due.
+/// Whether there are other versions of an object.
+macro_rules! has_versions {
+    () => {
+        "o.key IS NOT NULL AND EXISTS (SELECT 1 FROM objects v WHERE v.stream = o.stream AND v.partition = o.partition \
+         AND v.key = o.key AND v.number <> o.number)"
+    };
+}
+pub(super) use has_versions;
+
+/// Segments behind the mark that nothing was made of.
 pub(crate) const CANDIDATES: &str = concat!(
     "SELECT ",
     rows::segment_columns!(),
-    ", r.attempts, r.loaded_generation, \
-    o.key IS NOT NULL AND EXISTS (SELECT 1 FROM objects v WHERE v.stream = o.stream AND v.partition = o.partition \
-        AND v.key = o.key AND v.number <> o.number) AS versions \
-    FROM (SELECT n.number FROM segments n WHERE n.stream = ?2 AND n.number > ?6 AND n.number <= ?7 \
+    ", r.attempts, r.loaded_generation, ",
+    has_versions!(),
+    " AS versions \
+    FROM (SELECT n.number FROM segments n WHERE n.stream = ?2 AND n.number > ?3 AND n.number <= ?5 \
             AND NOT EXISTS (SELECT 1 FROM refinements x WHERE x.pipeline = ?1 AND x.segment = n.segment) \
-        UNION ALL \
-        SELECT n.number FROM refinements x JOIN segments n ON n.segment = x.segment \
-            WHERE x.pipeline = ?1 AND x.state = 'failed' AND x.retry_at <= ?4 AND n.stream = ?2 AND n.number > ?3 \
-            AND n.number <= ?7 \
-        ORDER BY 1 LIMIT ?5) c \
+        ORDER BY 1 LIMIT ?4) c \
     JOIN segments s ON s.number = c.number JOIN objects o ON o.object = s.object \
     LEFT JOIN refinements r ON r.pipeline = ?1 AND r.segment = s.segment ORDER BY s.number"
 );
@@ -40,12 +45,10 @@ pub(crate) const CANDIDATES: &str = concat!(
 /// Segments by their numbers.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Span {
-    /// Those after this one,
+    /// Those after this one, up to which something was made of all,
     pub(super) after: i64,
-    /// up to this one,
+    /// up to this one.
     pub(super) until: i64,
-    /// of which something was made of all up to here.
-    pub(super) touched: i64,
 }
 
 pub(super) async fn work(
@@ -84,9 +87,7 @@ pub(super) async fn work_in(
             .bind(pipeline.as_str())
             .bind(stream.as_str())
             .bind(after)
-            .bind(now.as_micros())
             .bind(i64::try_from(page).unwrap_or(i64::MAX))
-            .bind(after.max(span.touched))
             .bind(span.until)
             .fetch_all(&mut *db)
             .await?;
@@ -101,6 +102,8 @@ pub(super) async fn work_in(
                 }
                 match planned.remove(&item.segment.id).flatten() {
                     None => continue,
+                    // It comes with one that failed.
+                    Some(of) if of.failed => continue,
                     Some(of) if of.replaces.is_empty() => {}
                     Some(of) => {
                         item.segment.replaces = of.replaces;
@@ -129,6 +132,7 @@ pub(super) fn item(row: &Row) -> Step<WorkItem> {
         attempts: row.small_any("attempts")?.unwrap_or(0),
         again: None,
         history: false,
+        failed: false,
         terms: Terms::default(),
         retryable: None,
     })
@@ -139,7 +143,7 @@ fn next_generation(row: &Row) -> Step<Generation> {
 }
 
 /// Plans all versions of a segment's object; each of their segments is in `planned` then.
-async fn plan_key(
+pub(super) async fn plan_key(
     db: &mut Db<'_>,
     pipeline: &PipelineName,
     segment: &LandedSegment,

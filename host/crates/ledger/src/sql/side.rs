@@ -137,7 +137,7 @@ pub(super) async fn work(
     let rows = query(concat!(
         "SELECT ",
         rows::segment_columns!(),
-        ", r.attempts, r.loaded_generation, d.workers FROM side_segments c \
+        ", r.attempts, r.loaded_generation, r.state, d.workers FROM side_segments c \
         JOIN sides d ON d.pipeline = c.pipeline AND NOT d.dropped \
         JOIN segments s ON s.segment = c.segment JOIN objects o ON o.object = s.object \
         LEFT JOIN refinements r ON r.pipeline = c.pipeline AND r.segment = c.segment \
@@ -153,7 +153,8 @@ pub(super) async fn work(
     .await?;
     let of_side = |row: &Row| {
         let workers = row.small_any("workers")?.and_then(std::num::NonZeroU32::new);
-        Ok(WorkItem { history: true, terms: Terms { revision: None, workers }, ..item(row)? })
+        let failed = row.value::<Option<String>>("state")?.is_some();
+        Ok(WorkItem { history: true, failed, terms: Terms { revision: None, workers }, ..item(row)? })
     };
     rows.iter().map(of_side).collect()
 }

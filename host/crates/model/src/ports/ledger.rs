@@ -112,8 +112,10 @@ pub struct WorkItem {
     pub attempts: u32,
     /// Why it is to be refined though it is loaded; `None` where it is not.
     pub again: Option<Again>,
-    /// Whether it had landed before the pipeline began.
+    /// Whether it had landed before the pipeline began; of one that failed it is not told.
     pub history: bool,
+    /// Whether it failed before, or another segment did that it comes together with.
+    pub failed: bool,
     /// How that was asked for.
     pub terms: Terms,
     /// How many of its rejected records a later revision may accept; `None` where that is not known.
@@ -121,10 +123,11 @@ pub struct WorkItem {
 }
 
 impl WorkItem {
-    /// Whether it is no work of production: it is refined again, or had landed before the pipeline began. Production waits for none of it.
+    /// Whether it is no work of production: it is refined again, failed before, or had landed before the pipeline began. Production waits
+    /// for none of it.
     #[must_use]
     pub fn is_aside(&self) -> bool {
-        self.again.is_some() || self.history
+        self.again.is_some() || self.failed || self.history
     }
 }
 
@@ -185,6 +188,21 @@ pub struct ModuleRecord {
     /// Its size.
     pub bytes: u64,
     /// Where it came from: `folder:modules/fraud.wasm`.
+    pub origin: String,
+    /// When it was recorded.
+    pub at: Timestamp,
+}
+
+/// An asset that a revision was given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AssetRecord {
+    /// Its content.
+    pub digest: Digest,
+    /// The name that the module asks for it by.
+    pub name: String,
+    /// Its size.
+    pub bytes: u64,
+    /// What brought it, and the file that it was: `config: rules/blocked.txt`.
     pub origin: String,
     /// When it was recorded.
     pub at: Timestamp,
@@ -284,8 +302,8 @@ pub struct HeldChange {
 ///   may be repeated with the same arguments without harm;
 /// - `land` lists a segment once, whoever tries; a partition advances only from where it stands (class fenced otherwise);
 ///   what it listed is `unjournalled` until it is marked;
-/// - a group is opened once: its segments must be ones that `work`, `history` or `again` would give or that the same group holds, its number above
-///   all that were opened before (class fenced otherwise);
+/// - a group is opened once: its segments must be ones that `work`, `failed`, `history` or `again` would give or that the same group holds, its number
+///   above all that were opened before (class fenced otherwise);
 /// - a segment is `loaded` when every load of its group is done; a failed one waits with its reason;
 /// - a loaded segment that is to be refined again is so until a group of it is opened that was begun after that was asked for, and is
 ///   of the same kind; or it is superseded. Who asks again, not for the sake of
@@ -344,12 +362,13 @@ pub trait Ledger: Send + Sync + std::fmt::Debug {
     /// Notes that a pipeline begins to read a stream, once: what landed before `at` is its history then, unless the pipeline has refined
     /// anything of the stream before. One that began before keeps what was noted.
     async fn begin(&self, pipeline: &PipelineName, stream: &StreamName, at: Timestamp) -> Result<()>;
-    /// Segments to refine that are not of the pipeline's history, none while the pipeline is paused; in the order of landing: not loaded, not in an open group, not superseded, not failed unless
-    /// `now` is past their retry time. Segments in `skip` are left out. All segments that share a `replaces` come together.
+    /// Segments that nothing was made of yet and that are not of the pipeline's history, none while the pipeline is paused; in the order of
+    /// landing. Segments in `skip` are left out.
     ///
     /// Versions of a changed object do not overtake one another: a version is left out while a later one that replaces it is
-    /// work or in `skip`, and one that replaces others while one of those is in `skip`; its segments come together (also
-    /// beyond `limit`) or not at all. An item's `replaces` is what this pipeline has yet to replace.
+    /// work (here, in `failed` or in `history`) or in `skip`, and one that replaces others while one of those is in `skip`; its segments
+    /// come together (also beyond `limit`) or not at all: all of them in `failed` where one of them failed. An item's `replaces` is
+    /// what this pipeline has yet to replace.
     async fn work(
         &self,
         pipeline: &PipelineName,
@@ -358,7 +377,18 @@ pub trait Ledger: Send + Sync + std::fmt::Debug {
         skip: &[SegmentId],
         limit: u32,
     ) -> Result<Vec<WorkItem>>;
-    /// The same of the pipeline's history, likewise in the order of landing: a version in it is left out while a later one outside of it
+    /// Segments that failed and are due: not loaded, and `now` is not before their retry time; of history too. The last landed first, but
+    /// segments that come together in the order of landing, at the place of the last of them that failed. None while the pipeline is
+    /// paused; `skip`, `limit` and versions of an object are as for [`Ledger::work`].
+    async fn failed(
+        &self,
+        pipeline: &PipelineName,
+        stream: &StreamName,
+        now: Timestamp,
+        skip: &[SegmentId],
+        limit: u32,
+    ) -> Result<Vec<WorkItem>>;
+    /// As [`Ledger::work`], of the pipeline's history, likewise in the order of landing: a version in it is left out while a later one outside of it
     /// that replaces it is work, and the other way round. Nothing for a pipeline of which no [`Ledger::begin`] was noted: all is work.
     async fn history(
         &self,
@@ -370,7 +400,7 @@ pub trait Ledger: Send + Sync + std::fmt::Debug {
     ) -> Result<Vec<WorkItem>>;
     /// Writes down a failure, and counts it. A segment that was refined again stays loaded: the failure is that of what was asked.
     async fn fail(&self, pipeline: &PipelineName, failure: &SegmentFailure) -> Result<()>;
-    /// Lets failed segments be tried at once (a new revision is active), first or again; returns how many.
+    /// Lets failed segments be tried at once (a new revision is active), whether they failed first or when they were refined again; returns how many.
     async fn retry_failed(&self, pipeline: &PipelineName) -> Result<u64>;
     /// Asks that loaded segments with rejected records that a later revision may accept be refined [`Again::Heal`]; returns how many were
     /// not asked for yet. Where it is not known whether a segment has any (a rebuilt ledger), it is asked for. What a revision rejected
@@ -393,7 +423,8 @@ pub trait Ledger: Send + Sync + std::fmt::Debug {
         limit: u32,
     ) -> Result<Vec<WorkItem>>;
     /// Asks that segments be refined by a side, which is made by the first that asks; segments that it has already stay as they are.
-    /// [`Ledger::history`] gives them to it, each by itself whatever versions its object has, and [`Ledger::work`] gives a side nothing.
+    /// [`Ledger::history`] gives them to it, each by itself whatever versions its object has, also what failed and is due;
+    /// [`Ledger::work`] and [`Ledger::failed`] give a side nothing.
     /// Returns how many it did not have. Class operator, where there is another side of that name: under another revision, or one that goes.
     async fn ask_side(&self, side: &Side, segments: &[SegmentId]) -> Result<u64>;
     /// Takes back what a side has not begun with; returns how many segments it has no more.
@@ -456,6 +487,8 @@ pub trait Ledger: Send + Sync + std::fmt::Debug {
 
     /// Records a module; one that is known stays as it is.
     async fn record_module(&self, module: &ModuleRecord) -> Result<()>;
+    /// Records an asset; one that is known under its name stays as it is.
+    async fn record_asset(&self, asset: &AssetRecord) -> Result<()>;
     /// Whether the watched path's last seen content is this; notes it. False means: new here, deploy it.
     async fn seen_in_folder(&self, path: &str, digest: Digest, at: Timestamp) -> Result<bool>;
     /// The module content that is active under a name: what the folder or a deployment put there last.

@@ -19,8 +19,9 @@ pub use decoder::{Decoder, Format, SegmentInput, SplitRule};
 pub use fleet::{Division, Duty, HostHolder, HostLease, HostState, Hosts, Readiness};
 pub use landing::{DamagedEntry, Journal, JournalEntry, LandedObject, LandingZone, ObjectEntry, ZoneIdentity};
 pub use ledger::{
-    Advance, Deployment, DeploymentState, HealRequest, HeldChange, LandOutcome, Landing, Ledger, ModuleRecord,
-    NewObject, NewSegment, ObjectState, Pause, ReplayRequest, RevisionRecord, SegmentFailure, Shadow, WorkItem,
+    Advance, AssetRecord, Deployment, DeploymentState, HealRequest, HeldChange, LandOutcome, Landing, Ledger,
+    ModuleRecord, NewObject, NewSegment, ObjectState, Pause, ReplayRequest, RevisionRecord, SegmentFailure, Shadow,
+    WorkItem,
 };
 pub use rebuilt::{Rebuilt, RebuiltLoad, RebuiltPartition, RebuiltPipeline, RebuiltSegment, Standing};
 pub use side::Side;

@@ -1,6 +1,6 @@
 use uuid::Uuid;
 
-use super::ledger::{Landing, ModuleRecord, RevisionRecord};
+use super::ledger::{AssetRecord, Landing, ModuleRecord, RevisionRecord};
 use crate::ids::{PipelineName, SegmentId, StreamName, TableName};
 use crate::position::OrderedPosition;
 use crate::revision::RevisionId;
@@ -18,6 +18,8 @@ pub struct Rebuilt {
     pub partitions: Vec<RebuiltPartition>,
     /// Modules of the revisions.
     pub modules: Vec<ModuleRecord>,
+    /// Assets of the revisions, those that are still kept.
+    pub assets: Vec<AssetRecord>,
     /// Pipelines that have loaded something, or of which something was kept.
     pub pipelines: Vec<RebuiltPipeline>,
 }

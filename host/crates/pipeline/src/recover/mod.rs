@@ -22,13 +22,13 @@
 mod order;
 mod plan;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use forebay_model::ids::WarehouseName;
-use forebay_model::kept::{KeptRevision, KeptSchema, KeptWithdrawal};
+use forebay_model::kept::{KeptRevision, KeptSchema, KeptWithdrawal, kept_asset};
 use forebay_model::ports::{Journal, LandingZone, TableHistory, Warehouse};
-use forebay_model::{PipelineName, Result, StreamName, TableName};
+use forebay_model::{Digest, PipelineName, Result, StreamName, TableName};
 use uuid::Uuid;
 
 pub use plan::{Damage, PipelineReport, Plan, Report, StreamReport, plan};
@@ -46,6 +46,8 @@ pub struct Found {
     pub tables: BTreeMap<TableName, TableHistory>,
     /// Revisions that were kept.
     pub revisions: Vec<KeptRevision>,
+    /// The assets of these that are kept, and their sizes.
+    pub assets: BTreeMap<Digest, u64>,
     /// Schemas that were kept.
     pub schemas: Vec<KeptSchema>,
     /// Withdrawals that were kept.
@@ -73,6 +75,12 @@ pub async fn gather(
     for name in zone.kept_in(KeptRevision::FOLDER).await? {
         if let Some(bytes) = zone.kept(&name).await? {
             found.revisions.push(KeptRevision::read(&name, &bytes)?);
+        }
+    }
+    let steps = found.revisions.iter().flat_map(|kept| &kept.revision.steps);
+    for asset in steps.flat_map(|step| step.assets.values()).copied().collect::<BTreeSet<_>>() {
+        if let Some(bytes) = zone.kept(&kept_asset(asset)).await? {
+            found.assets.insert(asset, bytes.len() as u64);
         }
     }
     for name in zone.kept_in(KeptSchema::FOLDER).await? {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use forebay_model::flow::OnChange;
 use forebay_model::kept::{KeptModule, KeptRevision, KeptSchema, KeptWithdrawal};
 use forebay_model::ports::{
-    DamagedEntry, Landing, ModuleRecord, PastLoad, Rebuilt, RebuiltLoad, RebuiltPipeline, RebuiltSegment,
+    AssetRecord, DamagedEntry, Landing, ModuleRecord, PastLoad, Rebuilt, RebuiltLoad, RebuiltPipeline, RebuiltSegment,
     RevisionRecord, SegmentRows, Standing, TableHistory,
 };
 use forebay_model::schema::SchemaVersion;
@@ -132,7 +132,7 @@ impl Plan {
 /// Class operator, with what to do: there is nothing to rebuild from, or the journal lacks something that it must have.
 /// Class fenced: the journal is of more than one ledger.
 pub fn plan(found: Found, damage: Damage, now: Timestamp) -> Result<Plan> {
-    let Found { identity, journal, objects, tables, revisions, schemas, withdrawals, streams } = found;
+    let Found { identity, journal, objects, tables, revisions, assets, schemas, withdrawals, streams } = found;
     let ledger = identify(identity, journal.entries.iter().map(|entry| entry.ledger), tables.values())?;
     refuse_damage(&journal.damaged, damage)?;
     let Landed { landings, partitions, gaps } = in_order(journal.entries);
@@ -172,6 +172,7 @@ pub fn plan(found: Found, damage: Damage, now: Timestamp) -> Result<Plan> {
     for (name, parts) in parts {
         let stream = streams.get(&name).or(parts.revisions.last().map(|kept| &kept.revision.stream)).cloned();
         content.modules.extend(parts.modules());
+        content.assets.extend(parts.assets(&assets));
         let (rebuilt, told) = parts.rebuild(name, stream.as_ref(), &listing, now);
         report.pipelines.push(told);
         if rebuilt.last_number > 0 || !rebuilt.schemas.is_empty() || !rebuilt.revisions.is_empty() {
@@ -293,6 +294,22 @@ impl Parts {
         let of =
             |kept: &KeptRevision| kept.modules.iter().map(|module| record(module, kept.created_at)).collect::<Vec<_>>();
         self.revisions.iter().flat_map(of).collect()
+    }
+
+    /// Those that are kept, by the name that they had first.
+    fn assets(&self, kept: &BTreeMap<Digest, u64>) -> Vec<AssetRecord> {
+        let mut first: Vec<_> = self.revisions.iter().collect();
+        first.sort_by_key(|kept| kept.created_at);
+        let named = first.into_iter().flat_map(|of| {
+            let steps = of.revision.steps.iter();
+            steps.flat_map(|step| &step.assets).map(|(name, digest)| (name, *digest, of.created_at))
+        });
+        named
+            .filter_map(|(name, digest, at)| {
+                let bytes = *kept.get(&digest)?;
+                Some(AssetRecord { digest, name: name.clone(), bytes, origin: "recovered".to_owned(), at })
+            })
+            .collect()
     }
 
     fn rebuild(

@@ -216,10 +216,10 @@ impl Refine {
         if self.schema.is_some() || self.inferring || self.revision.is_none() || self.stopping {
             return;
         }
-        // History first: a pipeline that comes later infers what those had that were there. A rebuilt ledger may know loaded segments and
-        // no schema: then those that are refined again are all there is.
-        let (history, again): (Vec<_>, Vec<_>) = self.again.iter().partition(|queued| queued.item.history);
-        let all = history.into_iter().chain(&self.queue).chain(again);
+        // History first: a pipeline that comes later infers what those had that were there. Those that failed told nothing, but may be all there
+        // is, as may those that are refined again: a rebuilt ledger may know loaded segments and no schema. They lie the newest first.
+        let (history, others): (Vec<_>, Vec<_>) = self.again.iter().partition(|queued| queued.item.history);
+        let all = history.into_iter().chain(&self.queue).chain(others.into_iter().rev());
         let sample: Vec<_> = all.take(SAMPLE).map(|queued| queued.item.clone()).collect();
         if !sample.is_empty() {
             self.inferring = true;

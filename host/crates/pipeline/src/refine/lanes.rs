@@ -1,8 +1,8 @@
 //! What is refined next: two lanes over the same workers.
 //!
-//! In the first are segments that are not loaded, in the order of landing: production. In the other is history: loaded segments that
-//! are refined again, the newest first (heals and replays), and behind them what had landed before the pipeline began, the oldest first:
-//! so its schema grows as it did for pipelines that have been there. The other lane has one worker, and more of them as long as production
+//! In the first are segments that nothing was made of yet, in the order of landing: production. In the other is history: segments that
+//! failed and are due, then loaded ones that are refined again (heals and replays), both the newest first, and behind them what had landed
+//! before the pipeline began, the oldest first: so its schema grows as it did for pipelines that have been there. The other lane has one worker, and more of them as long as production
 //! leaves some, or as many as the replay was asked to take; production does not wait for any of them. Whose group is opened is told in
 //! `refine::turns`.
 
@@ -52,9 +52,9 @@ impl Refine {
         lane.push_front(queued);
     }
 
-    /// The next segment of history. What is refined again waits while another revision is about to serve: whoever asks after a deployment
-    /// means the new one, unless they said which one. It waits while it has its share of the workers, too. What was never refined waits for
-    /// no revision, as production does not.
+    /// The next segment of history. What is refined again, or failed, waits while another revision is about to serve: whoever asks after a
+    /// deployment means the new one, unless they said which one, and what fails may load under it. It waits while it has its share of
+    /// the workers, too. What was never refined waits for no revision, as production does not.
     fn next_of_again(&self) -> Option<&Queued> {
         self.again.front().filter(|next| {
             let Terms { revision, workers } = next.item.terms;
@@ -128,7 +128,7 @@ impl Refine {
         }
     }
 
-    /// The group of segments that are refined again takes no more of them: there are none, or it is old enough. While production has work
+    /// The group of the lane of history takes no more segments: there are none, or it is old enough. While production has work
     /// it may grow older, so that there are fewer of them.
     pub(super) fn seal_behind_when_due(&mut self, now: Now<'_>) {
         let Some(group) = self.behind.making() else { return };

@@ -47,9 +47,10 @@ pub struct Recovered {
 /// What the ledger has to do for a pipeline.
 #[derive(Debug, Clone, Default)]
 pub struct Work {
-    /// Segments that are not loaded, in the order of landing.
+    /// Segments that nothing was made of yet, in the order of landing.
     pub first: Vec<WorkItem>,
-    /// Loaded ones that are to be refined again, the newest first, and behind them those that had landed before the pipeline began.
+    /// Those that failed and are due, behind them loaded ones that are to be refined again, both the newest first, and behind these those
+    /// that had landed before the pipeline began.
     pub again: Vec<WorkItem>,
 }
 
@@ -160,7 +161,7 @@ pub enum Growth {
 pub enum Effect {
     /// Ask the ledger what is open.
     Recover,
-    /// Ask the ledger for work under a revision, as long as that is active: at most so many segments that are not loaded, and so many of
+    /// Ask the ledger for work under a revision, as long as that is active: at most so many segments of production, and so many of
     /// history.
     FetchWork { revision: RevisionId, skip: Vec<SegmentId>, limit: u32, again: u32 },
     /// Infer the first schema from a sample, and have the ledger fix it.

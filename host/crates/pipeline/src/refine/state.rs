@@ -52,7 +52,7 @@ pub struct Refine {
     pub(super) next_binding: BindingId,
     pub(super) broken: Option<Error>,
     pub(super) queue: VecDeque<Queued>,
-    /// Loaded segments that are refined again, and those that had landed before the pipeline began.
+    /// The lane of history: segments that failed, loaded ones that are refined again, and those that had landed before the pipeline began.
     pub(super) again: VecDeque<Queued>,
     /// Segments that wait for the schema to grow.
     pub(super) growing: Vec<WorkItem>,
@@ -68,11 +68,11 @@ pub struct Refine {
     noting: BTreeMap<SegmentId, (SegmentFailure, bool)>,
     pub(super) next_number: u64,
     pub(super) fetching: bool,
-    /// The ledger is asked for segments that are not loaded.
+    /// The ledger is asked for production's segments.
     pub(super) fetching_first: bool,
-    /// The ledger may have segments that are not loaded, and were not fetched.
+    /// The ledger may have segments of production that were not fetched.
     pub(super) dirty: bool,
-    /// The same of segments that are refined again.
+    /// The same of the lane of history.
     pub(super) again_dirty: bool,
     /// Calls that make failed segments work again, and have not answered.
     pub(super) retrying: u32,

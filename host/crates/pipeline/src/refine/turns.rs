@@ -1,8 +1,8 @@
 //! Whose group is opened next.
 //!
-//! Groups of the two lanes are refined side by side, each with its own workers, and are opened one at a time, in the order of their
-//! numbers. Rows carry the number, so a group has it when it begins. One of segments that are refined again takes a number ahead: groups of
-//! production that begin meanwhile have the numbers before it, and are opened before it, so that production never waits for it to be
+//! Groups of the two lanes (`refine::lanes`) are refined side by side, each with its own workers, and are opened one at a time, in the
+//! order of their numbers. Rows carry the number, so a group has it when it begins. One of the lane of history takes a number ahead: groups
+//! of production that begin meanwhile have the numbers before it, and are opened before it, so that production never waits for it to be
 //! refined. Then it waits for its turn:
 //! - while production has nothing to refine or to load, at once;
 //! - else when [`OVERTAKEN`] groups of production have gone before it, and the last of its lane is [`SHARE`] times as long ago as it took.
@@ -32,7 +32,7 @@ const AHEAD: u64 = 64;
 /// Groups in the making or ready.
 const MOST: usize = 2;
 
-/// Groups of segments that are refined again, until their turns come.
+/// Groups of the lane of history, until their turns come.
 #[derive(Debug)]
 pub(super) struct Behind {
     /// In the order of their numbers.
@@ -119,7 +119,7 @@ impl Refine {
         group
     }
 
-    /// A group of segments that are refined again begins.
+    /// A group of the lane of history begins.
     pub(super) fn begin_behind(&mut self, now: Now<'_>, binding: BindingId) {
         let last = self.behind.groups.back().map_or(0, |group| group.number + 1);
         let number = self.next_number.max(last).saturating_add(self.behind.ahead);
@@ -142,7 +142,7 @@ impl Refine {
         self.building.is_none() && self.sealed.is_empty() && (nothing_comes || ends)
     }
 
-    /// The number of a group of segments that are refined again whose turn it is.
+    /// The number of a group of the lane of history whose turn it is.
     fn turn(&self, now: Now<'_>) -> Option<u64> {
         let ready = self.behind.ready()?;
         let has_come = self.next_number > ready.number;

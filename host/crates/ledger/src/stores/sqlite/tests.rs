@@ -20,7 +20,7 @@ use forebay_model::time::Timestamp;
 use sqlx::AssertSqlSafe;
 
 use super::*;
-use crate::sql::{CANDIDATES, landing_steps};
+use crate::sql::{CANDIDATES, FAILED_CANDIDATES, landing_steps};
 use crate::stores::testing::{Counting, Still};
 
 async fn open(path: &Path, mode: OpenMode) -> Result<SqliteLedger> {
@@ -284,21 +284,21 @@ async fn ten_thousand_segments_are_listed_within_a_second_and_work_uses_its_inde
     }
     println!("10,000 segments listed in {best:?}");
     assert!(best < Duration::from_secs(1), "{best:?}");
-    let plan = sqlx::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {}", CANDIDATES)))
-        .bind("p")
-        .bind("s")
-        .bind(0)
-        .bind(0)
-        .bind(10)
-        .bind(0)
-        .bind(i64::MAX)
-        .fetch_all(&ledger.store.readers)
-        .await
-        .unwrap();
-    for step in plan {
-        let detail: String = sqlx::Row::try_get(&step, "detail").unwrap();
-        // What the statement makes itself: the candidates.
-        let temporary = detail.starts_with("SCAN c");
-        assert!(temporary || !detail.starts_with("SCAN") || detail.contains("INDEX"), "{detail}");
+    for statement in [CANDIDATES, FAILED_CANDIDATES] {
+        let plan = sqlx::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}")))
+            .bind("p")
+            .bind("s")
+            .bind(0)
+            .bind(10)
+            .bind(i64::MAX)
+            .fetch_all(&ledger.store.readers)
+            .await
+            .unwrap();
+        for step in plan {
+            let detail: String = sqlx::Row::try_get(&step, "detail").unwrap();
+            // What the statement makes itself: the candidates.
+            let temporary = detail.starts_with("SCAN c");
+            assert!(temporary || !detail.starts_with("SCAN") || detail.contains("INDEX"), "{detail}");
+        }
     }
 }

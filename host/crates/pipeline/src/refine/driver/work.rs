@@ -1,7 +1,7 @@
 //! Segments as work: what the ledger has, what is let be tried again, and one of them on a worker.
 
 use forebay_model::load::Again;
-use forebay_model::ports::HealRequest;
+use forebay_model::ports::{HealRequest, WorkItem};
 use forebay_model::{Error, Result, RevisionId, SegmentId};
 
 use super::super::heal::Rejected;
@@ -10,8 +10,14 @@ use super::super::segment::{SegmentJob, SegmentOutcome, refine};
 use super::{Driver, PipelineContext, lock};
 use crate::budget::WORKER_BYTES;
 
+fn ids(items: &[WorkItem]) -> Vec<SegmentId> {
+    items.iter().map(|item| item.segment.id.clone()).collect()
+}
+
 impl Driver {
-    /// At most so many segments that are not loaded, and so many of history: what is refined again, and then what had landed before.
+    /// At most so many segments that nothing was made of yet, and so many beside them: what failed, whose rows are in no table, then what is
+    /// refined again, and then what had landed before. What one call gave is left out of the next: between them the ledger may have
+    /// learned of a version that replaces it, or that the version which did is not due any more.
     /// Where hosts share the ledger, none at all under a revision that is not the active one any more: another host has made another one
     /// active, and this one takes it up first.
     pub(super) async fn fetch(&self, revision: RevisionId, skip: &[SegmentId], limit: u32, again: u32) -> Result<Work> {
@@ -21,13 +27,18 @@ impl Driver {
             0 => Vec::new(),
             limit => ledger.work(pipeline, stream, now, skip, limit).await?,
         };
+        let left = |aside: &[WorkItem]| again.saturating_sub(u32::try_from(aside.len()).unwrap_or(u32::MAX));
+        let with = |items: &[WorkItem]| [skip, &ids(items)].concat();
         let mut aside = match again {
             0 => Vec::new(),
-            limit => ledger.again(pipeline, stream, now, skip, limit).await?,
+            limit => ledger.failed(pipeline, stream, now, &with(&first), limit).await?,
         };
-        let left = again.saturating_sub(u32::try_from(aside.len()).unwrap_or(u32::MAX));
-        if left > 0 {
-            aside.extend(ledger.history(pipeline, stream, now, skip, left).await?);
+        if left(&aside) > 0 {
+            aside.extend(ledger.again(pipeline, stream, now, &with(&aside), left(&aside)).await?);
+        }
+        if left(&aside) > 0 {
+            let skip = [with(&first), ids(&aside)].concat();
+            aside.extend(ledger.history(pipeline, stream, now, &skip, left(&aside)).await?);
         }
         // Asked last: if it is active now, it was when the segments were asked for.
         if *shared && ledger.active(pipeline).await?.is_some_and(|active| active.revision.id != revision) {

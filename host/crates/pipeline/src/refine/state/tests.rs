@@ -46,6 +46,7 @@ fn item(key: &str) -> WorkItem {
         attempts: 0,
         again: None,
         history: false,
+        failed: false,
         terms: Terms::default(),
         retryable: None,
     }
@@ -561,6 +562,11 @@ fn history(key: &str) -> WorkItem {
     WorkItem { history: true, ..item(key) }
 }
 
+/// A segment that failed before.
+fn failed(key: &str) -> WorkItem {
+    WorkItem { failed: true, attempts: 1, ..item(key) }
+}
+
 /// What a store answers that has nothing against it.
 fn answer(effect: &Effect) -> Option<Event> {
     if matches!(effect, Effect::OpenGroup(_)) {
@@ -622,6 +628,54 @@ fn what_had_landed_before_waits_for_no_revision_as_production_does_not() {
     machine.step(Event::Deployed { revision: Digest::of(b"another revision"), number: 2 });
     let effects = machine.step(Event::Worked(Ok(Work { first: vec![], again: vec![history("x")] })));
     assert_eq!(refines(&effects), [(1, history("x").segment.id)]);
+}
+
+#[test]
+fn what_failed_goes_beside_what_lands_and_has_one_group_in_four() {
+    let mut machine = Machine::serving(false, 1);
+    machine.step(Event::Retried(Ok(())));
+    let new: Vec<_> = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"].map(item).into();
+    let before = vec![failed("x"), failed("y")];
+    let all: Vec<_> = new.iter().chain(&before).cloned().collect();
+    let effects = machine.step(Event::Worked(Ok(Work { first: new, again: before })));
+    assert_eq!(opened(&mut machine, effects, &all).concat().concat(), "abcdefgxhijy");
+}
+
+#[test]
+fn what_failed_waits_for_the_revision_that_was_deployed_and_is_counted_where_it_fails_again() {
+    let mut machine = Machine::serving(false, 1);
+    machine.revision = Digest::of(b"another revision");
+    machine.step(Event::Deployed { revision: machine.revision, number: 2 });
+    let (old, new) = (failed("old"), item("new"));
+    let effects = machine.step(Event::Worked(Ok(Work { first: vec![new.clone()], again: vec![old.clone()] })));
+    assert_eq!(refines(&effects), [(1, new.segment.id)], "the former binding serves production alone");
+    let effects = machine.bound(2);
+    assert_eq!(refines(&effects), [(2, old.segment.id.clone())]);
+    let effects = machine.step(Event::Refined(old.segment.id.clone(), Err(Error::retry("the disk is busy"))));
+    let pause = failures(&effects)[0].retry_at.map(|at| at.since(Timestamp::EPOCH));
+    assert_eq!(pause, Some(Duration::from_millis(400)), "for the second time");
+}
+
+#[test]
+fn the_first_schema_comes_from_what_failed_where_that_is_all_there_is_the_oldest_first() {
+    for (new, expected) in [(vec![], ["a", "b", "c"].to_vec()), (vec![item("new")], vec!["new", "a", "b", "c"])] {
+        let mut machine = Machine::before_anything(false);
+        machine.step(Event::Recovered(Ok(Recovered::default())));
+        machine.step(Event::Deployed { revision: machine.revision, number: 1 });
+        machine.step(Event::Worked(Ok(Work::default())));
+        let effects = machine.step(Event::Retried(Ok(())));
+        let asked = |effect: &Effect| matches!(effect, Effect::FetchWork { again, .. } if *again >= 16);
+        assert!(effects.iter().any(asked), "as many as are looked at: {effects:?}");
+        let work = Work { first: new, again: ["c", "b", "a"].map(failed).to_vec() };
+        let effects = machine.step(Event::Worked(Ok(work)));
+        let sample = effects.iter().find_map(|e| if let Effect::Infer(items) = e { Some(items) } else { None });
+        let sample: Vec<_> = sample.into_iter().flatten().map(|item| item.segment.object.as_str()).collect();
+        assert_eq!(sample, expected);
+        machine.step(Event::Inferred(Ok(None)));
+        let effects = machine.bound(1);
+        let first = if expected.len() == 4 { "new" } else { "c" };
+        assert_eq!(refines(&effects)[0], (1, item(first).segment.id), "they are refined the newest first");
+    }
 }
 
 #[test]

@@ -113,6 +113,24 @@ fn production_waits_for_nothing_that_is_refined_again() {
 }
 
 #[test]
+fn production_waits_for_nothing_that_failed() {
+    let mut play = Play::new();
+    play.again.extend(["x", "y", "z"].map(failed));
+    play.step(Event::Landed);
+    assert!(play.runs(&["x", "y"]), "all workers, as long as production has none: {:?}", play.running);
+    play.lands("a");
+    assert!(play.runs(&["x", "y", "a"]), "production finds a worker");
+    play.refined("a");
+    assert_eq!(play.order(&["a"]), ["a"], "it is loaded while the others are with their workers");
+    play.lands("b");
+    play.refined("y");
+    play.refined("b");
+    play.refined("x");
+    play.refined("z");
+    assert_eq!(play.order(&["a", "b", "x", "y", "z"]), ["a", "b", "x", "y", "z"], "the newest of them first");
+}
+
+#[test]
 fn what_is_refined_again_has_one_worker_while_production_has_work_for_all() {
     let mut play = Play::new();
     play.lands("a");
