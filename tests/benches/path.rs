@@ -3,7 +3,7 @@
 //! Input: 500,000 payments of about 220 bytes as JSON lines, made here, the same each time; or the folder of `*.jsonl` that
 //! `FOREBAY_BENCH_INPUT` names (then only the whole way reads it whole). Files lie in `FOREBAY_BENCH_DIR`, or where temporary files do.
 //! The machine drifts: compare ratios, not megabytes. `cargo bench --workspace --bench path -- rules` prints one part only; the parts
-//! are `stages`, `rules`, `swap`, `beside` and `whole`.
+//! are `stages`, `rules`, `swap`, `beside`, `postgres` and `whole`.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -17,6 +17,7 @@
 mod beside;
 mod cargo;
 mod input;
+mod postgres;
 mod rules;
 mod stages;
 mod swap;
@@ -50,6 +51,9 @@ fn main() -> std::process::ExitCode {
     }
     if wants("beside") {
         beside::figures(&made, folder.path());
+    }
+    if wants("postgres") {
+        postgres::figures();
     }
     if wants("whole") {
         whole::figures(given.as_deref().unwrap_or(&made), folder.path());

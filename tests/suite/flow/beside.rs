@@ -114,7 +114,8 @@ async fn beside_what_had_landed_before() {
     forebay_pipeline::intake::driver::run(stream, true, stopped, Arc::new(Nobody)).await.unwrap();
     world.clock.advance(Duration::from_secs(1));
 
-    (CLOSED.store(true, Ordering::SeqCst), WAITING.store(0, Ordering::SeqCst));
+    CLOSED.store(true, Ordering::SeqCst);
+    WAITING.store(0, Ordering::SeqCst);
     let (handle, pipeline) = world.pipeline_of(1, false, Arc::new(Told::default()), &budget).unwrap();
     let pipeline = tokio::spawn(pipeline);
     handle.deploy(world.materials().await.unwrap());

@@ -325,7 +325,9 @@ fn a_replay_into_tables_beside_is_one_hosts_at_a_time_and_goes_from_all() {
     fleet.place.run_well(&into);
     beside(&fleet, 2);
     fleet.start("forebay.toml", "log3");
-    fleet.place.until("it has something to do", || fleet.duties().values().filter(|duties| !duties.is_empty()).count() == 2);
+    fleet
+        .place
+        .until("it has something to do", || fleet.duties().values().filter(|duties| !duties.is_empty()).count() == 2);
     // Twice, so that whoever has it the second time may not go by what it knew of the first.
     for _ in 0..2 {
         fleet.place.run_well(&[&into[..], &["--drop"]].concat());

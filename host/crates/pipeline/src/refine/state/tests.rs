@@ -651,7 +651,7 @@ fn what_failed_waits_for_the_revision_that_was_deployed_and_is_counted_where_it_
     assert_eq!(refines(&effects), [(1, new.segment.id)], "the former binding serves production alone");
     let effects = machine.bound(2);
     assert_eq!(refines(&effects), [(2, old.segment.id.clone())]);
-    let effects = machine.step(Event::Refined(old.segment.id.clone(), Err(Error::retry("the disk is busy"))));
+    let effects = machine.step(Event::Refined(old.segment.id, Err(Error::retry("the disk is busy"))));
     let pause = failures(&effects)[0].retry_at.map(|at| at.since(Timestamp::EPOCH));
     assert_eq!(pause, Some(Duration::from_millis(400)), "for the second time");
 }
