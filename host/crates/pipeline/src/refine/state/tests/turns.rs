@@ -1,5 +1,6 @@
 //! Two lanes: production and what is refined again, each with its workers, and one group that is opened at a time.
 
+use super::lanes::{failed, receipt, replay};
 use super::*;
 
 /// A pipeline whose stores answer at once, with a commit that takes a while; a test says which segment is refined when.
