@@ -1,5 +1,5 @@
-//! Replays into tables beside those of their pipeline (`replay --into`), as the host runs them: each is a pipeline of the config that nobody
-//! wrote there.
+//! Replays into tables beside those of their pipeline (`replay --into`), as the host runs them: each is a pipeline of the config that
+//! nobody wrote there.
 //!
 //! The ledger has them ([`Side`]); [`with_sides`] adds them to a config, so that whatever goes through its pipelines (parts that start and
 //! stop, hosts that divide them, maintenance, queries) goes through them too. A side has no steps in the config: no module and no config
@@ -14,30 +14,65 @@ use crate::assemble::{self, Access};
 use crate::config::{Config, PipelineConfig};
 use crate::failpoint::failpoint;
 
-/// A config with the sides that the ledger has: those whose pipeline and warehouses the config has, and no other pipeline their tables.
+/// A side that no host can run now, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LeftOut {
+    pub(crate) side: PipelineName,
+    pub(crate) why: String,
+}
+
+/// A config with the sides that the ledger has; those that cannot run with it are left out. One that is dropped is in neither.
 ///
 /// # Errors
 /// Those of the ledger.
-pub(crate) async fn with_sides(mut config: Config, ledger: &dyn Ledger) -> Result<Config> {
-    for Side { name, of, dropped, .. } in ledger.sides().await? {
-        let (Some(of), Some(active)) = (config.pipelines.get(&of), ledger.active(&name).await?) else { continue };
-        let Revision { stream, routes, rejects, .. } = active.revision.revision;
-        let side = PipelineConfig {
-            from: of.from.clone(),
-            steps: Vec::new(),
-            routes,
-            rejects,
-            limits: of.limits.clone(),
-            deploy: of.deploy,
-            retry: None,
-        };
-        let taken = config.tables();
-        let fits = |table: &TableName| !taken.contains_key(table) && config.warehouses.contains_key(&table.warehouse);
-        if !dropped && stream == side.from && side.tables().iter().all(fits) {
-            config.pipelines.insert(name, side);
+pub(crate) async fn with_sides(mut config: Config, ledger: &dyn Ledger) -> Result<(Config, Vec<LeftOut>)> {
+    config.pipelines.retain(|_, pipeline| pipeline.side.is_none());
+    let mut left_out = Vec::new();
+    for side in ledger.sides().await?.into_iter().filter(|side| !side.dropped) {
+        let active = ledger.active(&side.name).await?;
+        match active
+            .ok_or_else(|| "it has no revision".to_owned())
+            .and_then(|active| of(&config, &side, active.revision.revision))
+        {
+            Ok(pipeline) => drop(config.pipelines.insert(side.name, pipeline)),
+            Err(why) => left_out.push(LeftOut { side: side.name, why }),
         }
     }
-    Ok(config)
+    Ok((config, left_out))
+}
+
+/// A side as a pipeline of a config; or why it is none.
+fn of(config: &Config, side: &Side, revision: Revision) -> Result<PipelineConfig, String> {
+    let Revision { pipeline: _, stream, decoder, steps: _, routes, rejects } = revision;
+    let of =
+        config.pipelines.get(&side.of).ok_or_else(|| format!("pipeline {} is not in the config any more", side.of))?;
+    if of.from != stream {
+        return Err(format!("pipeline {} reads another stream now", side.of));
+    }
+    let decoding = config.streams.get(&stream).and_then(|stream| assemble::open_decoding(stream).ok());
+    if decoding.is_none_or(|decoding| decoding.settings() != decoder) {
+        return Err(format!("stream {stream} is decoded otherwise now"));
+    }
+    let pipeline = PipelineConfig {
+        from: stream,
+        steps: Vec::new(),
+        routes,
+        rejects,
+        limits: of.limits.clone(),
+        deploy: of.deploy,
+        retry: None,
+        side: Some(side.id),
+    };
+    let taken = config.tables();
+    for table in pipeline.tables() {
+        if let Some(other) = taken.get(&table) {
+            return Err(format!("its table {table} is pipeline {other}'s now"));
+        }
+        if !config.warehouses.contains_key(&table.warehouse) {
+            return Err(format!("warehouse {} is not in the config any more", table.warehouse));
+        }
+    }
+    Ok(pipeline)
 }
 
 /// The same for verbs, where there is a ledger and it can be read: what is wrong with it, the verb tells.
@@ -47,7 +82,7 @@ pub(crate) async fn known(config: Config) -> Config {
             return Ok(None);
         }
         let ledger = assemble::open_ledger(&config, Access::Read).await?;
-        with_sides(config.clone(), ledger.as_ref()).await.map(Some)
+        with_sides(config.clone(), ledger.as_ref()).await.map(|(config, _)| Some(config))
     };
     found.await.ok().flatten().unwrap_or(config)
 }

@@ -233,7 +233,8 @@ pub(super) async fn follow(
     process_steps_behind();
     let Some(Left { left: _, failed }) = wait(global, lake, ledger, chosen).await? else {
         return tell(global, &json!({ "asked": chosen.json(), "stopped": true }), || {
-            "the host has stopped, or the pipeline is paused: the rest is done when it goes on".to_owned()
+            let dropped = if chosen.side.is_some() { ", or its tables are being dropped" } else { "" };
+            format!("the host has stopped, or the pipeline is paused{dropped}: the rest is done when it goes on")
         });
     };
     let after = chosen.counts_now(lake).await?;
@@ -272,6 +273,11 @@ async fn wait(global: &Global, lake: &Lake, ledger: &dyn Ledger, chosen: &Chosen
         }
         if let Some(line) = lines.next(done, total).filter(|_| !global.progress() && !global.quiet()) {
             eprintln!("{line}");
+        }
+        if let Some(side) = &chosen.side
+            && !ledger.sides().await?.iter().any(|known| known.name == *side && !known.dropped)
+        {
+            break None;
         }
         // What failed for a while is tried again by itself; a host that is gone, and a pipeline that is paused, do nothing.
         if ledger.host().await?.is_none() || ledger.paused(chosen.by()).await?.is_some() {
@@ -316,18 +322,17 @@ fn line(done: u64, total: u64, since: u64, took: Duration) -> String {
 fn done_in_words(chosen: &Chosen, after: Counts, failed: u64) -> String {
     let before = chosen.counts;
     let of = |name: &str, was: u64, is: u64| format!("{name} {} ▶ {}", show::thousands(was), show::thousands(is));
+    let again = if chosen.side.is_some() { "refined" } else { "refined again" };
     let mut text = format!(
-        "refined again: {} · {} · {} · {}",
+        "{again}: {} · {} · {} · {}",
         show::count(chosen.segments.len() as u64 - failed, "segment"),
         of("loaded", before.loaded, after.loaded),
         of("filtered", before.filtered, after.filtered),
         of("rejected", before.rejected, after.rejected),
     );
     if failed > 0 {
-        text.push_str(&format!(
-            " · {} failed and keep their rows: see `forebay status`",
-            show::count(failed, "segment")
-        ));
+        let keep = if chosen.side.is_some() { "" } else { " and keep their rows" };
+        text.push_str(&format!(" · {} failed{keep}: see `forebay status`", show::count(failed, "segment")));
     }
     text
 }

@@ -144,7 +144,7 @@ async fn retry(global: &Global, config: &Config, args: &RetryArgs) -> anyhow::Re
     need_ledger(config).await?;
     let names = match pipeline {
         Some(name) => vec![named::pipeline(config, name.as_str())?],
-        None => config.pipelines.keys().cloned().collect(),
+        None => config.written().map(|(name, _)| name.clone()).collect(),
     };
     let ledger = assemble::open_ledger(config, Access::Write).await?;
     let mut asked = serde_json::Map::new();
@@ -177,7 +177,7 @@ fn pipelines(lake: &Lake, only: Option<&PipelineName>) -> anyhow::Result<Vec<Pip
     if let Some(only) = only {
         named::pipeline(config, only.as_str())?;
     }
-    let asked = config.pipelines.iter().filter(|(name, _)| only.is_none_or(|only| only == *name));
+    let asked = config.named_or_written(only);
     Ok(asked.filter(|(_, pipeline)| lake.has(&pipeline.rejects)).map(|(name, _)| name.clone()).collect())
 }
 

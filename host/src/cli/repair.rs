@@ -117,7 +117,7 @@ async fn find(
         listing::objects(lake, "SELECT pipeline, revision, revision_id, body FROM ledger.revisions", vec![]).await?;
     let module = made_by.split_once("@sha256:");
     let mut found: Vec<(PipelineName, Vec<Object>)> = Vec::new();
-    for name in config.pipelines.keys().filter(|name| pipeline.is_none_or(|only| only == *name)) {
+    for (name, _) in config.named_or_written(pipeline) {
         let own = rows.iter().filter(|row| text(row, "pipeline") == name.as_str());
         let meant: Vec<_> = own.filter(|row| is_meant(row, module, made_by)).cloned().collect();
         if !meant.is_empty() {

@@ -107,7 +107,7 @@ pub(super) async fn ask_host(global: &Global, host: &remote::Host, args: &Rollba
 }
 
 fn only(config: &Config) -> Result<PipelineName, Failure> {
-    only_of(&config.pipelines.keys().cloned().collect::<Vec<_>>())
+    only_of(&config.written().map(|(name, _)| name.clone()).collect::<Vec<_>>())
 }
 
 fn only_of(names: &[PipelineName]) -> Result<PipelineName, Failure> {

@@ -1,19 +1,21 @@
-//! `forebay replay --into`: history into tables beside a pipeline's own, which stay as they are. Looked at, what stands beside is put in the
-//! place of what the pipeline has (`--swap`), or goes (`--drop`).
+//! `forebay replay --into`: history into tables beside a pipeline's own, which stay as they are. Looked at, what stands beside is put in
+//! the place of what the pipeline has (`--swap`), or goes (`--drop`).
 //!
-//! A side is a pipeline of its own to whoever runs it ([`crate::sides`]). Its rows have load numbers and a ledger of their own, so they are not
-//! moved: a swap has the same segments refined under the same revision into the pipeline's tables, each group in one commit of each table, and
+//! A side is a pipeline of its own to whoever runs it ([`crate::sides`]). Its rows have load numbers of their own, so they are not moved:
+//! a swap has the same segments refined under the same revision into the pipeline's tables, each group in one commit of each table, and
 //! then compares the two, row by row. Only where nothing differs the tables beside go by themselves.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use forebay_model::load::Terms;
-use forebay_model::ports::{DeploymentState, Ledger, Side, TableOwner, Warehouse};
+use forebay_model::ports::{Ledger, Side, TableOwner, Warehouse};
 use forebay_model::{PipelineName, Revision, RevisionId, TableName};
 use forebay_pipeline::refine::bind::Warehouses;
 use serde_json::json;
+use uuid::Uuid;
 
 use super::again::{Chosen, follow, left, tell};
 use super::replaced::{self, Before, Differ};
@@ -56,16 +58,25 @@ impl Beside {
     }
 
     async fn known(&self, ledger: &dyn Ledger) -> anyhow::Result<Option<Side>> {
-        Ok(ledger.sides().await?.into_iter().find(|side| side.name == self.name && !side.dropped))
+        let found = ledger.sides().await?.into_iter().find(|side| side.name == self.name);
+        if found.as_ref().is_some_and(|side| side.dropped) {
+            let failure =
+                Failure::new(Exit::Refused, format!("the tables that end with _{} are being dropped", self.suffix));
+            return Err(failure
+                .with_hint("ask again in a moment; `forebay status` tells whether the host has done it")
+                .into());
+        }
+        Ok(found)
     }
 
     async fn needed(&self, ledger: &dyn Ledger) -> anyhow::Result<Side> {
-        let found = self.known(ledger).await?;
+        Ok(self.known(ledger).await?.ok_or_else(|| self.missing())?)
+    }
+
+    fn missing(&self) -> Failure {
         let Self { of, suffix, .. } = self;
-        Ok(found.ok_or_else(|| {
-            let failure = Failure::new(Exit::NotFound, format!("no replay of {of} has tables that end with _{suffix}"));
-            failure.with_hint(format!("`forebay replay --pipeline {of} --into {suffix}` makes them"))
-        })?)
+        let failure = Failure::new(Exit::NotFound, format!("no replay of {of} has tables that end with _{suffix}"));
+        failure.with_hint(format!("`forebay replay --pipeline {of} --into {suffix}` makes them"))
     }
 }
 
@@ -92,15 +103,8 @@ pub(super) async fn begin(
         });
     }
     let (now, reason) = (listing::now(), format!("forebay replay by {}", who()));
-    if known.is_none() {
-        // All of it is there before the side is: whoever finds it can run it.
-        let record = ledger.record_revision(&own, now).await?;
-        if let (None, Some(schema)) = (ledger.schema(&beside.name).await?, ledger.schema(&beside.of).await?) {
-            ledger.evolve_schema(&beside.name, None, &schema.schema, now).await?;
-        }
-        ledger.deploy(&beside.name, record.id, DeploymentState::Active, &reason, now).await?;
-    }
     let side = Side {
+        id: Uuid::new_v4(),
         name: beside.name.clone(),
         of: beside.of.clone(),
         revision: id,
@@ -109,7 +113,7 @@ pub(super) async fn begin(
         asked_at: now,
         dropped: false,
     };
-    let new = ledger.ask_side(&side, &chosen.segments).await?;
+    let new = ledger.ask_side(&side, &own, &chosen.segments).await?;
     ledger.retry_failed(&beside.name).await?;
     if !global.json() {
         let had = chosen.segments.len() as u64 - new;
@@ -135,7 +139,8 @@ async fn check_free(lake: &Lake, ledger: &dyn Ledger, beside: &Beside, own: &Rev
         let failure = Failure::new(Exit::Refused, format!("there is a table {table} already"));
         return Err(match left_over {
             true => failure.with_hint(format!(
-                "it is of such a replay, which the ledger does not know any more: `forebay replay --pipeline {} --into {} --drop`",
+                "it is of such a replay, which the ledger does not know any more: while no host runs, \
+                 `forebay replay --pipeline {} --into {} --drop` drops it",
                 beside.of, beside.suffix
             )),
             false => failure.with_hint("choose another suffix"),
@@ -228,8 +233,7 @@ async fn settle(
     let same = compared
         .as_ref()
         .is_some_and(|tables| tables.values().all(|differ| differ.as_ref().is_some_and(Differ::is_none)));
-    if same {
-        ledger.drop_side(&beside.name).await?;
+    if same && ledger.drop_side(&beside.name, Some(&chosen.segments)).await? {
         let gone = is_gone(ledger, beside).await?;
         if !global.json() {
             show::line(&format!("{}: {}", beside.of, if gone { beside.gone() } else { NOT_YET.to_owned() }))?;
@@ -255,31 +259,25 @@ pub(super) async fn drop(
     beside: &Beside,
     detach: bool,
 ) -> anyhow::Result<Exit> {
-    let known = ledger.drop_side(&beside.name).await?;
+    let known = ledger.drop_side(&beside.name, None).await?;
     let Some(lease) = ledger.lease_host().await? else {
         if !known {
             // Only the host may touch tables while it runs.
-            beside.needed(ledger).await?;
+            return Err(unknown(lake, ledger, beside).await?.into());
         }
-        let gone = detach || is_gone(ledger, beside).await?;
-        return tell(global, &json!({ "pipeline": beside.of, "dropped": gone && !detach }), || match (detach, gone) {
+        let gone = !detach && is_gone(ledger, beside).await?;
+        return tell(global, &json!({ "pipeline": beside.of, "dropped": gone }), || match (detach, gone) {
             (true, _) => format!("{}: the host drops the tables that end with _{}", beside.of, beside.suffix),
             (false, true) => format!("{}: {}", beside.of, beside.gone()),
             (false, false) => format!("{}: {NOT_YET}", beside.of),
         });
     };
+    let mut tables = sides::tables_of(ledger, &beside.name).await?;
+    tables.extend(owned(lake, ledger, beside).await?);
+    tables.sort();
+    tables.dedup();
     let config = &lake.stores().config;
-    let tables = match sides::tables_of(ledger, &beside.name).await? {
-        // The ledger was rebuilt, and knows of tables what their pipeline has.
-        tables if tables.is_empty() => {
-            let own = config.pipelines.get(&beside.of).map(crate::config::PipelineConfig::tables).unwrap_or_default();
-            own.iter()
-                .map(|table| sides::beside(table, &beside.suffix))
-                .collect::<forebay_model::Result<Vec<TableName>>>()?
-        }
-        tables => tables,
-    };
-    let mut warehouses: std::collections::BTreeMap<_, Arc<dyn Warehouse>> = std::collections::BTreeMap::new();
+    let mut warehouses: BTreeMap<_, Arc<dyn Warehouse>> = BTreeMap::new();
     for name in tables.iter().map(|table| &table.warehouse) {
         if !warehouses.contains_key(name) {
             warehouses.insert(name.clone(), assemble::open_warehouse(config, name, Access::Write).await?);
@@ -289,10 +287,34 @@ pub(super) async fn drop(
     let gone = sides::remove(ledger, &warehouses, &beside.name, &tables).await?;
     std::mem::drop(lease);
     if !known && gone == 0 {
-        beside.needed(ledger).await?;
+        return Err(beside.missing().into());
     }
     let told = || format!("{}: {}", beside.of, beside.gone());
     tell(global, &json!({ "pipeline": beside.of, "dropped": true }), told)
+}
+
+/// The tables whose owner is the side: a ledger that was rebuilt knows none of them.
+async fn owned(lake: &Lake, ledger: &dyn Ledger, beside: &Beside) -> anyhow::Result<Vec<TableName>> {
+    let config = &lake.stores().config;
+    let owner = TableOwner { ledger: ledger.id(), pipeline: beside.name.to_string() };
+    let mut owned = Vec::new();
+    for name in config.warehouses.keys() {
+        let warehouse = assemble::open_warehouse(config, name, Access::Read).await?;
+        let ends = format!("_{}", beside.suffix);
+        for table in warehouse.tables().await?.into_iter().filter(|table| table.ends_with(&ends)) {
+            if warehouse.table(&table).await?.is_some_and(|info| info.owner.as_ref() == Some(&owner)) {
+                owned.push(TableName::new(name.clone(), table)?);
+            }
+        }
+    }
+    Ok(owned)
+}
+
+/// What is told where a host runs, and the ledger knows no such replay.
+async fn unknown(lake: &Lake, ledger: &dyn Ledger, beside: &Beside) -> anyhow::Result<Failure> {
+    let Some(table) = owned(lake, ledger, beside).await?.into_iter().next() else { return Ok(beside.missing()) };
+    let failure = Failure::new(Exit::Refused, format!("the ledger does not know the replay that made {table}"));
+    Ok(failure.with_hint("it was rebuilt since: stop the host, drop them then, and start it again"))
 }
 
 /// Waits until the host has done it; false where it takes too long.

@@ -75,7 +75,11 @@ pub(super) async fn status(global: &Global, config: Config, args: &StatusArgs) -
     let host =
         leader.map(|HostState { holder, .. }| json!({ "process": holder.process, "since": holder.since.to_string() }));
     let hosts: Vec<_> = hosts.iter().map(of_host).collect();
-    let status = json!({ "host": host, "hosts": hosts, "streams": streams, "pipelines": pipelines });
+    let idle = sides.iter().filter(|side| !config.pipelines.keys().any(|name| name.as_str() == text(side, "pipeline")));
+    let status = json!({
+        "host": host, "hosts": hosts, "streams": streams, "pipelines": pipelines,
+        "replays_idle": idle.collect::<Vec<_>>(),
+    });
     told(global, &status)
 }
 
@@ -178,7 +182,7 @@ async fn again(lake: &Lake) -> anyhow::Result<Vec<Object>> {
 }
 
 /// Replays into tables beside.
-const SIDES: &str = "SELECT pipeline, of_pipeline, revision, reason, asked_at FROM ledger.sides";
+const SIDES: &str = "SELECT pipeline, of_pipeline, revision, reason, asked_at, dropped FROM ledger.sides";
 
 async fn held(lake: &Lake) -> anyhow::Result<Vec<Object>> {
     let sql = "SELECT table_name, column_name, data_type, reason, first_seen FROM ledger.held_changes
@@ -216,6 +220,16 @@ fn in_words(status: &Value) -> String {
         if duties.as_ref().is_some_and(|duties| !duties.contains(&&duty)) && object_of(pipeline, "active").is_some() {
             lines.push("  no host runs it".to_owned());
         }
+    }
+    for side in list(status, "replays_idle") {
+        let (name, of) = (text(side, "pipeline"), text(side, "of_pipeline"));
+        lines.push(match side.get("dropped").and_then(Value::as_bool) {
+            Some(true) => format!("replay {name} into tables beside those of {of}: they are being dropped"),
+            Some(false) | None => format!(
+                "replay {name} into tables beside those of {of}: does not run, for its pipeline, stream, warehouse or tables are not \
+                 what they were; the host's log tells more"
+            ),
+        });
     }
     lines.join("\n")
 }

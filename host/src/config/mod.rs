@@ -30,6 +30,7 @@ use forebay_model::ids::{ModuleName, WarehouseName};
 use forebay_model::revision::RouteTarget;
 use forebay_model::{PipelineName, StreamName, TableName};
 use forebay_postgres::PostgresAddress;
+use uuid::Uuid;
 
 pub(crate) use overlay::Overlay;
 pub(crate) use problem::{Problem, Problems, hint_for, nearest};
@@ -133,6 +134,8 @@ pub(crate) struct PipelineConfig {
     pub(crate) deploy: DeployConfig,
     /// `[pipelines.<name>.retry]`: when what failed is tried again besides. Default: never.
     pub(crate) retry: Option<Schedule>,
+    /// Of a replay into tables beside, which nobody wrote: its id in the ledger.
+    pub(crate) side: Option<Uuid>,
 }
 
 /// `[pipelines.<name>.deploy]`: what a new revision has to show before it is taken. It is no part of a revision.
@@ -225,6 +228,23 @@ pub(crate) struct MaintainConfig {
 }
 
 impl Config {
+    /// The pipelines that a person wrote: without replays into tables beside.
+    pub(crate) fn written(&self) -> impl Iterator<Item = (&PipelineName, &PipelineConfig)> {
+        self.pipelines.iter().filter(|(_, pipeline)| pipeline.side.is_none())
+    }
+
+    /// The pipelines that a person named, or all that one wrote.
+    pub(crate) fn named_or_written(
+        &self,
+        only: Option<&PipelineName>,
+    ) -> impl Iterator<Item = (&PipelineName, &PipelineConfig)> {
+        let only = only.cloned();
+        self.pipelines.iter().filter(move |(name, pipeline)| match &only {
+            Some(only) => only == *name,
+            None => pipeline.side.is_none(),
+        })
+    }
+
     /// The tables that its pipelines load, rejects tables too, with the pipeline; each table has one.
     pub(crate) fn tables(&self) -> BTreeMap<TableName, PipelineName> {
         let mut tables = BTreeMap::new();

@@ -72,7 +72,7 @@ fn path(path: &Path) -> Value {
 }
 
 fn pipeline(pipeline: &PipelineConfig) -> Value {
-    let PipelineConfig { from, steps, routes, rejects, limits, deploy, retry } = pipeline;
+    let PipelineConfig { from, steps, routes, rejects, limits, deploy, retry, side: _ } = pipeline;
     let DeployConfig { dry_run, shadow, max_changed, back_after } = deploy;
     let steps = steps.iter().map(|StepConfig { name, module, pin, config, assets }| {
         let module = match pin {

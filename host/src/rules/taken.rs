@@ -79,7 +79,7 @@ pub(crate) async fn take(config: Config, wanted: Wanted<'_>, module: &ModuleName
         };
         mask(&mut rows, column, field.data_type());
     }
-    let steps = stores.config.pipelines.iter().filter(|(_, pipeline)| pipeline.from == segment.stream);
+    let steps = stores.config.written().filter(|(_, pipeline)| pipeline.from == segment.stream);
     let step = steps
         .flat_map(|(name, pipeline)| pipeline.steps.iter().map(move |step| (name, step)))
         .find(|(_, step)| step.module == *module);

@@ -56,7 +56,7 @@ impl Reloader {
     async fn refusals_of(&self, runs: &Config, staged: &Staged) -> Result<Vec<Refused>> {
         let environment = |name: &str| std::env::var(name).ok();
         let meant = config::load_over(&runs.path, staged.overlay(), &environment).map_err(|error| wrong(&error))?;
-        let meant = with_sides(meant, self.host.ledger.as_ref()).await?;
+        let (meant, _) = with_sides(meant, self.host.ledger.as_ref()).await?;
         let difference = Difference::between(runs, &meant, &self.host.args.pipelines);
         self.open(&meant, &difference).await?;
         let mut handles = self.host.parts.handles();
@@ -85,7 +85,7 @@ impl Reloader {
         mut applied: Applied,
     ) -> Result<Pushed> {
         let meant = config::load_with_env(&former.path).map_err(|error| wrong(&error))?;
-        let meant = with_sides(meant, self.host.ledger.as_ref()).await?;
+        let (meant, _) = with_sides(meant, self.host.ledger.as_ref()).await?;
         let Difference { stop_pipelines, stop_streams, open_warehouses: _, start_streams, start_pipelines, restart } =
             Difference::between(former, &meant, &self.host.args.pipelines);
         let pipeline = |name: &PipelineName| format!("pipeline {name}");

@@ -160,6 +160,7 @@ impl Deployer {
             }
             failpoint("in_deploy");
         }
+        let mut sides = Handles::new();
         for (name, handle) in handles {
             let checked = match prepared.remove(name) {
                 Some(prepared) => Ok(prepared),
@@ -169,7 +170,7 @@ impl Deployer {
             let reason = taken.iter().find(uses).map_or(reason, |module| &module.origin);
             match checked {
                 Ok(Prepared::Unchanged) => self.unshadow(name).await?,
-                Ok(Prepared::Side) => self.take_up_former(config, name, handle).await?,
+                Ok(Prepared::Side) => drop(sides.insert(name.clone(), handle.clone())),
                 Ok(Prepared::InShadow(shadow)) => {
                     reloaded.shadow.push(shadow);
                     self.take_up_former(config, name, handle).await?;
@@ -205,6 +206,14 @@ impl Deployer {
                     self.take_up_former(config, name, handle).await?;
                 }
             }
+        }
+        // What cannot be loaded is told there, and does not come between the others.
+        if let Err(error) = self.follow(config, &sides, false).await {
+            tracing::warn!(
+                error = error.chain(),
+                "a replay into tables beside could not be taken up; it is tried again"
+            );
+            reloaded.again = true;
         }
         // Last, so that a process that dies before finds its file new again.
         for module in taken {
@@ -470,11 +479,7 @@ impl Deployer {
         }
         match self.shelf.materials(revision, number, &pipeline.limits).await {
             Ok(materials) => {
-                if name.as_side().is_some() {
-                    tracing::info!(pipeline = %name, revision_id = id.short(), "replay into tables beside goes on");
-                } else {
-                    tracing::info!(pipeline = %name, revision = number, revision_id = id.short(), "the former revision goes on");
-                }
+                tracing::info!(pipeline = %name, revision = number, revision_id = id.short(), "the former revision goes on");
                 self.limits.insert(name.clone(), pipeline.limits.clone());
                 handle.deploy(materials);
             }

@@ -57,6 +57,7 @@ impl Difference {
             let same = match (was, will) {
                 (Some(was), Some(will)) => {
                     was.from == will.from
+                        && was.side == will.side
                         && !reformatted.contains(&will.from)
                         && !leads_to(will, &difference.open_warehouses)
                 }

@@ -63,7 +63,7 @@ impl Deployer {
                 }
             }
         }
-        self.unloadable.retain(|name, _| handles.contains_key(name));
+        self.unloadable.retain(|name, _| config.pipelines.contains_key(name));
         if let Some(error) = failed {
             return Err(error);
         }

@@ -113,7 +113,11 @@ pub(crate) async fn run(config: Config, global: Global, args: RunArgs) -> anyhow
     let Some(lease) = lease.map(Arc::<dyn HostLease>::from) else {
         return Err(another_host(ledger.host().await?).into());
     };
-    let config = with_sides(config, ledger.as_ref()).await?;
+    let (config, left_out) = with_sides(config, ledger.as_ref()).await?;
+    // Else the first look tells.
+    if args.once {
+        sides::tell(&left_out);
+    }
     let since = assemble::clock().now();
     // A run that ends by itself has nobody who asks it.
     let server = match config.http.as_ref().filter(|_| !args.once) {
@@ -196,33 +200,49 @@ pub(crate) async fn check_tables(
     let done = last_done(ledger).await?;
     for (table, pipeline) in config.tables() {
         let Some(warehouse) = warehouses.get(&table.warehouse) else { continue };
-        let committed = caught(warehouse.committed(&table.table, ledger.id(), pipeline.as_str())).await;
-        let committed = committed.map_err(|error| of_table(&table, error))?;
-        let loaded = done.get(&(pipeline.to_string(), table.to_string())).copied();
-        if let Some(loaded) = loaded.filter(|loaded| committed.as_ref().is_none_or(|has| has.number < *loaded)) {
-            let has =
-                committed.map_or_else(|| "is gone, or has none".to_owned(), |has| format!("has load {}", has.number));
-            return Err(Error::fenced(format!(
-                "a table is older than the ledger: {table} {has} of pipeline {pipeline}, and the ledger knows load {loaded} as done"
-            ))
-            .with_hint(
-                "look whether the warehouse is the right one, and whole (a disk that is not mounted? a commit that could not be read is \
-                 moved to _forebay/torn in the table's folder), and put the table back; or have everything refined again with \
-                 `forebay recover --replace --refine-all`",
-            ));
+        match check_table(ledger, warehouse.as_ref(), (&table, &pipeline), &done).await {
+            // What stands beside may be thrown away by anybody, and production does not stop for it.
+            Err(error) if pipeline.as_side().is_some() && error.class() == ErrorClass::Fenced => tracing::warn!(
+                %table, %pipeline, error = error.chain(),
+                "a table of a replay is not as it was: what is in it is not to be relied on, drop it (`forebay replay --into … --drop`)"
+            ),
+            checked => checked?,
         }
-        let Some(committed) = committed else { continue };
-        let known = ledger.last_number(&pipeline).await?;
-        if committed.number > known {
-            return Err(Error::fenced(format!(
-                "the ledger is older than its tables: {table} has load {} of pipeline {pipeline}, and the ledger knows of {known}",
-                committed.number
-            ))
-            .with_hint(
-                "put back the ledger that made the tables, this one is an old copy of it; or rebuild it from the landing zone \
-                 and the tables with `forebay recover --replace`",
-            ));
-        }
+    }
+    Ok(())
+}
+
+async fn check_table(
+    ledger: &dyn Ledger,
+    warehouse: &dyn Warehouse,
+    (table, pipeline): (&TableName, &PipelineName),
+    done: &BTreeMap<(String, String), u64>,
+) -> Result<()> {
+    let committed = caught(warehouse.committed(&table.table, ledger.id(), pipeline.as_str())).await;
+    let committed = committed.map_err(|error| of_table(table, error))?;
+    let loaded = done.get(&(pipeline.to_string(), table.to_string())).copied();
+    if let Some(loaded) = loaded.filter(|loaded| committed.as_ref().is_none_or(|has| has.number < *loaded)) {
+        let has = committed.map_or_else(|| "is gone, or has none".to_owned(), |has| format!("has load {}", has.number));
+        return Err(Error::fenced(format!(
+            "a table is older than the ledger: {table} {has} of pipeline {pipeline}, and the ledger knows load {loaded} as done"
+        ))
+        .with_hint(
+            "look whether the warehouse is the right one, and whole (a disk that is not mounted? a commit that could not be read is \
+             moved to _forebay/torn in the table's folder), and put the table back; or have everything refined again with \
+             `forebay recover --replace --refine-all`",
+        ));
+    }
+    let Some(committed) = committed else { return Ok(()) };
+    let known = ledger.last_number(pipeline).await?;
+    if committed.number > known {
+        return Err(Error::fenced(format!(
+            "the ledger is older than its tables: {table} has load {} of pipeline {pipeline}, and the ledger knows of {known}",
+            committed.number
+        ))
+        .with_hint(
+            "put back the ledger that made the tables, this one is an old copy of it; or rebuild it from the landing zone \
+             and the tables with `forebay recover --replace`",
+        ));
     }
     Ok(())
 }
@@ -356,6 +376,7 @@ impl Host {
                 runs,
                 told: Vec::new(),
                 sides: Vec::new(),
+                left_out: Vec::new(),
                 due,
                 submitted,
             };
@@ -366,6 +387,7 @@ impl Host {
             let shelf = || self.shelf();
             services.spawn(back::watch_over(Arc::clone(self), shelf()?, config.clone(), submit.clone()));
             services.spawn(shadow::compare(Arc::clone(self), shelf()?, config.clone(), submit.clone()));
+            services.spawn(sides::drop_tables(Arc::clone(self)));
             services.spawn(schedule::keep(Arc::clone(self), config.clone()));
             services.spawn(service::answer(Arc::clone(self), config));
             services.spawn(service::push(Arc::clone(self), submit));

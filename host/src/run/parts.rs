@@ -133,6 +133,11 @@ impl Parts {
         self.running().pipeline_metrics.clone()
     }
 
+    /// What was counted of a pipeline that will not be again is told no more.
+    pub(super) fn forget_metrics(&self, name: &PipelineName) {
+        self.running().pipeline_metrics.remove(name);
+    }
+
     /// Tells all of them to finish what is in flight and end.
     pub(super) fn shut_down(&self) {
         let mut running = self.running();

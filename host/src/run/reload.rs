@@ -21,7 +21,7 @@ use super::{Host, check_tables, sides};
 use crate::assemble::{self, Access};
 use crate::config::{self, Config};
 use crate::failpoint::failpoint;
-use crate::sides::with_sides;
+use crate::sides::{LeftOut, with_sides};
 
 /// How often the ledger is looked at for revisions that another host made active.
 const FOLLOW: Duration = Duration::from_millis(300);
@@ -41,6 +41,8 @@ pub(super) struct Reloader {
     pub(super) told: Vec<String>,
     /// The replays into tables beside that the ledger had at the last look.
     pub(super) sides: sides::Known,
+    /// Those of them that cannot run, as they were told last.
+    pub(super) left_out: Vec<LeftOut>,
     /// Parts that ended with an error and are to be started again now.
     pub(super) due: mpsc::UnboundedReceiver<Part>,
     /// What people push.
@@ -81,7 +83,8 @@ impl Reloader {
 
     /// What there is to do next; until then, what other hosts of the ledger make active is taken up.
     async fn next(&mut self, again: bool) -> Next {
-        let Self { host, progress: _, deployer, watch, runs, told: _, sides: known, due, submitted } = self;
+        let Self { host, progress: _, deployer, watch, runs, told: _, sides: known, left_out: _, due, submitted } =
+            self;
         let changed = change(watch, again);
         tokio::pin!(changed);
         let mut look = tokio::time::interval(sides::LOOK);
@@ -92,7 +95,7 @@ impl Reloader {
                 () = &mut changed => return Next::Changed,
                 () = host.fleet.led.notified() => return Next::Led,
                 _ = look.tick() => {
-                    if sides::moved(host, known).await {
+                    if sides::moved(host.ledger.as_ref(), known).await {
                         return Next::Sides;
                     }
                 }
@@ -145,16 +148,10 @@ impl Reloader {
         failpoint("in_reload");
         let mut again = false;
         let path = self.runs.borrow().path.clone();
-        match config::load_with_env(&path) {
+        let meant = match config::load_with_env(&path) {
             Ok(meant) => {
                 self.watch.follow(&meant);
-                match with_sides(meant, self.host.ledger.as_ref()).await {
-                    Ok(meant) => again |= self.adopt(meant).await,
-                    Err(error) => {
-                        tracing::warn!(error = error.chain(), "the ledger cannot be read; the config before goes on");
-                        again = true;
-                    }
-                }
+                meant
             }
             Err(problems) => {
                 for problem in problems.iter() {
@@ -165,6 +162,20 @@ impl Reloader {
                         problem.message
                     );
                 }
+                self.runs.borrow().clone()
+            }
+        };
+        match with_sides(meant, self.host.ledger.as_ref()).await {
+            Ok((meant, left_out)) => {
+                if self.left_out != left_out {
+                    sides::tell(&left_out);
+                    self.left_out = left_out;
+                }
+                again |= self.adopt(meant).await;
+            }
+            Err(error) => {
+                tracing::warn!(error = error.chain(), "the ledger cannot be read; the config before goes on");
+                again = true;
             }
         }
         if !self.host.fleet.leads() {
@@ -222,7 +233,8 @@ impl Reloader {
             tracing::info!(stream = %name, "stream started: the config changed");
         }
         for name in &difference.start_pipelines {
-            tracing::info!(pipeline = %name, "pipeline started: the config changed");
+            let why = if name.as_side().is_some() { "a replay into tables beside" } else { "the config changed" };
+            tracing::info!(pipeline = %name, "pipeline started: {why}");
         }
         self.runs.send_modify(|runs| take_over(runs, meant));
         false

@@ -381,7 +381,7 @@ fn the_api_does_what_its_document_says() {
             }
         }
     }
-    assert_eq!(asked, 26);
+    assert_eq!(asked, 28);
     // What is asked for is checked, and told as JSON.
     for (path, status, error) in [
         ("/v1/segments?limit=0", 400, "`limit` must be a number from 1 to 1000"),

@@ -1,6 +1,7 @@
 -- Replays whose rows go to tables beside those of their pipeline (`replay --into`), and the segments that each refines.
 CREATE TABLE sides (
     pipeline    TEXT NOT NULL PRIMARY KEY,
+    id          TEXT NOT NULL,
     of_pipeline TEXT NOT NULL,
     revision_id TEXT NOT NULL,
     workers     INTEGER,

@@ -406,7 +406,10 @@ impl Warehouse for MemoryWarehouse {
 
     async fn drop_table(&self, name: &str, owner: &TableOwner) -> Result<bool> {
         let mut state = self.state();
-        let Some(table) = state.tables.get(name) else { return Ok(false) };
+        let Some(table) = state.tables.get(name) else {
+            state.staged.retain(|(of, _), _| of != name);
+            return Ok(false);
+        };
         if (table.ledger, &table.pipeline) != (owner.ledger, &owner.pipeline) {
             return Err(misused(name, format!("it is not pipeline {}'s, so it is not dropped", owner.pipeline)).into());
         }

@@ -30,7 +30,7 @@ pub(super) struct Place {
 pub(super) async fn why(global: &Global, lake: &Lake, asked: &Asked<'_>) -> anyhow::Result<Exit> {
     let config = &lake.stores().config;
     let stream = named::stream(config, asked.stream)?;
-    let pipelines: Vec<_> = config.pipelines.iter().filter(|(_, pipeline)| pipeline.from == stream).collect();
+    let pipelines: Vec<_> = config.written().filter(|(_, pipeline)| pipeline.from == stream).collect();
     if pipelines.is_empty() {
         return Err(Failure::new(Exit::NotFound, format!("no pipeline reads stream `{stream}`")).into());
     }

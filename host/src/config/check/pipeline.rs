@@ -59,7 +59,7 @@ impl Check<'_> {
             let rejects = self.rejects(&name, &key, rejects, &routes);
             let (Some(from), Some(rejects)) = (from, rejects) else { continue };
             let routes = routes.into_iter().map(|(route, (target, _))| (route, target)).collect();
-            let pipeline = PipelineConfig { from, steps, routes, rejects, limits, deploy, retry };
+            let pipeline = PipelineConfig { from, steps, routes, rejects, limits, deploy, retry, side: None };
             self.one_loader(&name, &key, &pipeline, &mut loaders);
             pipelines.insert(name, pipeline);
         }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use forebay_model::{Result, Timestamp};
+use forebay_model::{Result, TableName, Timestamp};
 use forebay_pipeline::metrics::PipelineMetrics;
 
 use super::super::Host;
@@ -89,7 +89,9 @@ impl Observer {
             }
         }
         let held = if host.fleet.leads() { host.ledger.held_changes().await? } else { Vec::new() };
-        for change in held.into_iter().filter(|change| !change.approved) {
+        let beside: Vec<_> = config.tables().into_iter().filter(|(_, of)| of.as_side().is_some()).collect();
+        let of_side = |table: &TableName| beside.iter().any(|(known, _)| known == table);
+        for change in held.into_iter().filter(|change| !change.approved && !of_side(&change.table)) {
             let (table, column) = (change.table.to_string(), change.column);
             let message =
                 format!("{table}: column {column} ({}) waits for approval: {}", change.data_type, change.reason);

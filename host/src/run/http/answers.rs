@@ -162,11 +162,7 @@ pub(super) const PIPELINE: Fields = &[
         ],
     )
     .or_null(),
-    object(
-        "replay_into",
-        &[text("pipeline"), text("of_pipeline"), integer("revision"), text("reason"), time("asked_at")],
-    )
-    .or_null(),
+    object("replay_into", REPLAY_INTO).or_null(),
     list(
         "again",
         &[
@@ -197,7 +193,12 @@ pub(super) const STATUS: Fields = &[
     ),
     list("streams", &[text("stream"), integer("segments"), integer("bytes").or_null(), time("last_landed").or_null()]),
     list("pipelines", PIPELINE),
+    list("replays_idle", REPLAY_INTO),
 ];
+
+/// A replay into tables beside.
+const REPLAY_INTO: Fields =
+    &[text("pipeline"), text("of_pipeline"), integer("revision"), text("reason"), time("asked_at"), boolean("dropped")];
 
 pub(super) const SEGMENT_LINE: Fields = &[
     text("segment"),

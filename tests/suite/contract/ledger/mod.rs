@@ -117,7 +117,8 @@ contract! {
         history_that_fails_waits_and_is_done_once;
     side:
         a_side_refines_what_was_chosen_and_nothing_else,
-        a_side_that_is_dropped_leaves_nothing;
+        a_side_that_is_dropped_leaves_nothing,
+        what_a_side_half_loaded_is_replaced_whatever_is_taken_back;
     rebuilt:
         what_was_rebuilt_is_all_there,
         what_is_refined_again_replaces_its_rows,

@@ -56,7 +56,10 @@ pub(super) async fn the_rows_of_a_segment_have_all_columns_of_the_table(world: &
 pub(super) async fn a_dropped_table_is_as_if_it_had_never_been(world: &World) {
     let schema = world.schema(&base());
     let owner = |pipeline: &str| TableOwner { ledger: LEDGER, pipeline: pipeline.to_owned() };
+    let files = world.stage("t", "0", &schema, &[], 10);
     assert!(!world.warehouse.drop_table("t", &owner("fraud")).await.unwrap(), "there is none");
+    let late = world.warehouse.commit(&a_load(1, "t", &schema, files, &[])).await.unwrap_err();
+    assert_eq!(late.class(), ErrorClass::RejectRows, "what was staged for it is gone: {late}");
     for number in 1..4 {
         let files = world.stage("t", &number.to_string(), &schema, &[], 10);
         world.load(&a_load(number, "t", &schema, files, &[])).await;

@@ -152,16 +152,16 @@ impl Ledger for FaultyLedger {
             .await
     }
 
-    async fn ask_side(&self, side: &Side, segments: &[SegmentId]) -> Result<u64> {
-        self.chaos.call("ledger.ask_side", || side.name.to_string(), self.inner.ask_side(side, segments)).await
+    async fn ask_side(&self, side: &Side, own: &Revision, segments: &[SegmentId]) -> Result<u64> {
+        self.chaos.call("ledger.ask_side", || side.name.to_string(), self.inner.ask_side(side, own, segments)).await
     }
 
     async fn forget_waiting(&self, side: &PipelineName) -> Result<u64> {
         self.chaos.call("ledger.forget_waiting", || side.to_string(), self.inner.forget_waiting(side)).await
     }
 
-    async fn drop_side(&self, side: &PipelineName) -> Result<bool> {
-        self.chaos.call("ledger.drop_side", || side.to_string(), self.inner.drop_side(side)).await
+    async fn drop_side(&self, side: &PipelineName, only: Option<&[SegmentId]>) -> Result<bool> {
+        self.chaos.call("ledger.drop_side", || side.to_string(), self.inner.drop_side(side, only)).await
     }
 
     async fn forget_side(&self, side: &PipelineName) -> Result<()> {

@@ -1,6 +1,7 @@
 -- Replays whose rows go to tables beside those of their pipeline (`replay --into`), and the segments that each refines.
 CREATE TABLE sides (
     pipeline    TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    id          TEXT COLLATE "C" NOT NULL,
     of_pipeline TEXT COLLATE "C" NOT NULL,
     revision_id TEXT COLLATE "C" NOT NULL,
     workers     BIGINT,

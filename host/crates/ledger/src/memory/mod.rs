@@ -242,16 +242,16 @@ impl Ledger for MemoryLedger {
         Ok(self.read(|state| state.again(pipeline, stream, now, &skip, limit)))
     }
 
-    async fn ask_side(&self, side: &Side, segments: &[SegmentId]) -> Result<u64> {
-        self.write(|state| state.ask_side(side, segments))
+    async fn ask_side(&self, side: &Side, own: &Revision, segments: &[SegmentId]) -> Result<u64> {
+        self.write(|state| state.ask_side(side, own, segments))
     }
 
     async fn forget_waiting(&self, side: &PipelineName) -> Result<u64> {
         self.write(|state| Ok(state.forget_waiting(side)))
     }
 
-    async fn drop_side(&self, side: &PipelineName) -> Result<bool> {
-        self.write(|state| Ok(state.drop_side(side)))
+    async fn drop_side(&self, side: &PipelineName, only: Option<&[SegmentId]>) -> Result<bool> {
+        self.write(|state| Ok(state.drop_side(side, only)))
     }
 
     async fn forget_side(&self, side: &PipelineName) -> Result<()> {

@@ -263,6 +263,7 @@ impl State {
             signed("count", rows)?;
         }
         self.write_segments(group);
+        self.side_opened(group);
         let loads = group.loads.iter().map(|load| (load.table.clone(), (load.clone(), None))).collect();
         self.groups.insert(
             (pipeline.clone(), group.number),

@@ -230,7 +230,7 @@ impl State {
 
     fn side_rows(&self) -> Vec<Vec<Cell>> {
         let row = |(side, _): &(Side, BTreeSet<SegmentId>)| {
-            let Side { name, of, revision, workers, reason, asked_at, dropped } = side;
+            let Side { id: _, name, of, revision, workers, reason, asked_at, dropped } = side;
             vec![
                 name.as_str().into(),
                 of.as_str().into(),

@@ -51,6 +51,9 @@ pub(super) async fn open(db: &mut Db<'_>, group: &LoadGroup) -> Step<()> {
     }
     let replaced: BTreeSet<_> = segments.iter().flat_map(|segment| &segment.replaces).collect();
     supersede(db, pipeline, &replaced).await?;
+    if pipeline.as_side().is_some() {
+        super::side::opened(db, group).await?;
+    }
     again::answered(db, group).await?;
     again::superseded(db, pipeline, &replaced).await?;
     for load in loads {

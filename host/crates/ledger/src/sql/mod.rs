@@ -300,16 +300,16 @@ impl<S: Store> Ledger for SqlLedger<S> {
         read!(self, "looking for what is refined again", |db| again::work(db, pipeline, stream, now, skip, limit))
     }
 
-    async fn ask_side(&self, side: &Side, segments: &[SegmentId]) -> Result<u64> {
-        write!(self, "asking for a replay into tables beside", |db| side::ask(db, side, segments))
+    async fn ask_side(&self, side: &Side, own: &Revision, segments: &[SegmentId]) -> Result<u64> {
+        write!(self, "asking for a replay into tables beside", |db| side::ask(db, side, own, segments))
     }
 
     async fn forget_waiting(&self, side: &PipelineName) -> Result<u64> {
         write!(self, "taking back what a replay has not begun with", |db| side::forget_waiting(db, side))
     }
 
-    async fn drop_side(&self, side: &PipelineName) -> Result<bool> {
-        write!(self, "dropping tables beside", |db| side::drop(db, side))
+    async fn drop_side(&self, side: &PipelineName, only: Option<&[SegmentId]>) -> Result<bool> {
+        write!(self, "dropping tables beside", |db| side::drop(db, side, only))
     }
 
     async fn forget_side(&self, side: &PipelineName) -> Result<()> {

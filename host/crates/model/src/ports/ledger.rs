@@ -422,15 +422,20 @@ pub trait Ledger: Send + Sync + std::fmt::Debug {
         skip: &[SegmentId],
         limit: u32,
     ) -> Result<Vec<WorkItem>>;
-    /// Asks that segments be refined by a side, which is made by the first that asks; segments that it has already stay as they are.
-    /// [`Ledger::history`] gives them to it, each by itself whatever versions its object has, also what failed and is due;
-    /// [`Ledger::work`] and [`Ledger::failed`] give a side nothing.
-    /// Returns how many it did not have. Class operator, where there is another side of that name: under another revision, or one that goes.
-    async fn ask_side(&self, side: &Side, segments: &[SegmentId]) -> Result<u64>;
-    /// Takes back what a side has not begun with; returns how many segments it has no more.
+    /// Asks that segments be refined by a side. The first that asks makes it, whole: `own`, its revision, is recorded and active, and
+    /// its schema is the one that the pipeline has; what was left under that name is forgotten. Who asks for more keeps its id. Segments
+    /// that it has already stay as they are. [`Ledger::history`] gives them to it, also what failed and is due, in the order of landing;
+    /// [`Ledger::work`] and [`Ledger::failed`] give a side nothing. Of the versions of an object that it has, a later one that replaces
+    /// others takes their place, and until then they are left out; it waits while one of them is in `skip`.
+    /// Returns how many it did not have. Class operator, where there is another side of that name: under another revision, or one that
+    /// is dropped.
+    async fn ask_side(&self, side: &Side, own: &Revision, segments: &[SegmentId]) -> Result<u64>;
+    /// Takes back what a side has not begun with; returns how many segments it has no more. One whose group is opened all the same is the
+    /// side's again.
     async fn forget_waiting(&self, side: &PipelineName) -> Result<u64>;
-    /// A side is given no work any more; false where there is none of that name.
-    async fn drop_side(&self, side: &PipelineName) -> Result<bool>;
+    /// A side is given no work any more; false where there is none of that name, or it has other segments than `only` these (and
+    /// former versions of their objects).
+    async fn drop_side(&self, side: &PipelineName, only: Option<&[SegmentId]>) -> Result<bool>;
     /// Removes all that is known under a side's name, whose tables are gone: its segments, loads, schema, revision; also where a ledger
     /// that was rebuilt knows of no such side. Class bug, where there is one that was not dropped first; once more does nothing.
     async fn forget_side(&self, side: &PipelineName) -> Result<()>;

@@ -1,5 +1,7 @@
 use std::num::NonZeroU32;
 
+use uuid::Uuid;
+
 use crate::ids::PipelineName;
 use crate::revision::RevisionId;
 use crate::time::Timestamp;
@@ -7,10 +9,12 @@ use crate::time::Timestamp;
 /// A replay whose rows go to tables beside those of its pipeline (`forebay replay --into`): a pipeline of its own, which refines the
 /// segments that were chosen, and no others.
 ///
-/// Its revision is that of the pipeline but for the tables, whose names end with `_` and the suffix. It is active, under the side's name,
-/// before the side is asked for, and is never another one.
+/// Its revision is that of the pipeline but for the tables, whose names end with `_` and the suffix. It is active under the side's name as
+/// long as the side is there, and never another one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Side {
+    /// Its own: another side of the same name, made after this one went, has another.
+    pub id: Uuid,
     /// Its name: [`PipelineName::side`].
     pub name: PipelineName,
     /// The pipeline whose history it refines.

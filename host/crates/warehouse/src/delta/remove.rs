@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use forebay_model::ports::TableOwner;
 
+use super::log::OWN_FOLDER;
 use super::table::owner;
 use super::{DeltaWarehouse, blocking};
 use crate::error::WarehouseError;
@@ -18,7 +19,19 @@ impl DeltaWarehouse {
         let mut state = slot.lock().await;
         // Another process may have dropped it, and made another.
         *state = None;
-        let Some(table) = self.load_table(name).await? else { return Ok(false) };
+        let (root, path, disk) = (self.root.clone(), self.table_path(name)?, Arc::clone(&self.options.disk));
+        let Some(table) = self.load_table(name).await? else {
+            // Files that were staged for a first load, and what a process that died had not removed yet.
+            blocking(move || {
+                if has_nothing_else(&path) {
+                    std::fs::remove_dir_all(&path).map_err(WarehouseError::io("remove", &path))?;
+                }
+                clear(&root, &name_of(&path))
+            })
+            .await?;
+            self.folders.forget();
+            return Ok(false);
+        };
         let snapshot = table.snapshot().map_err(WarehouseError::delta("read", name))?;
         if owner(snapshot.metadata().configuration()).as_ref() != Some(of) {
             return Err(WarehouseError::Refused {
@@ -27,12 +40,13 @@ impl DeltaWarehouse {
                 hint: "look whose it is, and remove it by hand if nobody needs it",
             });
         }
-        let (root, path, disk) = (self.root.clone(), self.table_path(name)?, Arc::clone(&self.options.disk));
-        let aside = root.join(format!("{DROPPED}{name}-{}", self.options.random.uuid()));
+        let aside = root.join(format!("{DROPPED}{name}-{}", self.options.random.uuid().simple()));
+        let failpoint = self.options.failpoint;
         blocking(move || {
             disk.rename(&path, &aside).map_err(WarehouseError::io("drop", &path))?;
             disk.sync_folder(&root).map_err(WarehouseError::io("drop", &path))?;
-            clear(&root)
+            failpoint("amid_drop");
+            clear(&root, &name_of(&path))
         })
         .await?;
         self.folders.forget();
@@ -40,13 +54,29 @@ impl DeltaWarehouse {
     }
 }
 
-/// Removes what was dropped; also by a process that died before it had.
-fn clear(root: &Path) -> Result<(), WarehouseError> {
-    for entry in std::fs::read_dir(root).map_err(WarehouseError::io("list", root))? {
+/// Removes what was dropped of a table, also by a process that died before it had. Of others nothing: they may be on their way.
+fn clear(root: &Path, table: &str) -> Result<(), WarehouseError> {
+    let entries = match std::fs::read_dir(root) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(WarehouseError::io("list", root))?,
+    };
+    for entry in entries {
         let entry = entry.map_err(WarehouseError::io("list", root))?;
-        if entry.file_name().to_string_lossy().starts_with(DROPPED) {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let of_table = name.strip_prefix(DROPPED).and_then(|rest| rest.rsplit_once('-'));
+        if of_table.is_some_and(|(of, _)| of == table) {
             std::fs::remove_dir_all(entry.path()).map_err(WarehouseError::io("remove", &entry.path()))?;
         }
     }
     Ok(())
+}
+
+/// Whether a folder is there and holds forebay's own data files alone.
+fn has_nothing_else(folder: &Path) -> bool {
+    std::fs::read_dir(folder)
+        .is_ok_and(|entries| entries.flatten().all(|entry| entry.file_name().to_str() == Some(OWN_FOLDER)))
+}
+
+fn name_of(path: &Path) -> String {
+    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }

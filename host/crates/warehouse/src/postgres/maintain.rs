@@ -72,10 +72,13 @@ impl PostgresWarehouse {
         lock_name(&mut transaction, &lock_of(&self.server, name)).await.map_err(&fault)?;
         let known = self.server.known(&mut transaction, name).await?;
         let Some(known) = known else {
-            if !exists(&mut transaction, self.server.address.schema(), &stored(name)).await.map_err(&fault)? {
-                return Ok(false);
+            if exists(&mut transaction, self.server.address.schema(), &stored(name)).await.map_err(&fault)? {
+                return Err(not_its(name, owner));
             }
-            return Err(not_its(name, owner));
+            transaction.rollback().await.map_err(&fault)?;
+            // Staged for a first load, or left by a process that died amid this.
+            self.drop_all_staged(name).await?;
+            return Ok(false);
         };
         if (TableOwner { ledger: known.ledger, pipeline: known.pipeline }) != *owner {
             return Err(not_its(name, owner));
@@ -86,13 +89,18 @@ impl PostgresWarehouse {
             sqlx::query(of_table).bind(name).execute(&mut *transaction).await.map_err(&fault)?;
         }
         transaction.commit().await.map_err(&fault)?;
-        // What was staged for it is nobody's any more.
+        self.drop_all_staged(name).await?;
+        Ok(true)
+    }
+
+    /// What was staged for a table that is gone is nobody's any more.
+    async fn drop_all_staged(&self, name: &str) -> Result<(), WarehouseError> {
+        let fault = self.server.fault("drop staged tables");
         let staged = sqlx::query("SELECT path FROM _forebay_staged WHERE name = $1").bind(name);
         let staged = staged.fetch_all(self.server.writing().await?).await.map_err(&fault)?;
         let paths =
             staged.iter().map(|row| row.try_get("path")).collect::<sqlx::Result<Vec<String>>>().map_err(&fault)?;
-        drop_staged(&self.server, &paths).await?;
-        Ok(true)
+        drop_staged(&self.server, &paths).await
     }
 
     pub(super) async fn discard_files(&self, name: &str, files: &[StagedFile]) -> Result<(), WarehouseError> {
