@@ -60,6 +60,11 @@ fn place_with_a_row_in_each_table() -> Place {
         "INSERT INTO held_changes VALUES ('lake.payments', 'V14', 'Utf8', 'a test', 1, 0)".to_owned(),
         "INSERT INTO partitions VALUES ('payments', 'generator:0', '17', 1)".to_owned(),
         "INSERT INTO paused VALUES ('other', 'a test', 1)".to_owned(),
+        "INSERT INTO assets SELECT 'blocked', sha256, 1, 'config: blocked.txt', 1 FROM modules LIMIT 1".to_owned(),
+        "INSERT INTO sides (pipeline, id, of_pipeline, revision_id, workers, reason, asked_at, dropped) \
+         SELECT 'fraud~v2', '0190d6f4-5d3c-7bbc-8a67-6f1d5d8b3f10', 'fraud', revision_id, 1, 'a test', 1, 0 FROM revisions LIMIT 1"
+            .to_owned(),
+        format!("INSERT INTO side_segments VALUES ('fraud~v2', {first})"),
         "INSERT INTO requests (what, arguments, asked_at) VALUES ('maintain', '{}', 1)".to_owned(),
         "INSERT INTO requests (what, arguments, asked_at, answer, answered_at) VALUES ('deploy', '{}', 1, '{}', 2)"
             .to_owned(),
@@ -165,6 +170,9 @@ async fn read_all(ledger: &SqliteLedger) -> Vec<(String, Result<()>)> {
     tell("work", ledger.work(&pipeline, &stream, now, &[], 100).await.map(drop));
     tell("failed", ledger.failed(&pipeline, &stream, now, &[], 100).await.map(drop));
     tell("history", ledger.history(&pipeline, &stream, now, &[], 100).await.map(drop));
+    let side = pipeline.side("v2").unwrap();
+    tell("sides", ledger.sides().await.map(drop));
+    tell("history of a side", ledger.history(&side, &stream, now, &[], 100).await.map(drop));
     tell("again", ledger.again(&pipeline, &stream, now, &[], 100).await.map(drop));
     tell("tables_of", ledger.tables_of(&pipeline, &ids).await.map(drop));
     let objects = ["payments/nothing".to_owned()];

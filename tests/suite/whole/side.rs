@@ -3,7 +3,7 @@
 use super::heal;
 use super::replay::{fixed, ids, is_as_the_first_made_it, payments, told, two_revisions};
 use super::seen::check;
-use super::support::Place;
+use super::support::{Place, texts};
 
 const INTO: [&str; 5] = ["replay", "--pipeline", "fraud", "--into", "old"];
 
@@ -174,4 +174,57 @@ fn what_cannot_be_is_refused_before_anything_is_asked_for() {
     is_gone(&place);
     place.run_well(&["run", "--once"]);
     assert_eq!(place.rows("lake.payments"), 60);
+}
+
+#[test]
+fn what_stands_beside_keeps_nobody_from_production() {
+    let place = two_revisions();
+    place.run_well(&into(&["--revision", "1"]));
+    place.run_well(&["run", "--once"]);
+    stands_beside(&place);
+    // Somebody throws one of the tables away by hand: the host runs, and lands and loads what comes.
+    std::fs::remove_dir_all(place.path("warehouse/payments_old")).unwrap();
+    place.write("inbox/d.jsonl", &payments(80..90, 4));
+    let said = |place: &Place| texts(&place.run(&["run", "--once"])).1;
+    let log = said(&place);
+    assert_eq!(place.rows("lake.payments"), 70);
+    assert!(log.contains("a table of a replay is not as it was"), "{log}");
+    // Verbs that mean all, or the only one, mean what somebody wrote.
+    let repaired = place.sees(&["repair", "--made-by", "1"]);
+    assert!(repaired.contains("nothing to repair") || repaired.contains("revision 1"), "{repaired}");
+    assert!(!repaired.contains("fraud~old"), "{repaired}");
+    let rolled_back = place.sees(&["rollback", "--to", "9"]);
+    assert!(rolled_back.contains("no host runs"), "it is known which pipeline is meant: {rolled_back}");
+    assert!(!place.sees(&["rejects", "list"]).contains("fraud~old"));
+    assert!(place.sees(&["rejects", "list", "--pipeline", "fraud~old"]).contains("thirteen"));
+    let why = place.sees(&["why", "payments", "--where", "id = 13"]);
+    assert!(why.contains("lake.payments") && !why.contains("fraud~old"), "{why}");
+    // Its pipeline reads what is decoded otherwise: it waits, and is told.
+    place.write(
+        "forebay.toml",
+        &fixed().replace("format = \"json\"", "format = { type = \"json\", max_record_bytes = 4096 }"),
+    );
+    let log = said(&place);
+    assert!(log.contains("stream payments is decoded otherwise now"), "{log}");
+    assert!(place.sees(&["status"]).contains("replay fraud~old into tables beside those of fraud: does not run"));
+    place.run_well(&into(&["--drop"]));
+    is_gone(&place);
+}
+
+#[test]
+fn a_file_that_has_changed_stands_once_beside() {
+    let place = two_revisions();
+    place.run_well(&into(&["--revision", "1"]));
+    place.run_well(&["run", "--once"]);
+    place.write("inbox/a.jsonl", &payments(100..105, 4));
+    place.run_well(&["run", "--once"]);
+    place.run_well(&into(&["--revision", "1"]));
+    place.run_well(&["run", "--once"]);
+    assert_eq!(ids(&place, "lake.payments_old"), (40..80).chain(100..105).collect::<Vec<_>>());
+    let running = place.start();
+    place.until("it runs", || place.sees(&["status"]).contains("host: running"));
+    let told = place.run_well(&into(&["--swap"]));
+    assert!(told.contains("the tables that end with _old are gone"), "{told}");
+    assert!(running.stop().success());
+    assert_eq!(ids(&place, "lake.payments"), (40..80).chain(100..105).collect::<Vec<_>>());
 }
