@@ -1,9 +1,9 @@
 //! The worker threads: decoding, rules and encoding run here, never on the threads that do I/O.
 //!
-//! Plain threads, for a guest is called synchronously, one a core. As many again are for history (`refine::lanes`), and the system lets them
-//! run where the others leave it time, so a segment of production finds a thread, and a core, whatever is replayed or tried again. A job that panics fails its
-//! own work with the message; the thread goes on. Where jobs run is an [`Executor`]'s business, so that a simulation can run them in an order
-//! of its own.
+//! Plain threads, for a guest is called synchronously, one a core. As many again are for history (`refine::lanes`), and the system lets
+//! them run where the others leave it time, so a segment of production finds a thread, and a core, whatever is replayed or tried again.
+//! A job that panics fails its own work with the message; the thread goes on. Where jobs run is an [`Executor`]'s business, so that a
+//! simulation can run them in an order of its own.
 
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 

@@ -302,8 +302,8 @@ pub struct HeldChange {
 ///   may be repeated with the same arguments without harm;
 /// - `land` lists a segment once, whoever tries; a partition advances only from where it stands (class fenced otherwise);
 ///   what it listed is `unjournalled` until it is marked;
-/// - a group is opened once: its segments must be ones that `work`, `failed`, `history` or `again` would give or that the same group holds, its number
-///   above all that were opened before (class fenced otherwise);
+/// - a group is opened once: its segments must be ones that `work`, `failed`, `history` or `again` would give or that the same group
+///   holds, its number above all that were opened before (class fenced otherwise);
 /// - a segment is `loaded` when every load of its group is done; a failed one waits with its reason;
 /// - a loaded segment that is to be refined again is so until a group of it is opened that was begun after that was asked for, and is
 ///   of the same kind; or it is superseded. Who asks again, not for the sake of
@@ -388,8 +388,9 @@ pub trait Ledger: Send + Sync + std::fmt::Debug {
         skip: &[SegmentId],
         limit: u32,
     ) -> Result<Vec<WorkItem>>;
-    /// As [`Ledger::work`], of the pipeline's history, likewise in the order of landing: a version in it is left out while a later one outside of it
-    /// that replaces it is work, and the other way round. Nothing for a pipeline of which no [`Ledger::begin`] was noted: all is work.
+    /// As [`Ledger::work`], of the pipeline's history, likewise in the order of landing: a version in it is left out while a later one
+    /// outside of it that replaces it is work, and the other way round. Nothing for a pipeline of which no [`Ledger::begin`] was noted:
+    /// all is work.
     async fn history(
         &self,
         pipeline: &PipelineName,
@@ -400,7 +401,8 @@ pub trait Ledger: Send + Sync + std::fmt::Debug {
     ) -> Result<Vec<WorkItem>>;
     /// Writes down a failure, and counts it. A segment that was refined again stays loaded: the failure is that of what was asked.
     async fn fail(&self, pipeline: &PipelineName, failure: &SegmentFailure) -> Result<()>;
-    /// Lets failed segments be tried at once (a new revision is active), whether they failed first or when they were refined again; returns how many.
+    /// Lets failed segments be tried at once (a new revision is active), whether they failed first or when they were refined again;
+    /// returns how many.
     async fn retry_failed(&self, pipeline: &PipelineName) -> Result<u64>;
     /// Asks that loaded segments with rejected records that a later revision may accept be refined [`Again::Heal`]; returns how many were
     /// not asked for yet. Where it is not known whether a segment has any (a rebuilt ledger), it is asked for. What a revision rejected

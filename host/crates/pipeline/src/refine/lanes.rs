@@ -1,10 +1,10 @@
 //! What is refined next: two lanes over the same workers.
 //!
 //! In the first are segments that nothing was made of yet, in the order of landing: production. In the other is history: segments that
-//! failed and are due, then loaded ones that are refined again (heals and replays), both the newest first, and behind them what had landed
-//! before the pipeline began, the oldest first: so its schema grows as it did for pipelines that have been there. The other lane has one worker, and more of them as long as production
-//! leaves some, or as many as the replay was asked to take; production does not wait for any of them. Whose group is opened is told in
-//! `refine::turns`.
+//! failed and are due, then loaded ones that are refined again (heals and replays), both the newest first, and behind them what had
+//! landed before the pipeline began, the oldest first: so its schema grows as it did for pipelines that have been there. The other lane
+//! has one worker, and more of them as long as production leaves some, or as many as the replay was asked to take; production does not
+//! wait for any of them. Whose group is opened is told in `refine::turns`.
 
 use forebay_model::Result;
 use forebay_model::load::Terms;
