@@ -101,10 +101,9 @@ impl State {
         }
     }
 
-    /// The place of a segment's object, and its key where it has versions.
+    /// A segment's object, with its place among all of them: versions of an object are in their order.
     fn version_of(&self, segment: &LandedSegment) -> Option<(usize, &Object)> {
-        let place = self.objects.iter().position(|object| object.name == segment.object)?;
-        Some((place, &self.objects[place]))
+        self.objects.iter().enumerate().find(|(_, object)| object.name == segment.object)
     }
 
     /// Segments of other versions of an object that a side has: former ones, and later ones that replace it.

@@ -65,7 +65,17 @@ async fn named(db: &mut Db<'_>, name: &PipelineName) -> Step<Option<Side>> {
 pub(super) async fn ask(db: &mut Db<'_>, wanted: &Side, own: &Revision, segments: &[SegmentId]) -> Step<u64> {
     let Side { id, name, of, revision, workers, reason, asked_at, dropped: _ } = wanted;
     match named(db, name).await? {
-        Some(known) => crate::check::same_side(&known, wanted)?,
+        Some(known) => {
+            crate::check::same_side(&known, wanted)?;
+            // How it is done is as who asked last said.
+            query("UPDATE sides SET workers = ?2, reason = ?3, asked_at = ?4 WHERE pipeline = ?1")
+                .bind(name.as_str())
+                .bind(workers.map(|workers| i64::from(workers.get())))
+                .bind(reason.as_str())
+                .bind(asked_at.as_micros())
+                .execute(&mut *db)
+                .await?;
+        }
         None => {
             forget_rows(db, name).await?;
             query(
@@ -95,16 +105,8 @@ pub(super) async fn ask(db: &mut Db<'_>, wanted: &Side, own: &Revision, segments
     )
     .bind(name.as_str())
     .bind(serde_json::to_string(segments)?)
-    .execute(&mut *db)
+    .execute(db)
     .await?;
-    // How it is done is as who asked last said.
-    query("UPDATE sides SET workers = ?2, reason = ?3, asked_at = ?4 WHERE pipeline = ?1")
-        .bind(name.as_str())
-        .bind(workers.map(|workers| i64::from(workers.get())))
-        .bind(reason.as_str())
-        .bind(asked_at.as_micros())
-        .execute(db)
-        .await?;
     Ok(added.rows_affected())
 }
 
