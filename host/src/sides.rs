@@ -82,7 +82,9 @@ pub(crate) async fn known(config: Config) -> Config {
             return Ok(None);
         }
         let ledger = assemble::open_ledger(&config, Access::Read).await?;
-        with_sides(config.clone(), ledger.as_ref()).await.map(|(config, _)| Some(config))
+        let found = with_sides(config.clone(), ledger.as_ref()).await;
+        ledger.close().await;
+        found.map(|(config, _)| Some(config))
     };
     found.await.ok().flatten().unwrap_or(config)
 }

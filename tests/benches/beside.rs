@@ -80,10 +80,11 @@ pub(crate) fn figures(input: &Path, work: &Path) {
     });
     back.sort_by(f64::total_cmp);
     let mut replayed = 0_u32;
+    let history = history(&binary, &place);
     feed(&place, "replay", &text, || {
         let until = Instant::now() + PHASE;
         while Instant::now() < until {
-            run(&binary, &place, &["replay", "--pipeline", "fraud", "--until", &history(&binary, &place)]);
+            run(&binary, &place, &["replay", "--pipeline", "fraud", "--until", &history]);
             replayed += 1;
         }
     });
@@ -105,6 +106,8 @@ pub(crate) fn figures(input: &Path, work: &Path) {
         let ratio = |share: f64| quantile(&during, share) / quantile(&alone, share);
         println!("  {:<28} {:>8.2}        p50, {:.2} p99 of what it has alone", "", ratio(0.5), ratio(0.99));
     }
+    line_of("", (&loads(&binary, &place, "replay"), "loads"), "production's, from opened to done");
+    line_of("", (&loads(&binary, &place, "history"), "loads"), "those of history, one of production may wait for each");
 }
 
 fn name(file: &Path) -> String {
@@ -150,12 +153,27 @@ fn latencies(binary: &Path, place: &Path, phase: &str) -> Vec<f64> {
          JOIN ledger.loads l ON l.pipeline = ls.pipeline AND l.number = ls.number AND l.table_name = ls.table_name
          WHERE s.key LIKE '{phase}-%' GROUP BY s.segment"
     );
-    run(binary, place, &["query", &sql, "--format", "jsonl"]);
+    let seconds = micros(binary, place, &sql);
+    assert!(seconds.len() >= 100, "{phase}: {}", seconds.len());
+    seconds
+}
+
+/// Seconds from opened to done of the loads that hold a phase's segments, sorted.
+fn loads(binary: &Path, place: &Path, phase: &str) -> Vec<f64> {
+    let sql = format!(
+        "SELECT arrow_cast(l.done_at, 'Int64') - arrow_cast(l.begun_at, 'Int64') AS micros FROM ledger.loads l
+         WHERE l.number IN (SELECT ls.number FROM ledger.load_segments ls JOIN ledger.segments s ON s.segment = ls.segment
+         WHERE s.key LIKE '{phase}-%')"
+    );
+    micros(binary, place, &sql)
+}
+
+fn micros(binary: &Path, place: &Path, sql: &str) -> Vec<f64> {
+    run(binary, place, &["query", sql, "--format", "jsonl"]);
     let rows = std::fs::read_to_string(place.join("out")).unwrap();
     let rows = rows.lines().map(|row| serde_json::from_str::<serde_json::Value>(row).unwrap());
     let mut seconds: Vec<_> = rows.map(|row| row["micros"].as_f64().unwrap() / 1e6).collect();
     seconds.sort_by(f64::total_cmp);
-    assert!(seconds.len() >= 100, "{phase}: {}", seconds.len());
     seconds
 }
 

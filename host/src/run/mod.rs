@@ -70,6 +70,9 @@ pub(crate) const WIDEN_MAX_BYTES: u64 = 1 << 30;
 /// How long a lease may take to notice that another host has it: it speaks to the server each second, and begins another session then.
 const LOST: Duration = Duration::from_secs(12);
 
+/// How long the end of a run waits for the ledger's connections to end.
+const CLOSING: Duration = Duration::from_secs(2);
+
 /// How often the ledger is asked for work when nothing tells of any.
 const POLL: Duration = Duration::from_secs(1);
 
@@ -169,7 +172,11 @@ pub(crate) async fn run(config: Config, global: Global, args: RunArgs) -> anyhow
     {
         return Err(lost.into());
     }
-    host.exit(tasks.ends, stopped, refused)
+    let exit = host.exit(tasks.ends, stopped, refused);
+    // A query that somebody still reads may hold a connection.
+    let closed = tokio::time::timeout(CLOSING, host.ledger.close()).await;
+    tracing::debug!(whole = closed.is_ok(), "ledger closed");
+    exit
 }
 
 /// Before a ledger is made: where something has landed already, there was one.

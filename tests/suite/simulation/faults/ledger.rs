@@ -172,6 +172,10 @@ impl Ledger for FaultyLedger {
         self.chaos.call("ledger.sides", String::new, self.inner.sides()).await
     }
 
+    async fn close(&self) {
+        self.inner.close().await;
+    }
+
     async fn retry_failed(&self, pipeline: &PipelineName) -> Result<u64> {
         self.chaos.call("ledger.retry_failed", String::new, self.inner.retry_failed(pipeline)).await
     }

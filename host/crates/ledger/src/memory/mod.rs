@@ -258,6 +258,8 @@ impl Ledger for MemoryLedger {
         self.write(|state| state.forget_side(side))
     }
 
+    async fn close(&self) {}
+
     async fn sides(&self) -> Result<Vec<Side>> {
         Ok(self.read(|state| state.sides.values().map(|(side, _)| side.clone()).collect()))
     }

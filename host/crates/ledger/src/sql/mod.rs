@@ -87,6 +87,8 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     fn begin(&self) -> impl Future<Output = Step<Unit>> + Send;
     /// A transaction that reads: all of its statements see one state of the ledger.
     fn look(&self) -> impl Future<Output = Step<Unit>> + Send;
+    /// Ends its connections; see [`Ledger::close`].
+    fn close(&self) -> impl Future<Output = ()> + Send;
     /// Where it is, for errors.
     fn place(&self) -> Place;
     /// What an answer of the database means.
@@ -314,6 +316,10 @@ impl<S: Store> Ledger for SqlLedger<S> {
 
     async fn forget_side(&self, side: &PipelineName) -> Result<()> {
         write!(self, "forgetting tables beside", |db| side::forget(db, side))
+    }
+
+    async fn close(&self) {
+        self.store.close().await;
     }
 
     async fn sides(&self) -> Result<Vec<Side>> {

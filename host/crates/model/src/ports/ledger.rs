@@ -443,6 +443,9 @@ pub trait Ledger: Send + Sync + std::fmt::Debug {
     async fn forget_side(&self, side: &PipelineName) -> Result<()>;
     /// All sides, by name.
     async fn sides(&self) -> Result<Vec<Side>>;
+    /// Ends its connections, so that what is beside a file (its log) is folded in, and whoever moves it meets nobody. Nothing is asked of
+    /// it afterwards. Who only drops it loses nothing either.
+    async fn close(&self);
     /// The number of the last group that was opened; 0 where there is none.
     async fn last_number(&self, pipeline: &PipelineName) -> Result<u64>;
     /// Segments that are loaded as this revision refined them, the last landed first; those of objects with a later version are left

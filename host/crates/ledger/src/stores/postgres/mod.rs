@@ -214,6 +214,13 @@ impl Store for PostgresStore {
         Ok(Unit::Postgres(transaction, Tables::clone(&self.tables)))
     }
 
+    async fn close(&self) {
+        self.readers.close().await;
+        if let Some(writer) = &self.writer {
+            writer.close().await;
+        }
+    }
+
     fn place(&self) -> Place {
         place(&self.address)
     }

@@ -128,14 +128,6 @@ impl SqliteLedger {
     pub fn holder(path: impl AsRef<Path>) -> Result<Option<HostHolder>> {
         Ok(open::holder(path.as_ref())?)
     }
-
-    /// Closes its connections and folds the write-ahead log into the file. Dropping it loses nothing either.
-    pub async fn close(&self) {
-        self.store.readers.close().await;
-        if let Some(writer) = &self.store.writer {
-            writer.close().await;
-        }
-    }
 }
 
 impl Store for SqliteStore {
@@ -146,6 +138,14 @@ impl Store for SqliteStore {
 
     async fn look(&self) -> Step<Unit> {
         Ok(Unit::Sqlite(self.readers.begin().await?))
+    }
+
+    async fn close(&self) {
+        self.readers.close().await;
+        // The last that closes folds the log in, which takes one that writes.
+        if let Some(writer) = &self.writer {
+            writer.close().await;
+        }
     }
 
     fn place(&self) -> Place {
