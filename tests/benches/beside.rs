@@ -1,8 +1,8 @@
 //! What production feels of a deployment and of a replay beside it: from landed to loaded, of each file that comes meanwhile.
 //!
-//! The released binary runs with all cores, and every 100 ms a file of 2 MB lands, which keeps about a tenth of two cores busy: first alone,
-//! then while modules are deployed that were never compiled, one after the other, then while history is replayed, again and again. What
-//! production has then is divided by what it has alone.
+//! The released binary runs with all cores, and every 100 ms a file of 2 MB lands, which keeps about a tenth of two cores busy: alone,
+//! while modules are deployed that were never compiled, one after the other, and while history is replayed, again and again; these three in
+//! turns. What production has then is divided by what it has alone.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 
 use crate::whole::{binary, prepare, run};
 
-/// How long each phase is fed.
-const PHASE: Duration = Duration::from_secs(20);
+/// How long each phase is fed, and how often.
+const PHASE: Duration = Duration::from_secs(10);
+const ROUNDS: usize = 4;
 /// How often the former revision is put back.
 const ROLLBACKS: usize = 20;
 /// What lands at a time, and how often.
@@ -57,19 +58,30 @@ pub(crate) fn figures(input: &Path, work: &Path) {
     let mut host = Host(command.spawn().unwrap());
     // What is there already is looked at once more before anything new is.
     std::thread::sleep(Duration::from_secs(2));
-    feed(&place, "warm", &text, || std::thread::sleep(PHASE / 4));
-    feed(&place, "alone", &text, || std::thread::sleep(PHASE));
-    let mut deployed = 0_u8;
-    feed(&place, "deploy", &text, || {
-        let until = Instant::now() + PHASE;
-        while Instant::now() < until {
-            let mut module = wasm.clone();
-            module.extend([0, 6, 5, b'n', b'o', b't', b'e', deployed]);
-            std::fs::write(place.join("next.wasm"), module).unwrap();
-            run(&binary, &place, &["deploy", "next.wasm"]);
-            deployed += 1;
-        }
-    });
+    feed(&place, "warm", &text, || std::thread::sleep(PHASE));
+    let history = history(&binary, &place);
+    let (mut deployed, mut replayed) = (0_u8, 0_u32);
+    // In turns: a table that grows makes each commit a little slower, whatever is beside it.
+    for _ in 0..ROUNDS {
+        feed(&place, "alone", &text, || std::thread::sleep(PHASE));
+        feed(&place, "deploy", &text, || {
+            let until = Instant::now() + PHASE;
+            while Instant::now() < until {
+                let mut module = wasm.clone();
+                module.extend([0, 6, 5, b'n', b'o', b't', b'e', deployed]);
+                std::fs::write(place.join("next.wasm"), module).unwrap();
+                run(&binary, &place, &["deploy", "next.wasm"]);
+                deployed += 1;
+            }
+        });
+        feed(&place, "replay", &text, || {
+            let until = Instant::now() + PHASE;
+            while Instant::now() < until {
+                run(&binary, &place, &["replay", "--pipeline", "fraud", "--until", &history]);
+                replayed += 1;
+            }
+        });
+    }
     let mut back = Vec::new();
     feed(&place, "rollback", &text, || {
         for _ in 0..ROLLBACKS {
@@ -79,15 +91,6 @@ pub(crate) fn figures(input: &Path, work: &Path) {
         }
     });
     back.sort_by(f64::total_cmp);
-    let mut replayed = 0_u32;
-    let history = history(&binary, &place);
-    feed(&place, "replay", &text, || {
-        let until = Instant::now() + PHASE;
-        while Instant::now() < until {
-            run(&binary, &place, &["replay", "--pipeline", "fraud", "--until", &history]);
-            replayed += 1;
-        }
-    });
     let terminated = Command::new("kill").args(["-TERM", &host.0.id().to_string()]).status().unwrap();
     assert!(terminated.success() && host.0.wait().unwrap().success());
 
@@ -116,6 +119,7 @@ fn name(file: &Path) -> String {
 
 /// Lands files of a phase as long as something goes on.
 fn feed(place: &Path, phase: &str, text: &[u8], goes_on: impl FnOnce()) {
+    let round = std::fs::read_dir(place.join("inbox")).unwrap().count();
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -124,7 +128,7 @@ fn feed(place: &Path, phase: &str, text: &[u8], goes_on: impl FnOnce()) {
                 if done.load(Ordering::Relaxed) {
                     return;
                 }
-                let part = place.join("inbox").join(format!("{phase}-{number:05}.part"));
+                let part = place.join("inbox").join(format!("{phase}-{round:05}-{number:05}.part"));
                 std::fs::write(&part, text).unwrap();
                 std::fs::rename(&part, part.with_extension("jsonl")).unwrap();
                 next += EVERY;

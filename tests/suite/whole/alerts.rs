@@ -18,13 +18,13 @@ struct Posted {
 }
 
 /// A server that refuses the first requests, and takes the others.
-struct Hook {
-    address: String,
+pub(super) struct Hook {
+    pub(super) address: String,
     posted: Arc<Mutex<Vec<Posted>>>,
 }
 
 impl Hook {
-    fn start(refuse: usize) -> Self {
+    pub(super) fn start(refuse: usize) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let posted = Arc::new(Mutex::new(Vec::new()));
@@ -60,7 +60,7 @@ impl Hook {
     }
 
     /// The alerts that came, in their order: `segments_failed firing`.
-    fn told(&self) -> Vec<String> {
+    pub(super) fn told(&self) -> Vec<String> {
         let posted = self.posted.lock().unwrap();
         let alerts = posted.iter().flat_map(|posted| posted.body["alerts"].as_array().unwrap());
         alerts.map(|alert| format!("{} {}", alert["alert"], alert["state"]).replace('"', "")).collect()

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::alerts::Hook;
 use super::postgres::Server;
 use super::support::{Place, Running, expr_wasm, texts};
 use crate::postgres::Schema;
@@ -339,4 +340,59 @@ fn a_replay_into_tables_beside_is_one_hosts_at_a_time_and_goes_from_all() {
     assert!(told.contains("the tables that end with _v2 are gone"), "{told}");
     fleet.once_each(2);
     fleet.place.adds_up();
+}
+
+#[test]
+fn what_waits_in_shadow_outlives_the_one_who_leads_and_is_decided_by_the_next() {
+    let Some(mut fleet) = Fleet::new() else { return };
+    fleet.start("forebay.toml", "log");
+    fleet.start("forebay.toml", "log2");
+    fleet.until_divided(2);
+    write_file(&fleet.place.path("inbox"), 0);
+    fleet.once_each(1);
+    fleet.place.write("next.toml", &config(&fleet.url, 2, ""));
+    let (asked, waits) = texts(&fleet.place.run(&["apply", "next.toml", "--shadow", "1", "--max-changed", "0%"]));
+    assert!(waits.contains("waits for a person"), "{asked}{waits}");
+    let states = |fleet: &Fleet| {
+        let status = fleet.place.run_well(&["deployments", "list"]);
+        ["active", "shadow", "retired"].map(|state| status.matches(&format!(" {state} ")).count())
+    };
+    assert_eq!(states(&fleet), [2, 2, 0]);
+    let leader = fleet.leader();
+    fleet.hosts.remove(&leader).unwrap().kill();
+    fleet.until_divided(1);
+    assert_eq!(states(&fleet), [2, 2, 0]);
+    fleet.start("forebay.toml", "log3");
+    fleet.until_divided(2);
+    for pipeline in ["one", "two"] {
+        fleet.place.run_well(&["deployments", "approve", pipeline]);
+    }
+    assert_eq!(states(&fleet), [2, 0, 2]);
+    write_file(&fleet.place.path("inbox"), 1);
+    fleet.once_each(2);
+    for table in ["lake.one", "lake.two"] {
+        let new = format!("SELECT count(*) FROM {table} WHERE mark = 'mark 2' AND id >= {RECORDS}");
+        assert_eq!(fleet.place.number(&new), i64::from(RECORDS), "{table}");
+    }
+    fleet.place.adds_up();
+}
+
+#[test]
+fn what_needs_a_person_is_told_once_however_many_hosts_there_are() {
+    let Some(mut fleet) = Fleet::new() else { return };
+    let hook = Hook::start(0);
+    let alerts = format!("\n[alerts]\nwebhook = \"http://{}\"\n", hook.address);
+    fleet.place.write("forebay.toml", &(config(&fleet.url, 1, "") + &alerts));
+    fleet.start("forebay.toml", "log");
+    fleet.start("forebay.toml", "log2");
+    fleet.start("forebay.toml", "log3");
+    fleet.until_divided(3);
+    for stream in ["a", "b"] {
+        std::fs::write(fleet.place.path(&format!("inbox/{stream}/cut.jsonl.gz")), [0x1f, 0x8b, 8, 0, 0]).unwrap();
+    }
+    let firing = || hook.told().iter().filter(|told| *told == "segments_failed firing").count();
+    fleet.place.until("both are told", || firing() >= 2);
+    // As long as it takes until all hosts have looked again.
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(firing(), 2, "{:?}", hook.told());
 }

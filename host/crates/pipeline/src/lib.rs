@@ -13,6 +13,7 @@ pub mod metrics;
 pub mod orphans;
 pub mod panics;
 pub mod policy;
+pub mod precedence;
 pub mod recover;
 pub mod refine;
 pub mod workers;

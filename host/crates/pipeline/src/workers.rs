@@ -1,16 +1,19 @@
 //! The worker threads: decoding, rules and encoding run here, never on the threads that do I/O.
 //!
 //! Plain threads, for a guest is called synchronously, one a core. As many again are for history (`refine::lanes`), and the system lets
-//! them run where the others leave it time, so a segment of production finds a thread, and a core, whatever is replayed or tried again.
+//! them run where the others leave it time, so a segment of production finds a thread, and a core, whatever is replayed or tried again;
+//! they stand still where production would feel them all the same ([`precedence`](crate::precedence)).
 //! A job that panics fails its own work with the message; the thread goes on. Where jobs run is an [`Executor`]'s business, so that a
 //! simulation can run them in an order of its own.
 
+use std::num::NonZero;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 use forebay_model::{Error, Result};
 use tokio::sync::oneshot;
 
 use crate::panics::caught_in;
+use crate::precedence::Precedence;
 
 /// One piece of work.
 pub type Job = Box<dyn FnOnce() + Send>;
@@ -43,6 +46,7 @@ pub trait Executor: Send + Sync + std::fmt::Debug {
 pub struct Workers {
     executor: Arc<dyn Executor>,
     threads: usize,
+    precedence: Arc<Precedence>,
 }
 
 /// The threads, by what they wait for.
@@ -97,7 +101,7 @@ fn start(name: &str, threads: usize, first: fn()) -> Result<mpsc::Sender<Job>> {
 /// The system is to prefer others to this thread. A hint: where it does not take it, all goes on as before.
 fn step_behind() {
     #[cfg(target_os = "linux")]
-    niceness::raise(None);
+    niceness::raise(None, niceness::OF_THREAD);
 }
 
 /// The system is to prefer other processes to this one from now on. A hint, as it is for a thread.
@@ -105,7 +109,7 @@ pub fn process_steps_behind() {
     #[cfg(target_os = "linux")]
     for thread in std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten() {
         let id = thread.file_name().to_string_lossy().parse().ok();
-        niceness::raise(id.and_then(rustix::process::Pid::from_raw));
+        niceness::raise(id.and_then(rustix::process::Pid::from_raw), niceness::OF_PROCESS);
     }
 }
 
@@ -114,12 +118,14 @@ pub fn process_steps_behind() {
 mod niceness {
     use rustix::process::{Pid, getpriority_process, setpriority_process};
 
-    /// How much more. Not as much as there is: a thread that holds a lock which others want is to be let go on.
-    const MORE: i32 = 10;
+    /// How much more, of a thread. Not as much as there is: one that holds a lock which others want is to be let go on.
+    pub(super) const OF_THREAD: i32 = 10;
+    /// The same of a whole process, which holds nothing that others wait for.
+    pub(super) const OF_PROCESS: i32 = 19;
 
     /// Of a thread; without one, of the one that calls.
-    pub(super) fn raise(thread: Option<Pid>) {
-        let raised = getpriority_process(thread).and_then(|now| setpriority_process(thread, now.saturating_add(MORE)));
+    pub(super) fn raise(thread: Option<Pid>, more: i32) {
+        let raised = getpriority_process(thread).and_then(|now| setpriority_process(thread, now.saturating_add(more)));
         if let Err(error) = raised {
             // The thread may have ended meanwhile.
             tracing::debug!(%error, "the system gives a thread the same share as others");
@@ -135,13 +141,21 @@ impl Workers {
     pub fn start(threads: usize) -> Result<Self> {
         let first = start("refine", threads, || {})?;
         let behind = start("again", threads, step_behind)?;
-        Ok(Self::on(Arc::new(Threads { first, behind }), threads))
+        let of_machine = std::thread::available_parallelism().map_or(threads, NonZero::get);
+        let executor = Arc::new(Threads { first, behind });
+        Ok(Self { executor, threads: threads.max(1), precedence: Precedence::new(of_machine) })
     }
 
-    /// Workers whose jobs run elsewhere, at most so many at a time.
+    /// Workers whose jobs run elsewhere, at most so many at a time. No thread of them stands still for another.
     #[must_use]
     pub fn on(executor: Arc<dyn Executor>, threads: usize) -> Self {
-        Self { executor, threads: threads.max(1) }
+        Self { executor, threads: threads.max(1), precedence: Precedence::none() }
+    }
+
+    /// Who is at work.
+    #[must_use]
+    pub fn precedence(&self) -> &Arc<Precedence> {
+        &self.precedence
     }
 
     /// How many threads there are.

@@ -74,7 +74,7 @@ pub struct Workplace {
     pub metrics: Arc<PipelineMetrics>,
 }
 
-/// Refines a segment; with `rejected`, only those of its records that are tried again.
+/// Refines a segment; with `rejected`, only those of its records that are tried again. `between` is called between two batches.
 ///
 /// # Errors
 /// What fails the segment; its staged files are discarded by being dropped.
@@ -83,6 +83,7 @@ pub fn refine(
     bound: &BoundPipeline,
     job: &SegmentJob,
     rejected: Option<&Rejected>,
+    mut between: impl FnMut(),
 ) -> Result<SegmentOutcome> {
     let segment = &job.item.segment;
     if let Some(rejected) = rejected.filter(|rejected| rejected.tried() == 0) {
@@ -125,6 +126,7 @@ pub fn refine(
         if rejected.is_some_and(|rejected| !rejected.goes_on_after(end.saturating_sub(1))) {
             break;
         }
+        between();
     }
     if !accept_schema && let Some(evolution) = decoder.evolution() {
         return Ok(SegmentOutcome::Evolves(evolution));

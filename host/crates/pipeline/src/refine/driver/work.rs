@@ -1,5 +1,7 @@
 //! Segments as work: what the ledger has, what is let be tried again, and one of them on a worker.
 
+use std::sync::Arc;
+
 use forebay_model::load::Again;
 use forebay_model::ports::{HealRequest, WorkItem};
 use forebay_model::{Error, Result, RevisionId, SegmentId};
@@ -81,14 +83,29 @@ impl Driver {
         };
         let place = self.context.place.clone();
         let failpoint = self.context.failpoint;
-        let refine = move || {
+        let refine = move |between: &mut dyn FnMut()| {
             failpoint("in_refine");
-            let outcome = refine(&place, &bound, &job, rejected.as_ref());
+            let outcome = refine(&place, &bound, &job, rejected.as_ref(), between);
             failpoint("after_refine");
             drop(held);
             outcome
         };
         let workers = &self.context.workers;
-        if aside { workers.behind(refine).await } else { workers.run(refine).await }
+        let precedence = Arc::clone(workers.precedence());
+        if aside {
+            let behind = move || {
+                let mut behind = precedence.behind();
+                refine(&mut || behind.give_way())
+            };
+            return workers.behind(behind).await;
+        }
+        // What waits for a thread is at work: history leaves it one.
+        let ahead = precedence.ahead();
+        let first = move || {
+            let outcome = refine(&mut || {});
+            drop(ahead);
+            outcome
+        };
+        workers.run(first).await
     }
 }
