@@ -5,18 +5,21 @@ use std::sync::Arc;
 
 use forebay_model::Error;
 use forebay_model::ports::{Clock, Progress, Source};
+use forebay_s3::S3Options;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use crate::files::{FilesConfig, FilesSource};
 use crate::generator::{GeneratorConfig, GeneratorSource};
+use crate::s3::{S3Config, S3Source};
 
 /// The kinds of sources that a config can name as `type`.
-pub const KINDS: &[&str] = &["files", "generator"];
+pub const KINDS: &[&str] = &["files", "s3", "generator"];
 
 /// The config of a kind, as parsed.
 enum Parsed {
     Files(FilesConfig),
+    S3(S3Config),
     Generator(GeneratorConfig),
 }
 
@@ -36,6 +39,7 @@ pub fn build(
 ) -> Result<Box<dyn Source>, Error> {
     Ok(match parse(config)? {
         Parsed::Files(config) => Box::new(FilesSource::open(config, base_dir, progress, clock, once)?),
+        Parsed::S3(config) => Box::new(S3Source::open(config, S3Options::default(), progress, clock, once)?),
         Parsed::Generator(config) => Box::new(GeneratorSource::open(config, progress, clock, once)?),
     })
 }
@@ -48,6 +52,7 @@ pub fn build(
 pub fn check(config: &Value) -> Result<(), Error> {
     match parse(config)? {
         Parsed::Files(config) => Ok(config.check()?),
+        Parsed::S3(config) => config.check(),
         Parsed::Generator(config) => Ok(config.check()?),
     }
 }
@@ -63,6 +68,10 @@ fn parse(config: &Value) -> Result<Parsed, Error> {
     };
     match kind.as_str() {
         Some("files") => Ok(Parsed::Files(parse_as("files", table, FilesConfig::KEYS, &json!({ "url": "." }))?)),
+        Some("s3") => {
+            let minimal = json!({ "url": "s3://some-bucket" });
+            Ok(Parsed::S3(parse_as("s3", table, S3Config::KEYS, &minimal)?))
+        }
         Some("generator") => Ok(Parsed::Generator(parse_as("generator", table, GeneratorConfig::KEYS, &json!({}))?)),
         Some(other) => {
             Err(Error::operator(format!("there is no source of type {other:?}")).with_hint(nearest(other, KINDS)))
@@ -138,7 +147,7 @@ mod tests {
         assert_eq!(message, "source of type files: there is no key `includes`");
         assert_eq!(hint, "did you mean `include`?");
         let (_, hint) = refused(&json!({ "type": "zzz" }));
-        assert_eq!(hint, "one of `files`, `generator`");
+        assert_eq!(hint, "one of `files`, `s3`, `generator`");
         assert_eq!(refused(&json!({})).0, "the source has no `type`");
         assert_eq!(refused(&json!("files")).0, "a source must be a table");
         assert_eq!(refused(&json!({ "type": 3 })).0, "the source's `type` must be a text");
@@ -160,6 +169,9 @@ mod tests {
         for (table, message) in [
             (json!({ "type": "files", "url": ".", "include": ["a["] }), "include: the pattern \"a[\" cannot be read"),
             (json!({ "type": "files", "url": ".", "scan_seconds": 0 }), "scan_seconds must be at least 1"),
+            (json!({ "type": "s3", "url": "bucket" }), "this is no url of S3"),
+            (json!({ "type": "s3", "url": "s3://bucket", "parallel": 0 }), "parallel must be at least 1"),
+            (json!({ "type": "s3", "url": "s3://bucket", "on_change": "tail" }), "on_change = \"tail\": objects of"),
             (json!({ "type": "generator", "start": "x" }), "source of type generator: start = \"x\""),
         ] {
             let error = check(&table).unwrap_err();
@@ -172,8 +184,10 @@ mod tests {
     fn every_key_is_documented_and_no_other() {
         let docs = include_str!("../../../../docs/sources.md");
         let (_, kinds) = docs.split_once("## `files`").unwrap();
-        let (files, generator) = kinds.split_once("## `generator`").unwrap();
-        for (section, keys) in [(files, FilesConfig::KEYS), (generator, GeneratorConfig::KEYS)] {
+        let (files, kinds) = kinds.split_once("## `s3`").unwrap();
+        let (s3, generator) = kinds.split_once("## `generator`").unwrap();
+        let sections = [(files, FilesConfig::KEYS), (s3, S3Config::KEYS), (generator, GeneratorConfig::KEYS)];
+        for (section, keys) in sections {
             let documented: Vec<_> = section
                 .lines()
                 .filter_map(|line| line.strip_prefix("| `")?.split_once('`'))
@@ -195,6 +209,14 @@ mod tests {
             keys.sort();
             keys
         };
+        let s3 = S3Config {
+            endpoint: Some("http://127.0.0.1:9".to_owned()),
+            region: Some("eu".to_owned()),
+            profile: Some("p".to_owned()),
+            path_style: Some(true),
+            ..S3Config::new("s3://some-bucket")
+        };
+        assert_eq!(keys(serde_json::to_value(s3).unwrap()), sorted(S3Config::KEYS));
         let files: FilesConfig = serde_json::from_value(json!({ "url": "." })).unwrap();
         assert_eq!(keys(serde_json::to_value(files).unwrap()), sorted(FilesConfig::KEYS));
         assert_eq!(keys(serde_json::to_value(GeneratorConfig::default()).unwrap()), sorted(GeneratorConfig::KEYS));

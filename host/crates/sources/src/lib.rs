@@ -8,17 +8,23 @@
 //! | kind | what it is | delivers |
 //! |---|---|---|
 //! | [`files`] | a folder, watched | objects |
+//! | [`s3`] | a bucket of S3, listed | objects |
 //! | [`generator`] | auction events made up from a seed | records of several partitions |
 //! | [`memory`] | the model: what a test scripts | objects or records |
 //!
 //! [`build`] makes one from the `source` table of a config, [`check`] looks at the table alone.
 
+mod compression;
 mod factory;
 pub mod files;
 pub mod generator;
 pub mod memory;
+mod patterns;
+pub mod s3;
 
 pub use factory::{KINDS, build, check};
 pub use files::{FilesConfig, FilesSource, key_of};
 pub use generator::{GeneratorConfig, GeneratorSource};
 pub use memory::{MemorySource, MemoryUpstream};
+pub use patterns::PatternError;
+pub use s3::{S3Config, S3Source};

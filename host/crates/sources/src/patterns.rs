@@ -9,21 +9,44 @@ use std::path::{Component, Path};
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
-use super::error::FilesError;
+use forebay_model::Error;
+
+/// A pattern that cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("{key}: the pattern {pattern:?} cannot be read: {reason}")]
+pub struct PatternError {
+    /// `include` or `exclude`.
+    pub key: &'static str,
+    /// The pattern.
+    pub pattern: String,
+    /// Why.
+    pub reason: String,
+}
+
+impl PatternError {
+    /// What patterns look like.
+    pub(crate) const HINT: &str = "patterns look like \"**/*.csv\" or \"logs/app-*.jsonl\"";
+}
+
+impl From<PatternError> for Error {
+    fn from(error: PatternError) -> Self {
+        Self::operator(error.to_string()).with_hint(PatternError::HINT)
+    }
+}
 
 #[derive(Debug, Clone)]
-pub(super) struct Patterns {
+pub(crate) struct Patterns {
     include: GlobSet,
     exclude: GlobSet,
 }
 
 impl Patterns {
-    pub(super) fn new(include: &[String], exclude: &[String]) -> Result<Self, FilesError> {
+    pub(crate) fn new(include: &[String], exclude: &[String]) -> Result<Self, PatternError> {
         Ok(Self { include: globs("include", include)?, exclude: globs("exclude", exclude)? })
     }
 
     /// Whether a file is taken; the path is relative to the folder.
-    pub(super) fn takes(&self, relative: &Path) -> bool {
+    pub(crate) fn takes(&self, relative: &Path) -> bool {
         visible(relative)
             && !unfinished(relative)
             && self.include.is_match(relative)
@@ -32,7 +55,7 @@ impl Patterns {
 }
 
 /// Whether no component is hidden by its first character.
-pub(super) fn visible(relative: &Path) -> bool {
+pub(crate) fn visible(relative: &Path) -> bool {
     relative.components().all(|component| match component {
         Component::Normal(name) => !matches!(name.as_bytes().first(), Some(b'.' | b'_')),
         Component::Prefix(_) | Component::RootDir | Component::CurDir | Component::ParentDir => false,
@@ -49,8 +72,8 @@ fn unfinished(relative: &Path) -> bool {
     })
 }
 
-fn globs(key: &'static str, patterns: &[String]) -> Result<GlobSet, FilesError> {
-    let bad = |pattern: &str, error: &globset::Error| FilesError::Pattern {
+fn globs(key: &'static str, patterns: &[String]) -> Result<GlobSet, PatternError> {
+    let bad = |pattern: &str, error: &globset::Error| PatternError {
         key,
         pattern: pattern.to_owned(),
         reason: error.kind().to_string(),

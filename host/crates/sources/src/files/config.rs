@@ -7,7 +7,7 @@ use forebay_model::flow::OnChange;
 use serde::{Deserialize, Serialize};
 
 use super::error::FilesError;
-use super::patterns::Patterns;
+use crate::patterns::Patterns;
 
 /// `source = { type = "files", url = "inbox" }`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -130,7 +130,7 @@ impl FilesConfig {
     }
 
     pub(super) fn patterns(&self) -> Result<Patterns, FilesError> {
-        Patterns::new(&self.include, &self.exclude)
+        Ok(Patterns::new(&self.include, &self.exclude)?)
     }
 
     /// How the ledger knows the folder: by the relative path that the config has, or else by the path without links. What has

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use forebay_model::{Error, ErrorClass};
 
+use crate::patterns::PatternError;
+
 /// An error of the files source. Its text names the path.
 #[derive(Debug, thiserror::Error)]
 pub enum FilesError {
@@ -29,15 +31,8 @@ pub enum FilesError {
         url: String,
     },
     /// A pattern that cannot be read.
-    #[error("{key}: the pattern {pattern:?} cannot be read: {reason}")]
-    Pattern {
-        /// `include` or `exclude`.
-        key: &'static str,
-        /// The pattern.
-        pattern: String,
-        /// Why.
-        reason: String,
-    },
+    #[error(transparent)]
+    Pattern(#[from] PatternError),
     /// A number that must be at least 1.
     #[error("{key} must be at least 1")]
     Zero {
@@ -104,7 +99,7 @@ impl FilesError {
             Self::NoFolder { .. }
             | Self::NotAFolder { .. }
             | Self::NotAPath { .. }
-            | Self::Pattern { .. }
+            | Self::Pattern(_)
             | Self::Zero { .. }
             | Self::LinkOutside { .. }
             | Self::CompressedTail { .. }
@@ -130,7 +125,7 @@ impl FilesError {
             Self::NoFolder { .. } => Some("let the user that forebay runs as enter the folder (r and x)"),
             Self::NotAFolder { .. } => Some("`url` names a folder; use `include` to choose single files in it"),
             Self::NotAPath { .. } => Some("give a path, or file:///path; a bucket needs a source of its own type"),
-            Self::Pattern { .. } => Some("patterns look like \"**/*.csv\" or \"logs/app-*.jsonl\""),
+            Self::Pattern(_) => Some(PatternError::HINT),
             Self::Zero { .. } => Some("leave the key out for its default"),
             Self::Unreadable { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Some("let the user that forebay runs as read it, or name it in `exclude`")

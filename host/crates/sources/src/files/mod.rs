@@ -36,7 +36,6 @@ mod error;
 mod flight;
 mod identity;
 mod key;
-mod patterns;
 mod queue;
 mod scan;
 mod tail;
@@ -59,12 +58,12 @@ use self::body::Pool;
 pub use self::config::FilesConfig;
 pub use self::error::FilesError;
 use self::flight::Flight;
-use self::patterns::Patterns;
 use self::queue::Queue;
 use self::scan::{Found, Look, Stamp, Walk};
 use self::tail::Tails;
 use self::trouble::Troubles;
 use self::watch::{Noticed, Watch};
+use crate::patterns::Patterns;
 
 /// How long a poll waits where nothing is there.
 const IDLE_AFTER: Duration = Duration::from_secs(1);

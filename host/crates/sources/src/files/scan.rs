@@ -15,7 +15,7 @@ use forebay_model::Timestamp;
 
 use super::error::FilesError;
 use super::key;
-use super::patterns::{Patterns, visible};
+use crate::patterns::{Patterns, visible};
 
 /// What tells one content of a name from another without reading it: size, time of the last change to the nanosecond, and
 /// inode (so that a file that was replaced by one of the same size and time is noticed).

@@ -12,6 +12,7 @@ use super::body::{self, Expect};
 use super::error::FilesError;
 use super::identity::{self, HEAD, Identity, Known, read_at};
 use super::scan::{Found, Stamp};
+use crate::compression;
 
 /// Files up to this size are read when they are opened: that saves opening them again.
 pub(super) const INLINE: u64 = 64 << 10;
@@ -117,7 +118,7 @@ fn whole(
     let inline = stamp.size <= INLINE.min(*budget);
     let wanted = if inline { stamp.size } else { HEAD };
     let head = read_at(file, 0, wanted).map_err(|error| body::unreadable(path, error))?;
-    let compression = compression(&found.key, &head);
+    let compression = compression::told(&found.key, &head);
     let identity = Identity::of_whole(stamp.inode, &head);
     let content = if inline {
         let now = file.metadata().map(|metadata| Stamp::of(&metadata));
@@ -148,7 +149,7 @@ fn tailed(file: &File, stamp: Stamp, found: &Found, tail: &Tail, path: &Path) ->
         return Ok(Outcome::Changed(stamp));
     }
     let head = read_at(file, 0, HEAD).map_err(unreadable)?;
-    match compression(&found.key, &head) {
+    match compression::told(&found.key, &head) {
         Compression::None => {}
         Compression::Gzip | Compression::Zstd => {
             return Err(FilesError::CompressedTail { path: path.to_path_buf() });
@@ -201,47 +202,10 @@ fn last_line_end(file: &File, range: Range<u64>) -> std::io::Result<Option<u64>>
     Ok(None)
 }
 
-/// How a file is compressed: its first bytes say; where there are none, its name does.
-fn compression(key: &str, head: &[u8]) -> Compression {
-    const GZIP: &[u8] = &[0x1f, 0x8b];
-    const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
-    let by_name = match key.rsplit_once('.').map(|(_, extension)| extension.to_ascii_lowercase()).as_deref() {
-        Some("gz" | "gzip") => Compression::Gzip,
-        Some("zst" | "zstd") => Compression::Zstd,
-        Some(_) | None => Compression::None,
-    };
-    let by_bytes = if head.starts_with(GZIP) {
-        Compression::Gzip
-    } else if head.starts_with(ZSTD) {
-        Compression::Zstd
-    } else {
-        Compression::None
-    };
-    if head.is_empty() {
-        return by_name;
-    }
-    if by_name != Compression::None && by_bytes != by_name {
-        tracing::warn!(
-            key,
-            "the name says that the file is compressed, its first bytes do not; it is read as they say"
-        );
-    }
-    by_bytes
-}
-
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_first_bytes_say_how_a_file_is_compressed() {
-        assert_eq!(compression("a.csv", b"\x1f\x8b\x08"), Compression::Gzip);
-        assert_eq!(compression("a.csv.zst", b"\x28\xb5\x2f\xfd"), Compression::Zstd);
-        assert_eq!(compression("a.csv.gz", b"id,name"), Compression::None);
-        assert_eq!(compression("a.csv.gz", b""), Compression::Gzip);
-        assert_eq!(compression("a.csv", b""), Compression::None);
-    }
 
     #[test]
     fn the_last_line_feed_is_found_across_steps() {
