@@ -20,7 +20,7 @@ fn key(name: &str) -> String {
 }
 
 /// More than two parts, and nothing that repeats.
-fn large() -> Vec<u8> {
+pub(super) fn large() -> Vec<u8> {
     let mut random = fastrand::Rng::with_seed(7);
     (0..(33 << 20) / 8).flat_map(|_| random.u64(..).to_le_bytes()).collect()
 }

@@ -3,6 +3,7 @@
 
 mod faults;
 mod http;
+mod service;
 mod store;
 
 use std::collections::VecDeque;
@@ -90,6 +91,17 @@ pub(crate) fn impatient() -> Patience {
 
 /// A zone below a prefix of a server's bucket.
 pub(crate) fn zone(url: &str, prefix: &str, patience: Patience, encryption: Option<Encryption>) -> S3Zone {
+    signed_zone(url, prefix, SECRET_KEY, patience, encryption)
+}
+
+/// The same with a secret of its own.
+fn signed_zone(
+    url: &str,
+    prefix: &str,
+    secret_key: &str,
+    patience: Patience,
+    encryption: Option<Encryption>,
+) -> S3Zone {
     let settings = S3Settings {
         endpoint: Some(url.to_owned()),
         region: Some(REGION.to_owned()),
@@ -97,7 +109,7 @@ pub(crate) fn zone(url: &str, prefix: &str, patience: Patience, encryption: Opti
         path_style: Some(true),
     };
     let address = S3Address::parse(&format!("s3://{BUCKET}/{prefix}"), settings).expect("an address");
-    let secrets = Secrets { access_key: ACCESS_KEY.to_owned(), secret_key: SECRET_KEY.to_owned() };
+    let secrets = Secrets { access_key: ACCESS_KEY.to_owned(), secret_key: secret_key.to_owned() };
     let options = S3Options { patience, secrets: Some(secrets) };
     // Writes are known by chance: two zones of one bucket must not count alike.
     let random = CountingRandom::new(u64::from(fastrand::u32(1..)));

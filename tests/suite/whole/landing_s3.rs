@@ -20,6 +20,18 @@ const ENVIRONMENT: [(&str, &str); 5] = [
     ("AWS_SHARED_CREDENTIALS_FILE", "/nowhere/credentials"),
 ];
 
+/// The named points of `run` before and after which something is kept in the zone, or read from it.
+const POINTS: [&str; 8] = [
+    "after_deploy",
+    "after_land",
+    "after_list",
+    "after_journal",
+    "before_acknowledge",
+    "after_schema",
+    "in_refine",
+    "before_commit",
+];
+
 fn place(server: &Server) -> Place {
     Place::with_landing(&landing(&server.url(), BUCKET, REGION), &ENVIRONMENT)
 }
@@ -76,11 +88,13 @@ fn files_land_on_s3_and_become_tables() {
     place.run_well(&["maintain"]);
     once_each(&place, 300);
     assert!(!place.run_well(&["validate", "--show"]).contains(SECRET_KEY));
+    let (_, log) = texts(&place.run(&["-vvv", "run", "--once"]));
+    assert!(log.contains("hyper") && !log.contains(SECRET_KEY) && !log.contains("AWS4-HMAC"), "all is logged but secrets");
 }
 
 #[test]
 fn a_death_between_any_two_steps_loses_and_doubles_nothing_on_s3() {
-    for point in super::kills::POINTS {
+    for point in POINTS {
         let server = Server::start();
         let place = place(&server);
         place.write("inbox/a.jsonl", &payments(0..500));

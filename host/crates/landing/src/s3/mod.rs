@@ -17,7 +17,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use forebay_model::flow::RawRecords;
 use forebay_model::ports::{
-    Journal, JournalEntry, LandedObject, LandingZone, ObjectEntry, Random, SplitRule, ZoneIdentity,
+    Journal, JournalEntry, LandedObject, LandingZone, OBJECT_BYTES, ObjectEntry, Random, SplitRule, ZoneIdentity,
 };
 use forebay_model::segment::Compression;
 use forebay_model::{Digest, Error, Result, StreamName, Timestamp};
@@ -263,6 +263,10 @@ impl LandingZone for S3Zone {
     ) -> Result<LandedObject> {
         naming::check(name)?;
         Ok(put::object(&self.objects, name, body, (compression, split), self.knowing()).await?)
+    }
+
+    fn object_bytes(&self) -> u64 {
+        OBJECT_BYTES + u64::try_from(put::PART).unwrap_or_default()
     }
 
     async fn put_records(&self, name: &str, stream: &StreamName, records: &RawRecords) -> Result<LandedObject> {
