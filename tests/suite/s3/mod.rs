@@ -184,6 +184,11 @@ impl Server {
         lock(&self.shared.wrong).extend(what);
     }
 
+    /// Nothing goes wrong any more.
+    pub(crate) fn goes_right(&self) {
+        lock(&self.shared.wrong).clear();
+    }
+
     /// What was to go wrong, and has not.
     pub(crate) fn still_to_go_wrong(&self) -> usize {
         lock(&self.shared.wrong).len()
