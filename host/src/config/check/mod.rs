@@ -186,7 +186,13 @@ impl<'a> Check<'a> {
                 hint,
             );
         }
-        self.folder(&["landing", "url"], &url).map(LandingConfig::Folder)
+        let path = ["landing", "url"];
+        if url.contains("://") && !url.starts_with("file:") {
+            let hint = "name a folder, relative to this file or absolute, or \"s3://<bucket>/<prefix>\"".to_owned();
+            self.problem_at(&path, format!("`{}` is no place for a landing zone", redact_url(&url)), hint);
+            return None;
+        }
+        self.folder(&path, &url).map(LandingConfig::Folder)
     }
 
     /// A landing zone in a bucket.
