@@ -35,7 +35,7 @@ demo: build ## real card payments through a fraud rule into a table, in demo/
 test: guests ## everything that needs nothing but Rust
 	$(CARGO) test $(LOCKED) --workspace
 
-test-services: guests ## the ledger in PostgreSQL; other engines read every table that the tests leave (needs PostgreSQL's server, and Python)
+test-services: guests ## what stands on PostgreSQL and on S3, with real servers; other engines read every table that the tests leave (needs PostgreSQL's server, and Python)
 	@tests/services/run
 
 # Each can be set: make test-faults SEEDS=1000

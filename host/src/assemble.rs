@@ -9,7 +9,7 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::TableProvider;
 use forebay_format::Formats;
-use forebay_landing::DiskZone;
+use forebay_landing::{DiskZone, S3Zone};
 use forebay_ledger::{OpenMode, PostgresLedger, SqliteLedger};
 use forebay_model::ids::WarehouseName;
 use forebay_model::ports::{
@@ -19,6 +19,7 @@ use forebay_model::ports::{
 use forebay_model::{Compression, Error, LandedSegment, Result, TableName, Timestamp};
 use forebay_pipeline::decoding::Decoding;
 use forebay_postgres::PostgresAddress;
+use forebay_s3::S3Options;
 use forebay_sandbox::{GuestLog, Limits, Sandbox, SandboxOptions, TracingLog};
 use forebay_warehouse::{DeltaOptions, DeltaWarehouse, PostgresOptions, PostgresWarehouse};
 use uuid::Uuid;
@@ -175,7 +176,7 @@ pub(crate) async fn no_ledger(config: &Config) -> Result<()> {
     }
 }
 
-/// The landing zone; its folder is made unless it is only read.
+/// The landing zone; its folder is made unless it is only read. One in a bucket is asked for when it is first used.
 ///
 /// # Errors
 /// Where its folder cannot be made or read.
@@ -183,13 +184,40 @@ pub(crate) fn open_zone(config: &Config, access: Access) -> Result<Arc<dyn Landi
     match (&config.landing, access) {
         (LandingConfig::Folder(folder), Access::Read) => Ok(Arc::new(DiskZone::reading(folder, random()))),
         (LandingConfig::Folder(folder), Access::Write | Access::Run) => Ok(Arc::new(DiskZone::open(folder, random())?)),
+        (LandingConfig::S3 { address, encryption }, Access::Read | Access::Write | Access::Run) => {
+            let (address, encryption) = (address.clone(), encryption.clone());
+            Ok(Arc::new(S3Zone::open(address, encryption, S3Options::default(), random())?))
+        }
     }
 }
 
 /// Whether the landing zone belongs to a ledger already.
-pub(crate) fn zone_is_taken(config: &Config) -> bool {
+///
+/// # Errors
+/// Where its server does not answer, or refuses.
+pub(crate) async fn zone_is_taken(config: &Config) -> Result<bool> {
     match &config.landing {
-        LandingConfig::Folder(folder) => DiskZone::is_taken(folder),
+        LandingConfig::Folder(folder) => Ok(DiskZone::is_taken(folder)),
+        LandingConfig::S3 { .. } => Ok(open_zone(config, Access::Read)?.identity().await?.is_some()),
+    }
+}
+
+/// Where the landing zone is, as people are told it: folders relative to the config's.
+pub(crate) fn zone_place(config: &Config) -> String {
+    match &config.landing {
+        LandingConfig::Folder(folder) => folder.strip_prefix(&config.root).unwrap_or(folder).display().to_string(),
+        LandingConfig::S3 { address, encryption: _ } => address.to_string(),
+    }
+}
+
+/// What the landing zone calls what stands at a url of its bucket; `None` where that is elsewhere, or the zone is a folder.
+pub(crate) fn object_of_url(config: &Config, url: &str) -> Option<String> {
+    match &config.landing {
+        LandingConfig::Folder(_) => None,
+        LandingConfig::S3 { address, encryption: _ } => {
+            let (bucket, key) = url.strip_prefix("s3://")?.split_once('/')?;
+            address.name_of(key).filter(|_| bucket == address.bucket()).map(str::to_owned)
+        }
     }
 }
 
@@ -197,6 +225,7 @@ pub(crate) fn zone_is_taken(config: &Config) -> bool {
 pub(crate) fn zone_folder(config: &Config) -> Option<&Path> {
     match &config.landing {
         LandingConfig::Folder(folder) => Some(folder),
+        LandingConfig::S3 { .. } => None,
     }
 }
 

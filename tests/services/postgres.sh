@@ -1,9 +1,55 @@
-# What up and down know of PostgreSQL. To be sourced.
+# PostgreSQL: the machine's, or Debian's package, unpacked where nothing is installed (no root needed). To be sourced.
 
-services="${FOREBAY_SERVICES:-${TMPDIR:-/tmp}/forebay-services-$(id -un)}"
 data="$services/postgres"
 # Debian's package, where nothing is installed: where everybody may read it, since root's own folders are closed to nobody.
 unpacked="$services/postgres-programs"
+
+up() {
+  local programs port
+  programs="$(find_programs)"
+  if running; then
+    url
+    return
+  fi
+  if [ -e "$data/whole" ]; then
+    start
+    return
+  fi
+  # PostgreSQL refuses to run as root: then its files are nobody's, and so is the process.
+  rm -rf "$data"
+  mkdir -p "$services"
+  mkdir -m 700 "$data"
+  [ "$(id -u)" != 0 ] || chown nobody "$data"
+  port="$(free_ports 1)"
+  run_as_nobody "$programs/initdb" --pgdata="$data/data" --username=forebay --auth=trust --encoding=UTF8 --locale=C --no-sync > "$data.log" 2>&1 \
+    || { cat "$data.log" >&2; exit 1; }
+  cat >> "$data/data/postgresql.conf" <<CONF
+listen_addresses = '127.0.0.1'
+port = $port
+unix_socket_directories = ''
+fsync = off
+max_connections = 300
+CONF
+  # Who is given this role needs a password.
+  run_as_nobody sed -i '1i host all +needs_password 127.0.0.1/32 scram-sha-256' "$data/data/pg_hba.conf"
+  echo "CREATE ROLE needs_password" | run_as_nobody "$programs/postgres" --single -D "$data/data" postgres > "$data.log" 2>&1 \
+    || { cat "$data.log" >&2; exit 1; }
+  touch "$data/whole"
+  start
+}
+
+down() {
+  if running; then
+    run_as_nobody "$(find_programs)/pg_ctl" --pgdata="$data/data" --mode=fast --wait stop > /dev/null
+  fi
+  rm -rf "$data" "$data.log"
+}
+
+start() {
+  run_as_nobody "$programs/pg_ctl" --pgdata="$data/data" --log="$data/server.log" --wait --timeout=60 start > "$data.log" 2>&1 \
+    || { cat "$data.log" "$data/server.log" >&2; exit 1; }
+  url
+}
 
 # As who runs the tests, or as nobody where that is root.
 run_as_nobody() {

@@ -12,5 +12,6 @@ mod flow;
 mod fuzz;
 mod postgres;
 mod promises;
+mod s3;
 mod simulation;
 mod whole;

@@ -23,7 +23,7 @@ pub(super) fn start(global: &Global, filter: Option<&str>) -> anyhow::Result<()>
         (false, 1) if filter.is_none() => own("info"),
         (false, 1) => own("debug"),
         (false, 2) => own("trace"),
-        (false, _) => "trace".to_owned(),
+        (false, _) => without_secrets("trace"),
     };
     let filter = EnvFilter::try_new(&filter)
         .map_err(|error| Failure::new(Exit::Usage, format!("{filter:?} is not a log filter: {error}")))?;
@@ -60,8 +60,13 @@ pub(super) fn start(global: &Global, filter: Option<&str>) -> anyhow::Result<()>
 fn own(filter: &str) -> String {
     match filter.parse::<tracing::Level>() {
         Ok(level) => format!("{},forebay={level}", level.min(tracing::Level::WARN)),
-        Err(_) => filter.to_owned(),
+        Err(_) => without_secrets(filter),
     }
+}
+
+/// What signs requests to S3 tells, where it tells much, of what it signs: tokens too. Who wants that names it.
+fn without_secrets(filter: &str) -> String {
+    if filter.contains("aws") { filter.to_owned() } else { format!("{filter},aws=warn") }
 }
 
 #[cfg(test)]
@@ -72,6 +77,7 @@ mod tests {
     fn a_level_alone_is_forebays_own() {
         assert_eq!(own("info"), "WARN,forebay=INFO");
         assert_eq!(own("error"), "ERROR,forebay=ERROR");
-        assert_eq!(own("info,sqlx=debug"), "info,sqlx=debug");
+        assert_eq!(own("info,sqlx=debug"), "info,sqlx=debug,aws=warn");
+        assert_eq!(own("info,aws_config=debug"), "info,aws_config=debug");
     }
 }

@@ -78,7 +78,7 @@ pub(crate) async fn need_ledger(config: &Config) -> anyhow::Result<()> {
     if crate::assemble::ledger_is_there(config).await? {
         return Ok(());
     }
-    if crate::assemble::zone_is_taken(config) {
+    if crate::assemble::zone_is_taken(config).await? {
         return Err(lost(config, "the landing zone belongs to one that was there").into());
     }
     let failure = Failure::new(Exit::NotFound, "nothing has landed yet: there is no ledger");

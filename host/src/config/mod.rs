@@ -26,10 +26,12 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use forebay_landing::Encryption;
 use forebay_model::ids::{ModuleName, WarehouseName};
 use forebay_model::revision::RouteTarget;
 use forebay_model::{PipelineName, StreamName, TableName};
 use forebay_postgres::PostgresAddress;
+use forebay_s3::S3Address;
 use uuid::Uuid;
 
 pub(crate) use overlay::Overlay;
@@ -78,6 +80,13 @@ pub(crate) struct Config {
 pub(crate) enum LandingConfig {
     /// A folder of this machine.
     Folder(PathBuf),
+    /// A bucket, or a prefix of one.
+    S3 {
+        /// Where it is.
+        address: S3Address,
+        /// How objects are encrypted, where it is not left to the bucket.
+        encryption: Option<Encryption>,
+    },
 }
 
 /// Where the ledger is.

@@ -17,6 +17,20 @@ pub(super) const SECTIONS: [&str; 10] =
 #[serde(deny_unknown_fields)]
 pub(super) struct Landing {
     pub(super) url: String,
+    pub(super) endpoint: Option<String>,
+    pub(super) region: Option<String>,
+    pub(super) profile: Option<String>,
+    pub(super) path_style: Option<bool>,
+    pub(super) encryption: Option<Encryption>,
+    pub(super) kms_key: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub(super) enum Encryption {
+    #[serde(rename = "AES256")]
+    Aes256,
+    #[serde(rename = "aws:kms")]
+    Kms,
 }
 
 #[derive(Debug, Deserialize)]

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
+use forebay_landing::Encryption;
 use forebay_model::revision::RouteTarget;
+use forebay_s3::S3Settings;
 use serde_json::{Value, json};
 
 use super::{
@@ -29,7 +31,6 @@ impl Config {
             alerts,
             maintain,
         } = self;
-        let LandingConfig::Folder(landing) = landing;
         let ledger = match ledger {
             LedgerConfig::Sqlite(path) => format!("sqlite:{}", path.display()),
             LedgerConfig::Postgres(address) => address.to_string(),
@@ -48,7 +49,7 @@ impl Config {
         });
         let pipelines = pipelines.iter().map(|(name, shown)| (name.to_string(), pipeline(shown)));
         let mut shown = json!({
-            "landing": { "url": path(landing) },
+            "landing": landing_json(landing),
             "ledger": { "url": ledger },
             "modules": { "watch": path(watch) },
             "warehouses": Value::Object(warehouses.collect()),
@@ -69,6 +70,29 @@ impl Config {
 
 fn path(path: &Path) -> Value {
     Value::from(path.display().to_string())
+}
+
+fn landing_json(landing: &LandingConfig) -> Value {
+    let (address, encryption) = match landing {
+        LandingConfig::Folder(folder) => return json!({ "url": path(folder) }),
+        LandingConfig::S3 { address, encryption } => (address, encryption),
+    };
+    let S3Settings { endpoint, region, profile, path_style } = address.settings();
+    let (encryption, kms_key) = match encryption {
+        None => (None, None),
+        Some(Encryption::Aes256) => (Some("AES256"), None),
+        Some(Encryption::Kms { key }) => (Some("aws:kms"), key.as_deref()),
+    };
+    json!({
+        "url": address.to_string(),
+        "endpoint": endpoint,
+        "region": region,
+        "profile": profile,
+        "path_style": path_style.unwrap_or(endpoint.is_some()),
+        "encryption": encryption,
+        // The name of a key, and no secret.
+        "kms_key": kms_key,
+    })
 }
 
 fn pipeline(pipeline: &PipelineConfig) -> Value {

@@ -189,6 +189,34 @@ fn a_ledger_on_a_server_is_shown_without_its_password() {
 }
 
 #[test]
+fn a_landing_zone_in_a_bucket_is_shown_as_it_is_understood() {
+    let with = |landing: &str| WHOLE.replace("url = \"landing\"", landing);
+    let config = load_text(&with("url = \"s3://acme-raw/forebay/\"\nregion = \"eu-central-1\"")).unwrap();
+    let shown = config.to_json();
+    assert_eq!(shown["landing"]["url"], "s3://acme-raw/forebay");
+    assert_eq!(shown["landing"]["path_style"], false);
+    let whole = "url = \"s3://acme-raw\"\nendpoint = \"http://127.0.0.1:9000\"\nprofile = \"raw\"\nencryption = \"aws:kms\"\nkms_key = \"alias/raw\"";
+    insta::assert_snapshot!(load_text(&with(whole)).unwrap().to_json()["landing"].to_string());
+}
+
+#[test]
+fn what_is_wrong_with_a_landing_zone_in_a_bucket_is_told_at_its_key() {
+    let with = |landing: &str| problems(&WHOLE.replace("url = \"landing\"", landing));
+    let shown = [
+        with(
+            "url = \"s3://AKIA:hunter2@acme-raw/x\"\nendpoint = \"http://me:hunter2@127.0.0.1:9000\"\nregion = \"EU west\"",
+        ),
+        with("url = \"s3:acme-raw\"\nkms_key = \"alias/raw\"\nencryption = \"AES256\""),
+        with("url = \"s3://acme-raw\"\nencryption = \"rot13\"\nsecret_key = \"hunter2\""),
+        with("url = \"landing\"\nregion = \"eu-central-1\"\npath_style = true"),
+        with("url = \"gs://acme-raw\""),
+    ];
+    let shown = shown.join("\n\n");
+    assert!(!shown.contains("hunter2"), "{shown}");
+    insta::assert_snapshot!(shown);
+}
+
+#[test]
 fn a_warehouse_on_a_server_is_shown_without_its_password() {
     let server = "type = \"postgres\"\nurl = \"postgres://me:hunter2@host:6543/db";
     let text = WHOLE.replace("type = \"delta\"\nurl = \"warehouse", server);

@@ -14,6 +14,7 @@ use std::collections::BTreeSet;
 use forebay_model::ids::WarehouseName;
 use forebay_model::{PipelineName, StreamName};
 
+use crate::assemble;
 use crate::config::{CommitConfig, Config, HostConfig, PipelineConfig};
 
 /// What is to be done; a part that is in `stop` and `start` starts again.
@@ -113,8 +114,10 @@ fn waiting(runs: &Config, meant: &Config) -> Vec<String> {
     let HostConfig { workers, memory, shutdown, log, commit } = host;
     let CommitConfig { max_segments, max_bytes, max_age } = commit;
     let new = &meant.host;
+    let is_moved = assemble::zone_place(runs) != assemble::zone_place(meant);
     let keys = [
-        ("landing.url", *landing != meant.landing),
+        ("landing.url", is_moved),
+        ("landing", !is_moved && *landing != meant.landing),
         ("ledger.url", *ledger != meant.ledger),
         ("modules.watch", *modules != meant.modules),
         ("host.workers", *workers != new.workers),

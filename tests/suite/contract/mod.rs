@@ -4,6 +4,7 @@ pub(crate) mod support;
 
 mod format;
 mod landing;
+pub(crate) use landing::entry as landing_entry;
 pub(crate) mod ledger;
 mod source;
 mod transform;

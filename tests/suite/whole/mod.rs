@@ -19,6 +19,7 @@ mod http;
 mod input;
 mod junk;
 mod kills;
+mod landing_s3;
 mod logs;
 mod memory;
 mod modules;

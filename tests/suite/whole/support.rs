@@ -150,12 +150,14 @@ pub(crate) type LedgerCopy = Vec<(&'static str, Option<Vec<u8>>)>;
 /// A folder with the config, the rule and an inbox.
 pub(crate) struct Place {
     folder: TempDir,
+    /// What each process is given besides.
+    environment: Vec<(String, String)>,
 }
 
 impl Place {
     pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let place = Self { folder };
+        let place = Self { folder, environment: Vec::new() };
         std::fs::create_dir(place.path("inbox")).unwrap();
         std::fs::create_dir(place.path("modules")).unwrap();
         std::fs::copy(fraud_wasm(), place.path("modules/fraud.wasm")).unwrap();
@@ -172,6 +174,16 @@ impl Place {
         let config = CONFIG.replace("sqlite:forebay.db", url);
         place.write("forebay.toml", &config);
         place.write("questions.toml", &config);
+        place
+    }
+
+    /// The same with its landing zone elsewhere, told by the lines of `[landing]`, and with variables in the environment of each process.
+    pub(crate) fn with_landing(landing: &str, environment: &[(&str, &str)]) -> Self {
+        let mut place = Self::new();
+        let config = CONFIG.replace("url = \"landing\"", landing);
+        place.write("forebay.toml", &config);
+        place.write("questions.toml", &config);
+        place.environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         place
     }
 
@@ -196,6 +208,7 @@ impl Place {
         command.args(arguments).current_dir(self.folder.path()).env("RUST_BACKTRACE", "0").stdin(Stdio::null());
         // Whoever runs the tests.
         command.env("FOREBAY_BY", "tester");
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
 

@@ -46,6 +46,12 @@ pub enum LandingError {
         /// Of what landed.
         landed: Digest,
     },
+    /// An object is not the one any more that was begun to be read.
+    #[error("object {name} was changed while it was read")]
+    Replaced {
+        /// The name.
+        name: String,
+    },
     /// A file of forebay's own does not hold what it must.
     #[error("{} cannot be read: {what}", path.display())]
     Unreadable {
@@ -94,6 +100,9 @@ pub enum LandingError {
     /// The source's bytes ended with an error; it is passed on as it is.
     #[error(transparent)]
     Body(Error),
+    /// The server of the zone's bucket refused, or did not answer; it is passed on as it is.
+    #[error(transparent)]
+    Bucket(Error),
     /// The caller broke the contract.
     #[error("{0}")]
     Invariant(String),
@@ -113,6 +122,7 @@ impl LandingError {
             Self::Missing { .. }
             | Self::Torn { .. }
             | Self::Changed { .. }
+            | Self::Replaced { .. }
             | Self::Unreadable { .. }
             | Self::Newer { .. }
             | Self::Envelope { .. }
@@ -125,7 +135,7 @@ impl LandingError {
                     ErrorClass::Operator
                 }
             }
-            Self::Body(error) => error.class(),
+            Self::Body(error) | Self::Bucket(error) => error.class(),
         }
     }
 
@@ -134,7 +144,11 @@ impl LandingError {
     pub fn hint(&self) -> Option<String> {
         use std::io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
         match self {
-            Self::Missing { .. } | Self::Torn { .. } | Self::Changed { .. } | Self::Envelope { .. } => Some(
+            Self::Missing { .. }
+            | Self::Torn { .. }
+            | Self::Changed { .. }
+            | Self::Replaced { .. }
+            | Self::Envelope { .. } => Some(
                 "restore the object from a backup of the landing zone; nothing but forebay may change what lies there"
                     .to_owned(),
             ),
@@ -143,7 +157,7 @@ impl LandingError {
             }
             Self::Newer { .. } => Some("use the forebay that wrote it, or a newer one".to_owned()),
             Self::Claimed { .. } => {
-                Some("set ledger.url to the ledger that landed here, or landing.url to a new folder".to_owned())
+                Some("set ledger.url to the ledger that landed here, or landing.url to a new place".to_owned())
             }
             Self::File { path, source, .. } => {
                 let path = path.display();
@@ -155,7 +169,7 @@ impl LandingError {
                     format!("check {path} and its disk")
                 })
             }
-            Self::Body(error) => error.hint().map(str::to_owned),
+            Self::Body(error) | Self::Bucket(error) => error.hint().map(str::to_owned),
             Self::Name { .. } | Self::Exists { .. } | Self::Invariant(_) => None,
         }
     }
@@ -163,7 +177,7 @@ impl LandingError {
 
 impl From<LandingError> for Error {
     fn from(error: LandingError) -> Self {
-        if let LandingError::Body(error) = error {
+        if let LandingError::Body(error) | LandingError::Bucket(error) = error {
             return error;
         }
         let converted = Self::new(error.class(), error.to_string());
@@ -172,6 +186,12 @@ impl From<LandingError> for Error {
             None => converted,
         };
         converted.with_source(error)
+    }
+}
+
+impl From<forebay_s3::Fault> for LandingError {
+    fn from(fault: forebay_s3::Fault) -> Self {
+        Self::Bucket(fault.error)
     }
 }
 

@@ -6,14 +6,13 @@
 
 use std::sync::Arc;
 
+pub use forebay_model::ports::OBJECT_BYTES;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 const UNIT: u64 = 64 * 1024;
 /// What a worker needs for a segment whatever its size: read buffers, a batch at each step, a guest's memory, the writers'
 /// buffers.
 pub const WORKER_BYTES: u64 = 48 * 1024 * 1024;
-/// What landing objects needs whatever their size: one at a time streams through buffers of a few chunks.
-pub const OBJECT_BYTES: u64 = 8 * 1024 * 1024;
 /// What intake needs to move at all.
 const INTAKE_LEAST: u64 = 16 * 1024 * 1024;
 

@@ -113,10 +113,9 @@ fn table_json(table: &PlannedTable) -> serde_json::Value {
 
 fn in_words(config: &Config, planned: &Planned) -> String {
     let Planned { pipeline, stream, source, typed, steps, tables, discarded, history } = planned;
-    let crate::config::LandingConfig::Folder(landing) = &config.landing;
     let mut lines = vec![
         format!("pipeline {pipeline}"),
-        format!("  {source} ▶ stream {stream} ▶ landing {}", short_path(config, landing)),
+        format!("  {source} ▶ stream {stream} ▶ landing {}", crate::assemble::zone_place(config)),
     ];
     lines.extend(history.as_ref().map(|history| format!("  {}", history::ahead_in_words(history))));
     match typed {
@@ -180,8 +179,4 @@ fn grows_in_words(grows: &Grows, lines: &mut Vec<String>) {
     if let Some(refused) = refused {
         lines.push(format!("      which is refused, so that what is new is rescued: {refused}"));
     }
-}
-
-fn short_path(config: &Config, path: &std::path::Path) -> String {
-    path.strip_prefix(&config.root).unwrap_or(path).display().to_string()
 }

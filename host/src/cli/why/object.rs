@@ -45,7 +45,7 @@ pub(super) async fn why(global: &Global, lake: &Lake, what: &str, since: Option<
 async fn find(lake: &Lake, what: &str, since: Option<Timestamp>) -> anyhow::Result<Vec<String>> {
     let config = &lake.stores().config;
     let key = key_of_path(config, Path::new(what));
-    let object = object_of_path(config, Path::new(what));
+    let object = assemble::object_of_url(config, what).or_else(|| object_of_path(config, Path::new(what)));
     let since = since.map_or(ScalarValue::TimestampMicrosecond(None, Some("UTC".into())), time_value);
     let found = listing::objects(
         lake,

@@ -18,7 +18,9 @@ use super::node::{At, Node, Tree};
 use super::problem::{Problem, Problems, hint_for, nearest};
 use super::redact::{Settings, redact_url};
 use super::{Config, LandingConfig, LedgerConfig, ModulesConfig, StreamConfig, WarehouseConfig, shape};
+use forebay_landing::Encryption;
 use forebay_postgres::{Keeps, PostgresAddress};
+use forebay_s3::{S3Address, S3Settings};
 
 /// Schemas of `forebay query` that are no warehouses.
 const RESERVED: [&str; 5] = ["rejects", "raw", "ledger", "decoded", "information_schema"];
@@ -163,8 +165,69 @@ impl<'a> Check<'a> {
     }
 
     fn landing(&mut self) -> Option<LandingConfig> {
-        let shape::Landing { url } = self.required("landing", "[landing] url = \"landing\"")?;
-        self.folder(&["landing", "url"], &url).map(LandingConfig::Folder)
+        let shape: shape::Landing = self.required("landing", "[landing] url = \"landing\"")?;
+        if shape.url.starts_with("s3:") {
+            return self.bucket(shape);
+        }
+        let shape::Landing { url, endpoint, region, profile, path_style, encryption, kms_key } = shape;
+        let keys = [
+            ("endpoint", endpoint.is_some()),
+            ("region", region.is_some()),
+            ("profile", profile.is_some()),
+            ("path_style", path_style.is_some()),
+            ("encryption", encryption.is_some()),
+            ("kms_key", kms_key.is_some()),
+        ];
+        for (key, _) in keys.into_iter().filter(|(_, is_written)| *is_written) {
+            let hint = "leave it away, or set `url` to \"s3://<bucket>/<prefix>\"".to_owned();
+            self.problem_at(
+                &["landing", key],
+                format!("`{key}` is for a landing zone on S3, and `url` is a folder"),
+                hint,
+            );
+        }
+        let path = ["landing", "url"];
+        if url.contains("://") && !url.starts_with("file:") {
+            let hint = "name a folder, relative to this file or absolute, or \"s3://<bucket>/<prefix>\"".to_owned();
+            self.problem_at(&path, format!("`{}` is no place for a landing zone", redact_url(&url)), hint);
+            return None;
+        }
+        self.folder(&path, &url).map(LandingConfig::Folder)
+    }
+
+    /// A landing zone in a bucket.
+    fn bucket(&mut self, shape: shape::Landing) -> Option<LandingConfig> {
+        let shape::Landing { url, endpoint, region, profile, path_style, encryption, kms_key } = shape;
+        let settings = S3Settings { endpoint, region, profile, path_style };
+        if let Err((key, error)) = settings.check() {
+            self.problem_at(&["landing", key], error.to_string(), error.hint().map(str::to_owned));
+        }
+        let path = ["landing", "kms_key"];
+        let encryption = match (encryption, kms_key) {
+            (Some(shape::Encryption::Kms), Some(key)) if key.is_empty() => {
+                self.problem_at(
+                    &path,
+                    "`kms_key` is empty",
+                    "leave it away for the account's own key for S3".to_owned(),
+                );
+                None
+            }
+            (Some(shape::Encryption::Kms), key) => Some(Encryption::Kms { key }),
+            (other, Some(_)) => {
+                let hint = "set `encryption = \"aws:kms\"`".to_owned();
+                self.problem_at(&path, "`kms_key` is used by `encryption = \"aws:kms\"` only", hint);
+                other.map(|_| Encryption::Aes256)
+            }
+            (Some(shape::Encryption::Aes256), None) => Some(Encryption::Aes256),
+            (None, None) => None,
+        };
+        match S3Address::parse(&url, settings) {
+            Ok(address) => Some(LandingConfig::S3 { address, encryption }),
+            Err(error) => {
+                self.problem_at(&["landing", "url"], error.to_string(), error.hint().map(str::to_owned));
+                None
+            }
+        }
     }
 
     fn ledger(&mut self) -> Option<LedgerConfig> {

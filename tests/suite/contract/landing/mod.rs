@@ -2,6 +2,8 @@
 
 mod objects;
 mod own;
+
+pub(crate) use own::entry;
 mod records;
 
 use std::sync::Arc;
@@ -14,6 +16,7 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 
 use super::support::{CountingRandom, SteeredClock};
+use crate::s3;
 
 /// A new zone, and the folder that it lives in.
 type Made = (Box<dyn LandingZone>, Option<tempfile::TempDir>);
@@ -26,6 +29,19 @@ fn disk() -> Made {
     let folder = tempfile::tempdir().expect("a folder");
     let zone = DiskZone::open(folder.path().join("landing"), Arc::new(CountingRandom::new(2))).expect("a new zone");
     (Box::new(zone), Some(folder))
+}
+
+/// A zone in a server of this process.
+fn s3() -> (Box<dyn LandingZone>, s3::Server) {
+    let server = s3::Server::start();
+    (Box::new(server.zone()), server)
+}
+
+/// A zone of its own on the server that `FOREBAY_S3` names; `None`, and a word about it, where there is none.
+async fn s3_service() -> Option<Box<dyn LandingZone>> {
+    let url = s3::service().await?;
+    let prefix = format!("contract/{}", uuid::Uuid::new_v4());
+    Some(Box::new(s3::zone(&url, &prefix, forebay_s3::Patience::default(), None)))
 }
 
 /// A body of these chunks.
@@ -49,12 +65,26 @@ macro_rules! contract {
                 super::$room::$name(zone.as_ref()).await;
             })+)+
         }
+        mod on_s3 {
+            $($(#[tokio::test] async fn $name() {
+                let (zone, server) = super::s3();
+                // More pages than one wherever something is listed.
+                server.pages_of(2);
+                super::$room::$name(zone.as_ref()).await;
+            })+)+
+        }
+        mod on_an_s3_service {
+            $($(#[tokio::test] async fn $name() {
+                let Some(zone) = super::s3_service().await else { return };
+                super::$room::$name(zone.as_ref()).await;
+            })+)+
+        }
     };
 }
 
 /// Half of an entry, as a disk leaves it that lied about syncing, then the whole of it.
 async fn a_torn_entry_is_set_aside_and_written_anew(zone: &dyn LandingZone, tear: impl FnOnce(&JournalEntry)) {
-    let entry = own::entry(1, "2026-01-02T03:04:05Z");
+    let entry = entry(1, "2026-01-02T03:04:05Z");
     tear(&entry);
     let torn = zone.read_journal(None).await.unwrap();
     assert_eq!((torn.entries.len(), torn.damaged.len()), (0, 1));
@@ -70,7 +100,7 @@ async fn a_torn_entry_is_set_aside_and_written_anew(zone: &dyn LandingZone, tear
 async fn a_torn_entry_is_written_anew_in_memory() {
     let zone = MemoryZone::new(Arc::new(SteeredClock::new()));
     a_torn_entry_is_set_aside_and_written_anew(&zone, |entry| assert!(zone.tear(entry).unwrap())).await;
-    assert!(!zone.tear(&own::entry(1, "2026-01-02T03:04:05Z")).unwrap(), "what is there whole stays");
+    assert!(!zone.tear(&entry(1, "2026-01-02T03:04:05Z")).unwrap(), "what is there whole stays");
 }
 
 #[tokio::test]
@@ -84,6 +114,15 @@ async fn a_torn_entry_is_written_anew_on_disk() {
     })
     .await;
     assert_eq!(std::fs::read(journal.join(format!("{name}.damaged"))).unwrap(), b"{\"version\":1,\"ledg");
+}
+
+#[tokio::test]
+async fn a_damaged_entry_is_written_anew_on_s3() {
+    let (zone, server) = s3();
+    let name = "20260102T030405.000000Z-00000000-0000-0000-0000-000000000001.json";
+    let key = format!("zone/of tests/_forebay/journal/{name}");
+    a_torn_entry_is_set_aside_and_written_anew(zone.as_ref(), |_| server.put(&key, b"{\"version\":1,\"ledg")).await;
+    assert_eq!(server.bytes(&format!("{key}.damaged")).unwrap(), b"{\"version\":1,\"ledg");
 }
 
 #[tokio::test]

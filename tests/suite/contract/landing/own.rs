@@ -3,7 +3,7 @@ use forebay_model::ports::{Journal, JournalEntry, Landing, LandingZone, SplitRul
 use forebay_model::{Compression, ErrorClass, StreamName, Timestamp};
 use uuid::Uuid;
 
-pub(super) fn entry(attempt: u128, landed_at: &str) -> JournalEntry {
+pub(crate) fn entry(attempt: u128, landed_at: &str) -> JournalEntry {
     JournalEntry {
         version: 1,
         ledger: Uuid::from_u128(9),

@@ -10,24 +10,15 @@ use forebay_model::StreamName;
 use forebay_model::flow::RawRecords;
 use forebay_model::ports::{LandedObject, SplitRule};
 use forebay_model::segment::Compression;
-use futures::StreamExt;
 use futures::stream::BoxStream;
-use tokio::sync::mpsc::{self, Receiver};
+use tokio::sync::mpsc;
 
 use super::blocking;
 use super::files::{Files, Temporary, failed};
 use crate::envelope;
 use crate::error::{LandingError, Result};
+use crate::hand_over::{WAITING, batches, both, chunks, receive};
 use crate::intake::Watch;
-
-/// Chunks that wait for the disk; with chunks of 4 MiB that is what an object holds in memory.
-const WAITING: usize = 2;
-
-/// What the async side sends. Without an end the object is given up: the source failed, or nobody waits for it any more.
-enum Part<T> {
-    Next(T),
-    End,
-}
 
 /// A file that is watched while it is written.
 struct Watched {
@@ -62,14 +53,10 @@ impl Write for Watched {
     }
 }
 
-fn given_up(name: &str) -> LandingError {
-    LandingError::Invariant(format!("object {name} was given up while it was written"))
-}
-
 pub(super) async fn object(
     files: &Arc<Files>,
     name: &str,
-    mut body: BoxStream<'static, forebay_model::Result<Bytes>>,
+    body: BoxStream<'static, forebay_model::Result<Bytes>>,
     compression: Compression,
     split: SplitRule,
 ) -> Result<LandedObject> {
@@ -82,18 +69,7 @@ pub(super) async fn object(
         })?;
         file.place(&of_files, &of_name)
     });
-    // It takes the sender with it: where it ends early, the writer hears that no more comes.
-    let sending = async move {
-        while let Some(chunk) = body.next().await {
-            // Where nobody receives, the writer has failed, and says why.
-            if sender.send(Part::Next(chunk.map_err(LandingError::Body)?)).await.is_err() {
-                return Ok(());
-            }
-        }
-        let _ = sender.send(Part::End).await;
-        Ok(())
-    };
-    both(sending, writing, name).await
+    both(chunks(sender, body), writing, name).await
 }
 
 pub(super) async fn records(
@@ -110,43 +86,6 @@ pub(super) async fn records(
         receive(&of_name, &mut receiver, |batch: RecordBatch| encoder.write(&batch))?;
         encoder.finish()?.place(&of_files, &of_name)
     });
-    let sending = async move {
-        for batch in envelope::Batches::new(name, records) {
-            if sender.send(Part::Next(batch?)).await.is_err() {
-                return Ok(());
-            }
-        }
-        let _ = sender.send(Part::End).await;
-        Ok(())
-    };
-    let object = both(sending, writing, name).await?;
+    let object = both(batches(sender, name, records), writing, name).await?;
     Ok(LandedObject { cuts: envelope::cuts(records), head: envelope::head(records), ..object })
-}
-
-fn receive<T>(name: &str, receiver: &mut Receiver<Part<T>>, mut take: impl FnMut(T) -> Result<()>) -> Result<()> {
-    loop {
-        match receiver.blocking_recv() {
-            Some(Part::Next(part)) => take(part)?,
-            Some(Part::End) => return Ok(()),
-            None => return Err(given_up(name)),
-        }
-    }
-}
-
-/// Sends and writes; the source's error is the one to tell, where there is one.
-async fn both(
-    sending: impl Future<Output = Result<()>>,
-    writing: impl Future<Output = Result<LandedObject>>,
-    name: &str,
-) -> Result<LandedObject> {
-    // The writer runs by itself; it is waited for even when the source failed, so that nothing is left behind by then.
-    let sent = sending.await;
-    let written = writing.await;
-    match sent {
-        Ok(()) => written,
-        Err(error) => {
-            tracing::debug!(object = name, "object given up");
-            Err(error)
-        }
-    }
 }

@@ -174,7 +174,12 @@ impl<W: Write + Send> Encoder<W> {
 fn failed(name: &str, error: parquet::errors::ParquetError) -> LandingError {
     if let parquet::errors::ParquetError::External(source) = error {
         return match source.downcast::<std::io::Error>() {
-            Ok(source) => LandingError::File { path: name.into(), action: "writing", source: *source },
+            // What a sink of the zone's own said comes out again.
+            Ok(source) => (*source).downcast::<LandingError>().unwrap_or_else(|source| LandingError::File {
+                path: name.into(),
+                action: "writing",
+                source,
+            }),
             Err(other) => LandingError::Invariant(format!("envelope {name}: {other}")),
         };
     }

@@ -94,6 +94,9 @@ pub struct ZoneIdentity {
     pub since: Timestamp,
 }
 
+/// What landing an object needs in memory where it streams through buffers of a few chunks.
+pub const OBJECT_BYTES: u64 = 8 * 1024 * 1024;
+
 /// The landing zone: raw data, the truth.
 ///
 /// Contract:
@@ -112,6 +115,10 @@ pub trait LandingZone: Send + Sync + std::fmt::Debug {
         compression: Compression,
         split: SplitRule,
     ) -> Result<LandedObject>;
+    /// What [`LandingZone::put`] holds in memory at most, whatever the object's size.
+    fn object_bytes(&self) -> u64 {
+        OBJECT_BYTES
+    }
     /// Writes records of many partitions as one Parquet envelope, in the order of the spans.
     async fn put_records(&self, name: &str, stream: &StreamName, records: &RawRecords) -> Result<LandedObject>;
     /// Bytes of an object as they were stored. Blocking: called on worker threads. `digest`, where it is known, is the one that it

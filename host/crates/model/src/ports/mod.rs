@@ -17,7 +17,9 @@ mod warehouse;
 pub use clock::{Clock, Random};
 pub use decoder::{Decoder, Format, SegmentInput, SplitRule};
 pub use fleet::{Division, Duty, HostHolder, HostLease, HostState, Hosts, Readiness};
-pub use landing::{DamagedEntry, Journal, JournalEntry, LandedObject, LandingZone, ObjectEntry, ZoneIdentity};
+pub use landing::{
+    DamagedEntry, Journal, JournalEntry, LandedObject, LandingZone, OBJECT_BYTES, ObjectEntry, ZoneIdentity,
+};
 pub use ledger::{
     Advance, AssetRecord, Deployment, DeploymentState, HealRequest, HeldChange, LandOutcome, Landing, Ledger,
     ModuleRecord, NewObject, NewSegment, ObjectState, Pause, ReplayRequest, RevisionRecord, SegmentFailure, Shadow,

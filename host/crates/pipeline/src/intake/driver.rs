@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::land::{Lander, ObjectNaming};
 use super::state::{Effect, Event, Intake, Report};
-use crate::budget::{Budget, OBJECT_BYTES};
+use crate::budget::Budget;
 use crate::decoding::Decoding;
 use crate::metrics::{Stage, StreamMetrics};
 
@@ -209,7 +209,7 @@ impl StreamContext {
         let context = self;
         // Objects stream through; records are held whole.
         let bytes = match &batch {
-            RawBatch::Objects(_) => OBJECT_BYTES,
+            RawBatch::Objects(_) => context.zone.object_bytes(),
             RawBatch::Records(records) => records
                 .spans
                 .iter()
