@@ -23,26 +23,25 @@ pub struct S3Settings {
 }
 
 impl S3Settings {
-    /// The first that is wrong: its key, and what is wrong with it.
-    ///
-    /// # Errors
-    /// Class operator.
-    pub fn check(&self) -> Result<(), (&'static str, Error)> {
+    /// All that is wrong: its key, and an error of class operator.
+    #[must_use]
+    pub fn wrong(&self) -> Vec<(&'static str, Error)> {
         let Self { endpoint, region, profile, path_style: _ } = self;
-        if let Some(endpoint) = endpoint {
-            check_endpoint(endpoint).map_err(|error| ("endpoint", error))?;
+        let mut found = Vec::new();
+        if let Some(Err(error)) = endpoint.as_deref().map(check_endpoint) {
+            found.push(("endpoint", error));
         }
         let is_region = |region: &String| {
             let plain = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '-';
             !region.is_empty() && region.chars().all(plain)
         };
         if region.as_ref().is_some_and(|region| !is_region(region)) {
-            return Err(("region", wrong("`region` is no name of a region", "write it as in \"eu-central-1\"")));
+            found.push(("region", wrong("`region` is no name of a region", "write it as in \"eu-central-1\"")));
         }
         if profile.as_ref().is_some_and(String::is_empty) {
-            return Err(("profile", wrong("`profile` is empty", "name a profile of ~/.aws/config, or leave it away")));
+            found.push(("profile", wrong("`profile` is empty", "name a profile of ~/.aws/config, or leave it away")));
         }
-        Ok(())
+        found
     }
 }
 
@@ -81,7 +80,7 @@ fn check_endpoint(text: &str) -> Result<()> {
 }
 
 impl S3Address {
-    /// Reads `s3://bucket/prefix`. The settings are taken as they are: see [`S3Settings::check`].
+    /// Reads `s3://bucket/prefix`. The settings are taken as they are: see [`S3Settings::wrong`].
     ///
     /// # Errors
     /// Class operator: what is wrong with the url, and what would be right. What could be a secret is in none.
@@ -221,14 +220,15 @@ mod tests {
                 profile: owned(profile),
                 path_style: None,
             };
-            settings.check().map_err(|(key, error)| (key, format!("{error} {:?}", error.hint())))
+            let wrong = settings.wrong().into_iter();
+            wrong.map(|(key, error)| (key, format!("{error} {:?}", error.hint()))).collect::<Vec<_>>()
         };
-        with(Some("http://127.0.0.1:9000"), Some("eu-central-1"), Some("raw")).unwrap();
+        assert!(with(Some("http://127.0.0.1:9000"), Some("eu-central-1"), Some("raw")).is_empty());
         for endpoint in ["127.0.0.1:9000", "s3.example.com", "ftp://x", "http://x/?a=b", "http://me:hunter2@x"] {
-            let (key, told) = with(Some(endpoint), None, None).unwrap_err();
+            let (key, told) = with(Some(endpoint), None, None).remove(0);
             assert!(key == "endpoint" && !told.contains("hunter2"), "{endpoint}: {told}");
         }
-        assert_eq!(with(None, Some("EU west"), None).unwrap_err().0, "region");
-        assert_eq!(with(None, None, Some("")).unwrap_err().0, "profile");
+        let all: Vec<_> = with(Some("x"), Some("EU west"), Some("")).into_iter().map(|(key, _)| key).collect();
+        assert_eq!(all, ["endpoint", "region", "profile"]);
     }
 }

@@ -199,7 +199,7 @@ impl<'a> Check<'a> {
     fn bucket(&mut self, shape: shape::Landing) -> Option<LandingConfig> {
         let shape::Landing { url, endpoint, region, profile, path_style, encryption, kms_key } = shape;
         let settings = S3Settings { endpoint, region, profile, path_style };
-        if let Err((key, error)) = settings.check() {
+        for (key, error) in settings.wrong() {
             self.problem_at(&["landing", key], error.to_string(), error.hint().map(str::to_owned));
         }
         let path = ["landing", "kms_key"];
