@@ -1,4 +1,4 @@
-//! The contract of [`forebay_model::ports::Source`], held over a folder, the generator and the model.
+//! The contract of [`forebay_model::ports::Source`], held over a folder, a bucket, the generator and the model.
 //!
 //! Each world can begin with a fixed amount of data and open sources on it; what must come out of them is the same for all.
 
@@ -11,14 +11,18 @@ use forebay_model::ports::{Polled, Progress, Source};
 use forebay_model::{ErrorClass, OrderedPosition, Partition, Result, StreamName};
 use forebay_model::{Position, SegmentId};
 use forebay_sources::memory::{Fault, MemoryProgress};
-use forebay_sources::{FilesConfig, FilesSource, GeneratorConfig, GeneratorSource, MemorySource, MemoryUpstream};
+use forebay_sources::{
+    FilesConfig, FilesSource, GeneratorConfig, GeneratorSource, MemorySource, MemoryUpstream, Order, S3Config, S3Source,
+};
 use futures::StreamExt;
 
 use super::support::SteeredClock;
+use crate::s3::{SECRET_KEY, Server, source_config, source_options};
 
 /// Where the data is; it outlives every source.
 enum World {
     Folder(tempfile::TempDir),
+    Bucket(Server, Order),
     Generator,
     Objects(MemoryUpstream),
     Records(MemoryUpstream),
@@ -31,13 +35,25 @@ impl World {
     fn all() -> Vec<Self> {
         let folder = tempfile::tempdir().unwrap();
         let (objects, records) = (MemoryUpstream::default(), MemoryUpstream::default());
+        let buckets = [Order::Key, Order::Modified].map(|order| {
+            let server = Server::start();
+            server.pages_of(9);
+            Self::Bucket(server, order)
+        });
         for n in 0..PIECES {
             let content = format!("{n}").repeat(n * 20);
+            for bucket in &buckets {
+                if let Self::Bucket(server, _) = bucket {
+                    server.put(&format!("in/{n:03}.csv"), content.as_bytes());
+                }
+            }
             std::fs::write(folder.path().join(format!("{n:03}.csv")), &content).unwrap();
             objects.put(&format!("{n:03}"), "v1", content);
             records.append(&Partition::new(format!("memory:records/{}", n % 3)), [format!("{n}")]);
         }
-        vec![Self::Folder(folder), Self::Generator, Self::Objects(objects), Self::Records(records)]
+        let mut worlds = vec![Self::Folder(folder), Self::Generator, Self::Objects(objects), Self::Records(records)];
+        worlds.extend(buckets);
+        worlds
     }
 
     /// Another process on the same world.
@@ -47,6 +63,10 @@ impl World {
             Self::Folder(dir) => {
                 let config = FilesConfig { max_batch_objects: 7, settle_milliseconds: 0, ..FilesConfig::new(".") };
                 Box::new(FilesSource::open(config, dir.path(), progress, clock, true).unwrap())
+            }
+            Self::Bucket(server, order) => {
+                let config = S3Config { max_batch_objects: 7, order: *order, ..source_config(&server.url(), "in") };
+                Box::new(S3Source::open(config, source_options(SECRET_KEY), progress, clock, true).unwrap())
             }
             Self::Generator => {
                 let events = Some(PIECES as u64);
@@ -63,6 +83,8 @@ impl World {
     fn name(&self) -> &'static str {
         match self {
             Self::Folder(_) => "folder",
+            Self::Bucket(_, Order::Key) => "bucket",
+            Self::Bucket(_, Order::Modified) => "bucket, by time",
             Self::Generator => "generator",
             Self::Objects(_) => "model, objects",
             Self::Records(_) => "model, records",
@@ -211,6 +233,7 @@ async fn a_body_that_fails_keeps_no_other_back_and_comes_again() {
                 // Larger than what is read when it is opened, and written to behind the source's back, below.
                 std::fs::write(dir.path().join("055.csv"), vec![b'x'; 100_000]).unwrap();
             }
+            World::Bucket(server, _) => server.put("in/055.csv", &vec![b'x'; 1_000_000]),
             World::Generator | World::Records(_) => continue,
         }
         let mut intake = Intake::new();
@@ -224,6 +247,12 @@ async fn a_body_that_fails_keeps_no_other_back_and_comes_again() {
                     && failed == 0
                 {
                     append(&dir.path().join("055.csv"));
+                }
+                if let World::Bucket(server, _) = &world
+                    && object.key == "in/055.csv"
+                    && failed == 0
+                {
+                    server.put("in/055.csv", b"another");
                 }
                 match read(&mut object).await {
                     Ok(_) => {
@@ -253,6 +282,7 @@ async fn an_object_that_cannot_be_opened_is_told_once_and_keeps_no_other_back() 
                 std::fs::remove_file(&path).unwrap();
                 std::os::unix::fs::symlink("/dev/null", &path).unwrap();
             }
+            World::Bucket(server, _) => server.forbid("in/030.csv"),
             World::Generator | World::Records(_) => continue,
         }
         let mut intake = Intake::new();

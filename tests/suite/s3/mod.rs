@@ -4,6 +4,7 @@
 mod faults;
 mod http;
 mod service;
+mod source;
 mod store;
 
 use std::collections::VecDeque;
@@ -12,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use forebay_landing::{Encryption, S3Zone};
+use forebay_sources::S3Config;
 use forebay_s3::{Bucket, Patience, S3Address, S3Options, S3Settings, Secrets};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -92,6 +94,22 @@ pub(crate) fn impatient() -> Patience {
 /// A zone below a prefix of a server's bucket.
 pub(crate) fn zone(url: &str, prefix: &str, patience: Patience, encryption: Option<Encryption>) -> S3Zone {
     signed_zone(url, prefix, SECRET_KEY, patience, encryption)
+}
+
+/// A folder of a server's bucket as a source; nothing else of the settings is said.
+pub(crate) fn source_config(url: &str, folder: &str) -> S3Config {
+    S3Config {
+        endpoint: Some(url.to_owned()),
+        region: Some(REGION.to_owned()),
+        path_style: Some(true),
+        ..S3Config::new(format!("s3://{BUCKET}/{folder}"))
+    }
+}
+
+/// Who asks as a source, and does not wait for long.
+pub(crate) fn source_options(secret_key: &str) -> S3Options {
+    let secrets = Secrets { access_key: ACCESS_KEY.to_owned(), secret_key: secret_key.to_owned() };
+    S3Options { patience: impatient(), secrets: Some(secrets) }
 }
 
 /// The same with a secret of its own.
@@ -227,6 +245,11 @@ impl Server {
     /// Another writes to the bucket.
     pub(crate) fn put(&self, key: &str, bytes: &[u8]) {
         lock(&self.shared.store).put(key, bytes.to_vec().into(), Default::default());
+    }
+
+    /// Nobody may read an object.
+    pub(crate) fn forbid(&self, key: &str) {
+        lock(&self.shared.store).forbidden.insert(key.to_owned());
     }
 
     /// Another removes from the bucket.

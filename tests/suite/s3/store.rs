@@ -1,6 +1,6 @@
 //! What the server keeps, and what it answers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::ops::Bound;
 use std::time::SystemTime;
@@ -38,12 +38,14 @@ pub(super) struct Store {
     pub(super) uploads: BTreeMap<String, Upload>,
     pub(super) page: usize,
     pub(super) conditions: bool,
+    /// Keys that nobody may read.
+    pub(super) forbidden: BTreeSet<String>,
     writes: u64,
 }
 
 impl Default for Store {
     fn default() -> Self {
-        Self { objects: BTreeMap::new(), uploads: BTreeMap::new(), page: 1000, conditions: true, writes: 0 }
+        Self { objects: BTreeMap::new(), uploads: BTreeMap::new(), page: 1000, conditions: true, forbidden: BTreeSet::new(), writes: 0 }
     }
 }
 
@@ -70,6 +72,16 @@ fn xml(root: &str, content: &str) -> Answer {
 pub(super) fn error(status: u16, code: &str, message: &str) -> Answer {
     let body = format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>{message}</Message></Error>");
     Answer::new(status, body).with("content-type", "application/xml")
+}
+
+/// As S3 encodes keys of listings where it is asked to.
+fn url_encoded(key: &str) -> String {
+    let letter = |byte: u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'/' | b'*' => char::from(byte).to_string(),
+        b' ' => "+".to_owned(),
+        other => format!("%{other:02X}"),
+    };
+    key.bytes().map(letter).collect()
 }
 
 /// What stands in elements of that name.
@@ -99,6 +111,9 @@ impl Store {
     pub(super) fn answer(&mut self, operation: Operation, request: &Request) -> Answer {
         if let Some(refused) = refused(request) {
             return refused;
+        }
+        if operation == Operation::Get && self.forbidden.contains(&request.key) {
+            return error(403, "AccessDenied", "Access Denied");
         }
         let upload = request.query.get("uploadId").map_or("", String::as_str);
         match operation {
@@ -182,9 +197,16 @@ impl Store {
     fn list(&self, request: &Request) -> Answer {
         assert_eq!(request.query["list-type"], "2");
         let text = |name: &str| request.query.get(name).map_or("", String::as_str);
-        let (prefix, delimiter, after) = (text("prefix"), text("delimiter"), text("continuation-token"));
+        let (prefix, delimiter) = (text("prefix"), text("delimiter"));
+        let token = text("continuation-token");
+        let after = if token.is_empty() { text("start-after") } else { token };
+        let encodes = text("encoding-type") == "url";
+        let told = |key: &str| if encodes { url_encoded(key) } else { escaped(key) };
         let mut content = String::new();
         let (mut entries, mut folders, mut last) = (0, Vec::<String>::new(), None);
+        if encodes {
+            content.push_str("<EncodingType>url</EncodingType>");
+        }
         let from = if after.is_empty() { Bound::Included(prefix) } else { Bound::Excluded(after) };
         for (key, object) in self.objects.range::<str, _>((from, Bound::Unbounded)) {
             let Some(rest) = key.strip_prefix(prefix) else { break };
@@ -214,7 +236,7 @@ impl Store {
                     let _ = write!(
                         content,
                         "<Contents><Key>{}</Key><Size>{}</Size><LastModified>{}</LastModified><ETag>{}</ETag></Contents>",
-                        escaped(key),
+                        told(key),
                         object.bytes.len(),
                         time(object.modified_at),
                         escaped(&object.tag)

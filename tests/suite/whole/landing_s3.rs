@@ -7,12 +7,12 @@ use super::support::{Place, payments, texts};
 use crate::s3::{ACCESS_KEY, BUCKET, Operation, REGION, SECRET_KEY, Server, Wrong};
 
 /// The lines of `[landing]`.
-fn landing(url: &str, bucket: &str, region: &str) -> String {
+pub(super) fn landing(url: &str, bucket: &str, region: &str) -> String {
     format!("url = \"s3://{bucket}/zone\"\nendpoint = \"{url}\"\nregion = \"{region}\"")
 }
 
 /// What a person who may has in the environment, and nothing of the machine's own.
-const ENVIRONMENT: [(&str, &str); 5] = [
+pub(super) const ENVIRONMENT: [(&str, &str); 5] = [
     ("AWS_ACCESS_KEY_ID", ACCESS_KEY),
     ("AWS_SECRET_ACCESS_KEY", SECRET_KEY),
     ("AWS_EC2_METADATA_DISABLED", "true"),

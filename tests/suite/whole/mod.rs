@@ -44,6 +44,7 @@ mod search;
 mod seen;
 mod shadow;
 mod side;
+mod source_s3;
 mod stopping;
 pub(crate) mod strange_modules;
 pub(crate) mod support;

@@ -103,6 +103,18 @@ impl S3Address {
         &self.bucket
     }
 
+    /// Whether what lies at one may lie at the other too.
+    #[must_use]
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let is_within = |inner: &Self, outer: &Self| {
+            outer.prefix.is_empty() || inner.prefix == outer.prefix || outer.name_of(&inner.prefix).is_some()
+        };
+        let server = |of: &Self| of.settings.endpoint.as_deref().map(|endpoint| endpoint.trim_end_matches('/').to_owned());
+        self.bucket == other.bucket
+            && server(self) == server(other)
+            && (is_within(self, other) || is_within(other, self))
+    }
+
     /// How its server is reached.
     #[must_use]
     pub fn settings(&self) -> &S3Settings {
@@ -159,7 +171,7 @@ fn check_prefix(prefix: &str) -> Result<()> {
     let bad_part = |part: &str| matches!(part, "" | "." | "..");
     let bad_letter = |letter: char| letter.is_control() || matches!(letter, '\\' | '?' | '#');
     if prefix.len() > PREFIX || prefix.split('/').any(bad_part) || prefix.contains(bad_letter) {
-        let what = format!("{prefix:?} is no prefix for a landing zone");
+        let what = format!("{prefix:?} cannot be a prefix");
         let hint = format!("use at most {PREFIX} bytes, without empty parts, '.', '..', '\\', '?' and '#': {EXAMPLE}");
         return Err(wrong(what, hint));
     }
@@ -192,6 +204,17 @@ mod tests {
     }
 
     #[test]
+    fn places_overlap_where_one_is_within_the_other() {
+        let overlap = |one: &str, other: &str| parse(one).unwrap().overlaps(&parse(other).unwrap());
+        for (one, other) in [("s3://acme", "s3://acme/a"), ("s3://acme/a/b", "s3://acme/a"), ("s3://acme/a", "s3://acme/a/")] {
+            assert!(overlap(one, other) && overlap(other, one), "{one} {other}");
+        }
+        for (one, other) in [("s3://acme/a", "s3://acme/ab"), ("s3://acme/a", "s3://acne/a"), ("s3://acme/a/b", "s3://acme/a/c")] {
+            assert!(!overlap(one, other) && !overlap(other, one), "{one} {other}");
+        }
+    }
+
+    #[test]
     fn what_is_wrong_with_a_url_is_told_without_secrets() {
         for (url, says) in [
             ("https://acme-raw", "no url of S3"),
@@ -200,9 +223,9 @@ mod tests {
             ("s3://ab", "no name of a bucket"),
             ("s3://", "no name of a bucket"),
             ("s3://arn:aws:s3:eu-west-1:1:accesspoint/x", "alias"),
-            ("s3://acme-raw//x", "no prefix"),
-            ("s3://acme-raw/a/../b", "no prefix"),
-            ("s3://acme-raw/a?region=x", "no prefix"),
+            ("s3://acme-raw//x", "cannot be a prefix"),
+            ("s3://acme-raw/a/../b", "cannot be a prefix"),
+            ("s3://acme-raw/a?region=x", "cannot be a prefix"),
         ] {
             let error = parse(url).unwrap_err();
             let told = format!("{error} {:?}", error.hint());

@@ -8,8 +8,10 @@ mod address;
 mod bucket;
 mod client;
 mod fault;
+mod read;
 
 pub use address::{S3Address, S3Settings};
 pub use bucket::Bucket;
 pub use client::{Patience, S3Options, Secrets};
 pub use fault::{Doing, Fault, FaultKind, fault};
+pub use read::{Chunks, Listed, Page};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use forebay_model::Error;
 use forebay_model::ports::{Clock, Progress, Source};
-use forebay_s3::S3Options;
+use forebay_s3::{S3Address, S3Options};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
@@ -54,6 +54,15 @@ pub fn check(config: &Value) -> Result<(), Error> {
         Parsed::Files(config) => Ok(config.check()?),
         Parsed::S3(config) => config.check(),
         Parsed::Generator(config) => Ok(config.check()?),
+    }
+}
+
+/// The bucket that a source reads, where it reads one.
+#[must_use]
+pub fn bucket_of(config: &Value) -> Option<S3Address> {
+    match parse(config).ok()? {
+        Parsed::S3(config) => config.address().ok(),
+        Parsed::Files(_) | Parsed::Generator(_) => None,
     }
 }
 

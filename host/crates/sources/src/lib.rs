@@ -22,9 +22,9 @@ pub mod memory;
 mod patterns;
 pub mod s3;
 
-pub use factory::{KINDS, build, check};
+pub use factory::{KINDS, bucket_of, build, check};
 pub use files::{FilesConfig, FilesSource, key_of};
 pub use generator::{GeneratorConfig, GeneratorSource};
 pub use memory::{MemorySource, MemoryUpstream};
 pub use patterns::PatternError;
-pub use s3::{S3Config, S3Source};
+pub use s3::{Order, S3Config, S3Source};

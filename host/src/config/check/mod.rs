@@ -357,6 +357,13 @@ impl<'a> Check<'a> {
             }
         }
         for (name, stream) in streams {
+            if let Some(LandingConfig::S3 { address, encryption: _ }) = landing
+                && rooms::source_bucket(stream.source.value()).is_some_and(|bucket| bucket.overlaps(address))
+            {
+                let message = format!("stream `{name}` would take the objects of `landing.url` for its own");
+                let hint = "give the source and the landing zone prefixes, neither of which is within the other".to_owned();
+                self.problem_at(&["streams", name.as_str(), "source", "url"], message, Some(hint));
+            }
             let Some(inbox) = rooms::source_folder(stream.source.value(), &self.tree.root) else { continue };
             let inbox = plain(&inbox);
             if let Some((_, path)) =

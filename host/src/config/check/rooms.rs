@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use forebay_model::Result;
+use forebay_s3::S3Address;
 use serde_json::Value;
 
 /// Whether a stream's `source` is one.
@@ -13,6 +14,11 @@ pub(super) fn source(source: &Value) -> Result<()> {
 /// The folder that a source takes its files from, where it takes any.
 pub(super) fn source_folder(source: &Value, root: &Path) -> Option<PathBuf> {
     (source.get("type")?.as_str()? == "files").then_some(root.join(source.get("url")?.as_str()?))
+}
+
+/// The bucket that a source takes its objects from, where it takes any.
+pub(super) fn source_bucket(source: &Value) -> Option<S3Address> {
+    forebay_sources::bucket_of(source)
 }
 
 /// Whether a stream's `format` is one.

@@ -6,6 +6,7 @@ use forebay_model::ports::{
 };
 use forebay_model::segment::SegmentContent;
 use forebay_model::{Error, Position, Preamble, RawBatch, RawObject, RawRecords, Result, StreamName, Timestamp};
+use futures::stream::{self, StreamExt as _};
 use uuid::Uuid;
 
 use super::state::LandedBatch;
@@ -33,6 +34,15 @@ pub struct Lander<'a> {
     pub random: &'a dyn Random,
 }
 
+/// Objects up to this size land side by side, so many of them: a store far away takes as long for each as for all. Together they hold
+/// less than what one large object does.
+const SMALL: u64 = 128 << 10;
+const AT_ONCE: usize = 32;
+
+fn is_small(object: &RawObject) -> bool {
+    object.range.end.saturating_sub(object.range.start) <= SMALL
+}
+
 impl Lander<'_> {
     /// Lands a batch. An object that fails does not keep the others back.
     pub async fn land(&self, batch: RawBatch) -> LandedBatch {
@@ -42,10 +52,20 @@ impl Lander<'_> {
         let mut failures = Vec::new();
         match batch {
             RawBatch::Objects(raw) => {
-                for (ordinal, object) in (0_u32..).zip(raw) {
-                    match self.object(attempt, ordinal, object).await {
-                        Ok(landed) => objects.push(landed),
-                        Err(error) => failures.push(error),
+                let mut raw = (0_u32..).zip(raw).peekable();
+                while let Some(first) = raw.next() {
+                    let small = is_small(&first.1);
+                    let mut run = vec![first];
+                    while let Some(next) = raw.next_if(|(_, next)| small && is_small(next)) {
+                        run.push(next);
+                    }
+                    let landings = run.into_iter().map(|(ordinal, object)| self.object(attempt, ordinal, object));
+                    let mut landings = stream::iter(landings).buffered(AT_ONCE);
+                    while let Some(landed) = landings.next().await {
+                        match landed {
+                            Ok(landed) => objects.push(landed),
+                            Err(error) => failures.push(error),
+                        }
                     }
                 }
             }

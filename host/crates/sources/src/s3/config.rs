@@ -152,7 +152,7 @@ impl S3Config {
         Ok(Patterns::new(&self.include, &self.exclude)?)
     }
 
-    pub(super) fn address(&self) -> Result<S3Address> {
+    pub(crate) fn address(&self) -> Result<S3Address> {
         let Self { endpoint, region, profile, path_style, .. } = self;
         let settings = S3Settings {
             endpoint: endpoint.clone(),

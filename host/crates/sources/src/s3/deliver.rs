@@ -76,20 +76,25 @@ impl S3Source {
 
     fn refused(&mut self, object: &Listed, fault: Fault) {
         let what = format!("s3://{}/{}", self.bucket.address().bucket(), object.key);
-        let key = Arc::from(object.key.as_str());
+        let key: Arc<str> = object.key.as_str().into();
         match fault.kind {
             // It is found by the next listing as what it is then.
             FaultKind::Condition => {
                 tracing::debug!(key = &*key, "the object was overwritten after it was listed");
-                self.failed(&key, None);
+                self.failed(&key, false);
             }
             FaultKind::Missing => {
                 let error = Error::retry(format!("{what} was removed after it was listed, and nothing of it has landed"));
                 let hint = "where it comes back it is taken; else look who removes what forebay has not read yet";
-                self.failed(&key, Some(error.with_hint(hint)));
+                self.note(&key, error.with_hint(hint));
             }
-            FaultKind::MissingUpload | FaultKind::Conflict | FaultKind::Unclear | FaultKind::Refused => {
-                self.failed(&key, Some(fault.error));
+            FaultKind::MissingUpload | FaultKind::Conflict | FaultKind::Unclear => {
+                self.failed(&key, false);
+                self.note(&key, fault.error);
+            }
+            FaultKind::Refused => {
+                self.failed(&key, true);
+                self.note(&key, fault.error);
             }
         }
     }

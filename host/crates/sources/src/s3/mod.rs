@@ -43,6 +43,8 @@ const LAND_WITHIN: Duration = Duration::from_secs(60);
 const ASK: usize = 500;
 /// Of so many versions is known here that they landed; the ledger is asked for others at each listing.
 const MOST_KNOWN: usize = 1 << 20;
+/// With `once`: how often an object is tried that can be taken later; the rest is left for the next run.
+const TRIES_OF_ONCE: u32 = 5;
 /// How many errors wait to be told, at most.
 const MOST_TROUBLES: usize = 100;
 
@@ -57,6 +59,16 @@ enum Stage {
 
 /// What was delivered and is not known to have landed, by key.
 type Flight = Arc<Mutex<HashMap<Arc<str>, (Listed, Stage)>>>;
+
+/// A key whose delivery failed.
+#[derive(Debug, Clone, Copy)]
+struct Failure {
+    times: u32,
+    /// Until then it is left alone.
+    until: Timestamp,
+    /// Somebody has to mend something first.
+    refused: bool,
+}
 
 /// A bucket as a source; see the [module](self).
 #[derive(Debug)]
@@ -81,8 +93,7 @@ pub struct S3Source {
     /// Versions that landed, by the digest of key and tag, so that the ledger is not asked for each again and again; and the last listing
     /// that showed them, for others are forgotten.
     landed: HashMap<[u8; 16], u32>,
-    /// How often the delivery of a key failed, and until when it is left alone.
-    failures: HashMap<Arc<str>, (u32, Timestamp)>,
+    failures: HashMap<Arc<str>, Failure>,
     troubles: VecDeque<Error>,
     told: HashMap<String, Timestamp>,
 }
@@ -200,7 +211,7 @@ impl S3Source {
     fn is_taken(&self, object: &Listed, now: Timestamp) -> bool {
         let name = self.bucket.address().name_of(&object.key).unwrap_or_default();
         let stands_for_a_folder = name.is_empty() || name.ends_with('/');
-        let rests = self.failures.get(object.key.as_str()).is_some_and(|(_, until)| *until > now);
+        let rests = self.failures.get(object.key.as_str()).is_some_and(|failure| self.rests(failure, now));
         !stands_for_a_folder
             && self.patterns.takes(Path::new(name))
             && !rests
@@ -231,24 +242,32 @@ impl S3Source {
         self.troubles.push_back(error);
     }
 
-    /// A key is left alone for a while, and told.
-    fn failed(&mut self, key: &Arc<str>, error: Option<Error>) {
-        let times = self.failures.get(key).map_or(1, |(times, _)| times.saturating_add(1));
+    fn rests(&self, failure: &Failure, now: Timestamp) -> bool {
+        let Failure { times, until, refused } = *failure;
+        until > now || (self.once && (refused || times >= TRIES_OF_ONCE))
+    }
+
+    /// A key is left alone for a while.
+    fn failed(&mut self, key: &Arc<str>, refused: bool) {
+        let times = self.failures.get(key).map_or(1, |failure| failure.times.saturating_add(1));
         let pause = Duration::from_secs(1 << times.saturating_sub(1).min(6)).min(QUIET);
         let until = self.clock.now().plus(pause);
-        self.failures.insert(Arc::clone(key), (times, until));
+        self.failures.insert(Arc::clone(key), Failure { times, until, refused });
         // The listing finds it again.
         self.list_at = self.list_at.min(until);
-        if let Some(error) = error {
-            self.note(key, error);
-        }
+    }
+
+    /// With `once`: when something that failed is tried again.
+    fn next_try(&self, now: Timestamp) -> Option<Timestamp> {
+        let tried = self.failures.values().filter(|failure| !failure.refused && failure.times < TRIES_OF_ONCE);
+        tried.map(|failure| failure.until).filter(|until| *until > now).min()
     }
 
     /// Puts back what failed, and asks the ledger for what was read to its end.
     async fn confirm(&mut self) -> Result<()> {
         let now = self.clock.now();
         for key in self.take_failed() {
-            self.failed(&key, None);
+            self.failed(&key, false);
         }
         if now < self.confirm_at {
             return Ok(());
@@ -332,7 +351,13 @@ impl Source for S3Source {
             }
             let now = self.clock.now();
             let left = IDLE_AFTER.saturating_sub(now.since(began));
-            if self.once || left.is_zero() {
+            if self.once {
+                let Some(next) = self.next_try(now) else { return Ok(Polled::Idle) };
+                self.clock.sleep(next.since(now)).await;
+                looks = true;
+                continue;
+            }
+            if left.is_zero() {
                 return Ok(Polled::Idle);
             }
             let until_listing = self.list_at.since(now).max(Duration::from_millis(1));
