@@ -369,7 +369,7 @@ async fn dispatch(global: Global, work: Work, config: Config) -> anyhow::Result<
     match work {
         Work::Validate(args) => validate::validate(&global, &config, &args),
         Work::Plan(args) => plan::plan(&global, &config, &args).await,
-        Work::Run(args) => crate::run::run(config, global, args).await,
+        Work::Run(args) => Box::pin(crate::run::run(config, global, args)).await,
         Work::Query(args) => query::query(&global, config, &args).await,
         Work::Status(args) => status::status(&global, config, &args).await,
         Work::Segments(args) => segments::segments(&global, config, args).await,
