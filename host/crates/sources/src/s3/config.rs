@@ -160,7 +160,10 @@ impl S3Config {
             profile: profile.clone(),
             path_style: *path_style,
         };
-        settings.check().map_err(|(_, error)| error)?;
+        // The first is enough: the others are told when it is right.
+        if let Some((_, error)) = settings.wrong().into_iter().next() {
+            return Err(error);
+        }
         S3Address::parse(&self.url, settings)
     }
 }
