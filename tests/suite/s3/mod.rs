@@ -13,8 +13,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use forebay_landing::{Encryption, S3Zone};
-use forebay_sources::S3Config;
 use forebay_s3::{Bucket, Patience, S3Address, S3Options, S3Settings, Secrets};
+use forebay_sources::S3Config;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
@@ -134,21 +134,26 @@ fn signed_zone(
     S3Zone::open(address, encryption, options, Arc::new(random)).expect("a zone")
 }
 
-/// The server that `FOREBAY_S3` names, with the bucket of tests; `None`, and a word about it, where there is none.
-pub(crate) async fn service() -> Option<String> {
-    let Ok(url) = std::env::var("FOREBAY_S3") else {
-        eprintln!("skipped, no S3 server (make test-services)");
-        return None;
-    };
+/// The bucket of tests on a server.
+pub(crate) fn bucket(url: &str) -> Bucket {
     let settings = S3Settings {
-        endpoint: Some(url.clone()),
+        endpoint: Some(url.to_owned()),
         region: Some(REGION.to_owned()),
         profile: None,
         path_style: Some(true),
     };
     let address = S3Address::parse(&format!("s3://{BUCKET}"), settings).expect("an address");
     let secrets = Secrets { access_key: ACCESS_KEY.to_owned(), secret_key: SECRET_KEY.to_owned() };
-    let bucket = Bucket::open(address, S3Options { secrets: Some(secrets), ..S3Options::default() }).expect("a bucket");
+    Bucket::open(address, S3Options { secrets: Some(secrets), ..S3Options::default() }).expect("a bucket")
+}
+
+/// The server that `FOREBAY_S3` names, with the bucket of tests; `None`, and a word about it, where there is none.
+pub(crate) async fn service() -> Option<String> {
+    let Ok(url) = std::env::var("FOREBAY_S3") else {
+        eprintln!("skipped, no S3 server (make test-services)");
+        return None;
+    };
+    let bucket = bucket(&url);
     let asking = bucket.clone();
     let made = bucket.run(async move {
         let made = asking.client().await?.create_bucket().bucket(BUCKET).send().await;

@@ -45,7 +45,14 @@ pub(super) struct Store {
 
 impl Default for Store {
     fn default() -> Self {
-        Self { objects: BTreeMap::new(), uploads: BTreeMap::new(), page: 1000, conditions: true, forbidden: BTreeSet::new(), writes: 0 }
+        Self {
+            objects: BTreeMap::new(),
+            uploads: BTreeMap::new(),
+            page: 1000,
+            conditions: true,
+            forbidden: BTreeSet::new(),
+            writes: 0,
+        }
     }
 }
 

@@ -211,7 +211,7 @@ fn what_is_wrong_with_the_bucket_is_told_with_what_to_do() {
         ("no-credentials", landing(&server.url(), BUCKET, REGION), with("AWS_ACCESS_KEY_ID", "")),
         ("no-bucket", landing(&server.url(), "acme-raw", REGION), usual.clone()),
         ("region", landing(&server.url(), BUCKET, "us-east-1"), usual.clone()),
-        ("unreachable", landing(&nowhere, BUCKET, REGION), usual.clone()),
+        ("unreachable", landing(&nowhere, BUCKET, REGION), usual),
     ] {
         let environment: Vec<_> = environment.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let place = Place::with_landing(&landing, &environment);

@@ -109,7 +109,8 @@ impl S3Address {
         let is_within = |inner: &Self, outer: &Self| {
             outer.prefix.is_empty() || inner.prefix == outer.prefix || outer.name_of(&inner.prefix).is_some()
         };
-        let server = |of: &Self| of.settings.endpoint.as_deref().map(|endpoint| endpoint.trim_end_matches('/').to_owned());
+        let server =
+            |of: &Self| of.settings.endpoint.as_deref().map(|endpoint| endpoint.trim_end_matches('/').to_owned());
         self.bucket == other.bucket
             && server(self) == server(other)
             && (is_within(self, other) || is_within(other, self))
@@ -206,10 +207,14 @@ mod tests {
     #[test]
     fn places_overlap_where_one_is_within_the_other() {
         let overlap = |one: &str, other: &str| parse(one).unwrap().overlaps(&parse(other).unwrap());
-        for (one, other) in [("s3://acme", "s3://acme/a"), ("s3://acme/a/b", "s3://acme/a"), ("s3://acme/a", "s3://acme/a/")] {
+        for (one, other) in
+            [("s3://acme", "s3://acme/a"), ("s3://acme/a/b", "s3://acme/a"), ("s3://acme/a", "s3://acme/a/")]
+        {
             assert!(overlap(one, other) && overlap(other, one), "{one} {other}");
         }
-        for (one, other) in [("s3://acme/a", "s3://acme/ab"), ("s3://acme/a", "s3://acne/a"), ("s3://acme/a/b", "s3://acme/a/c")] {
+        for (one, other) in
+            [("s3://acme/a", "s3://acme/ab"), ("s3://acme/a", "s3://acne/a"), ("s3://acme/a/b", "s3://acme/a/c")]
+        {
             assert!(!overlap(one, other) && !overlap(other, one), "{one} {other}");
         }
     }

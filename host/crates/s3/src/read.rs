@@ -50,7 +50,7 @@ impl Bucket {
     /// Those of the server.
     pub async fn page(&self, after: Option<String>) -> Result<Page> {
         let bucket = self.clone();
-        self.run(async move { bucket.ask_for_page(after).await.map_err(Error::from) }).await
+        self.run(async move { bucket.ask_for_page(after).await }).await
     }
 
     async fn ask_for_page(&self, after: Option<String>) -> Result<Page, Error> {
@@ -144,7 +144,8 @@ impl Bucket {
         let patience = self.patience();
         if attempt >= patience.attempts {
             let what = format!("reading s3://{}/{key}: the answer broke off {attempt} times", self.address().bucket());
-            let error = Error::retry(what).with_hint("check the way to the server; forebay tries again").with_source(cause);
+            let error =
+                Error::retry(what).with_hint("check the way to the server; forebay tries again").with_source(cause);
             return Err(Fault { kind: FaultKind::Unclear, error });
         }
         tracing::debug!(key, attempt, error = %cause, "an answer broke off: it is asked for again");

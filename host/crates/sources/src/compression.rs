@@ -22,10 +22,7 @@ pub(crate) fn told(key: &str, head: &[u8]) -> Compression {
         return by_name;
     }
     if by_name != Compression::None && by_bytes != by_name {
-        tracing::warn!(
-            key,
-            "the name says that it is compressed, its first bytes do not; it is read as they say"
-        );
+        tracing::warn!(key, "the name says that it is compressed, its first bytes do not; it is read as they say");
     }
     by_bytes
 }

@@ -361,7 +361,8 @@ impl<'a> Check<'a> {
                 && rooms::source_bucket(stream.source.value()).is_some_and(|bucket| bucket.overlaps(address))
             {
                 let message = format!("stream `{name}` would take the objects of `landing.url` for its own");
-                let hint = "give the source and the landing zone prefixes, neither of which is within the other".to_owned();
+                let hint =
+                    "give the source and the landing zone prefixes, neither of which is within the other".to_owned();
                 self.problem_at(&["streams", name.as_str(), "source", "url"], message, Some(hint));
             }
             let Some(inbox) = rooms::source_folder(stream.source.value(), &self.tree.root) else { continue };

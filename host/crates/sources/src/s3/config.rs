@@ -134,14 +134,18 @@ impl S3Config {
             ("max_batch_bytes", self.max_batch_bytes),
         ] {
             if value == 0 {
-                return Err(Error::operator(format!("{key} must be at least 1")).with_hint("leave it away for the default"));
+                return Err(
+                    Error::operator(format!("{key} must be at least 1")).with_hint("leave it away for the default")
+                );
             }
         }
         match self.on_change {
             OnChange::Replace | OnChange::Append => {}
             OnChange::Tail => {
-                return Err(Error::operator("on_change = \"tail\": objects of a bucket are not added to, they are overwritten")
-                    .with_hint("use \"replace\", or \"append\" to keep the rows of former versions"));
+                return Err(Error::operator(
+                    "on_change = \"tail\": objects of a bucket are not added to, they are overwritten",
+                )
+                .with_hint("use \"replace\", or \"append\" to keep the rows of former versions"));
             }
         }
         self.patterns()?;

@@ -84,7 +84,8 @@ impl S3Source {
                 self.failed(&key, false);
             }
             FaultKind::Missing => {
-                let error = Error::retry(format!("{what} was removed after it was listed, and nothing of it has landed"));
+                let error =
+                    Error::retry(format!("{what} was removed after it was listed, and nothing of it has landed"));
                 let hint = "where it comes back it is taken; else look who removes what forebay has not read yet";
                 self.note(&key, error.with_hint(hint));
             }
@@ -184,8 +185,16 @@ fn inline(bytes: Bytes, mut ticket: Ticket) -> BoxStream<'static, Result<Bytes>>
 /// Where a body stands.
 enum Body {
     /// Nobody has asked for anything: there is no connection.
-    Waiting { bucket: Bucket, key: String, bytes: u64, tag: String },
-    Running { chunks: Chunks, left: u64 },
+    Waiting {
+        bucket: Bucket,
+        key: String,
+        bytes: u64,
+        tag: String,
+    },
+    Running {
+        chunks: Chunks,
+        left: u64,
+    },
 }
 
 fn streamed(

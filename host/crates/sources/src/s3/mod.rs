@@ -212,10 +212,7 @@ impl S3Source {
         let name = self.bucket.address().name_of(&object.key).unwrap_or_default();
         let stands_for_a_folder = name.is_empty() || name.ends_with('/');
         let rests = self.failures.get(object.key.as_str()).is_some_and(|failure| self.rests(failure, now));
-        !stands_for_a_folder
-            && self.patterns.takes(Path::new(name))
-            && !rests
-            && !self.is_on_its_way(&object.key)
+        !stands_for_a_folder && self.patterns.takes(Path::new(name)) && !rests && !self.is_on_its_way(&object.key)
     }
 
     fn is_on_its_way(&self, key: &str) -> bool {
@@ -305,12 +302,11 @@ impl S3Source {
         let mut flight = self.flight.lock().unwrap_or_else(PoisonError::into_inner);
         if landed {
             flight.remove(key);
-        } else if let Some((_, stage @ Stage::Read(_))) = flight.get_mut(key) {
-            *stage = match *stage {
-                Stage::Read(Some(since)) if now.since(since) >= LAND_WITHIN => Stage::Failed,
-                Stage::Read(since) => Stage::Read(Some(since.unwrap_or(now))),
-                other => other,
-            };
+        } else if let Some((_, stage)) = flight.get_mut(key)
+            && let Stage::Read(since) = *stage
+        {
+            let since = since.unwrap_or(now);
+            *stage = if now.since(since) >= LAND_WITHIN { Stage::Failed } else { Stage::Read(Some(since)) };
         }
     }
 
