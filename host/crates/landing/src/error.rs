@@ -189,6 +189,18 @@ impl From<LandingError> for Error {
     }
 }
 
+impl LandingError {
+    /// What an answer means to whoever reads one version of an object.
+    pub(crate) fn of_reading(name: &str, fault: forebay_s3::Fault) -> Self {
+        use forebay_s3::FaultKind::{Condition, Conflict, Missing, MissingUpload, Refused, Unclear};
+        match fault.kind {
+            Missing => Self::Missing { name: name.to_owned() },
+            Condition => Self::Replaced { name: name.to_owned() },
+            MissingUpload | Conflict | Unclear | Refused => fault.into(),
+        }
+    }
+}
+
 impl From<forebay_s3::Fault> for LandingError {
     fn from(fault: forebay_s3::Fault) -> Self {
         Self::Bucket(fault.error)

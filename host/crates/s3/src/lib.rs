@@ -14,4 +14,4 @@ pub use address::{S3Address, S3Settings};
 pub use bucket::Bucket;
 pub use client::{Patience, S3Options, Secrets};
 pub use fault::{Doing, Fault, FaultKind, fault};
-pub use read::{Chunks, Listed, Page};
+pub use read::{Chunks, Listed, Page, Takes};

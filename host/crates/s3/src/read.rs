@@ -40,6 +40,18 @@ pub struct Page {
     pub next: Option<String>,
 }
 
+/// Who takes bytes as they come.
+pub trait Takes: Send {
+    /// Takes some; false where no more are wanted.
+    fn take(&mut self, chunk: Bytes) -> impl Future<Output = bool> + Send;
+}
+
+impl Takes for mpsc::Sender<Result<Bytes, Fault>> {
+    async fn take(&mut self, chunk: Bytes) -> bool {
+        self.send(Ok(chunk)).await.is_ok()
+    }
+}
+
 /// Bytes on their way.
 pub type Chunks = mpsc::Receiver<Result<Bytes, Fault>>;
 
@@ -75,14 +87,14 @@ impl Bucket {
         Ok(Page { objects, next })
     }
 
-    /// Bytes of one version of an object. An answer that breaks off is taken up where it did. Nothing is asked for any more once the
-    /// receiver is dropped; the channel closes after the last byte, or after an error.
+    /// Bytes of one version of an object. Nothing is asked for any more once the receiver is dropped; the channel closes after the last
+    /// byte, or after an error.
     #[must_use]
     pub fn bytes_of(&self, key: &str, range: Range<u64>, tag: &str) -> Chunks {
-        let (sender, chunks) = mpsc::channel(AHEAD);
+        let (mut sender, chunks) = mpsc::channel(AHEAD);
         let (bucket, key, tag) = (self.clone(), key.to_owned(), tag.to_owned());
         self.handle().spawn(async move {
-            if let Err(fault) = bucket.bring(&key, range, &tag, &sender).await {
+            if let Err(fault) = bucket.bring(&key, range, &tag, &mut sender).await {
                 // Where nobody reads any more, nobody wants to know.
                 drop(sender.send(Err(fault)).await);
             }
@@ -90,13 +102,17 @@ impl Bucket {
         chunks
     }
 
-    /// Sends bytes as they come, until the range is at its end or nobody reads any more.
-    async fn bring(
+    /// Hands bytes of one version of an object over as they come, until the range is at its end or nobody takes any more. An answer that
+    /// breaks off is taken up where it did. Runs on the bucket's runtime.
+    ///
+    /// # Errors
+    /// Those of the server; [`FaultKind::Condition`] where the object is another one by now.
+    pub async fn bring(
         &self,
         key: &str,
         mut range: Range<u64>,
         tag: &str,
-        sender: &mpsc::Sender<Result<Bytes, Fault>>,
+        takes: &mut impl Takes,
     ) -> Result<(), Fault> {
         let mut attempt = 0;
         while !range.is_empty() {
@@ -105,8 +121,12 @@ impl Bucket {
             let broken: Box<dyn std::error::Error + Send + Sync> = loop {
                 match body.next().await {
                     Some(Ok(chunk)) => {
-                        range.start += chunk.len() as u64;
-                        if sender.send(Ok(chunk)).await.is_err() || range.is_empty() {
+                        let length = u64::try_from(chunk.len()).unwrap_or(u64::MAX);
+                        if length > range.end.saturating_sub(range.start) {
+                            return Err(self.too_much(key));
+                        }
+                        range.start += length;
+                        if !takes.take(chunk).await || range.is_empty() {
                             return Ok(());
                         }
                     }
@@ -115,10 +135,16 @@ impl Bucket {
                 }
             };
             // One that brought something may break off as often as it likes.
-            attempt = if range.start > begun { 1 } else { attempt + 1 };
-            self.pause(key, attempt, broken).await?;
+            let attempts = if range.start > begun { 0 } else { attempt };
+            attempt = self.again(key, attempts, broken).await?;
         }
         Ok(())
+    }
+
+    fn too_much(&self, key: &str) -> Fault {
+        let what = format!("reading s3://{}/{key}: more bytes came than were asked for", self.address().bucket());
+        let error = Error::operator(what).with_hint("use a server that keeps ranges and If-Match");
+        Fault { kind: FaultKind::Condition, error }
     }
 
     async fn answer(
@@ -129,19 +155,25 @@ impl Bucket {
     ) -> Result<aws_sdk_s3::primitives::ByteStream, Fault> {
         let address = self.address();
         let client = self.client().await.map_err(|error| Fault { kind: FaultKind::Refused, error })?;
-        let request = client.get_object().bucket(address.bucket()).key(key).if_match(format!("\"{tag}\""));
+        let request =
+            client.get_object().bucket(address.bucket()).key(key).if_match(format!("\"{}\"", tag.trim_matches('"')));
         let request = request.range(format!("bytes={}-{}", range.start, range.end.saturating_sub(1)));
         let name = address.name_of(key).unwrap_or(key);
         Ok(request.send().await.map_err(|error| fault(address, READING, name, error))?.body)
     }
 
-    async fn pause(
+    /// Waits before a body that broke off is asked for again; returns how often it did.
+    ///
+    /// # Errors
+    /// Class retry, where it did so too often.
+    pub async fn again(
         &self,
         key: &str,
         attempt: u32,
         cause: Box<dyn std::error::Error + Send + Sync>,
-    ) -> Result<(), Fault> {
+    ) -> Result<u32, Fault> {
         let patience = self.patience();
+        let attempt = attempt + 1;
         if attempt >= patience.attempts {
             let what = format!("reading s3://{}/{key}: the answer broke off {attempt} times", self.address().bucket());
             let error =
@@ -151,7 +183,7 @@ impl Bucket {
         tracing::debug!(key, attempt, error = %cause, "an answer broke off: it is asked for again");
         let chance = RandomState::new().build_hasher().finish();
         tokio::time::sleep(patience.pause_before(attempt, chance)).await;
-        Ok(())
+        Ok(attempt)
     }
 }
 

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_sdk_s3::Client;
-use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use aws_sdk_s3::primitives::{ByteStream, DateTime};
 use aws_sdk_s3::types::ServerSideEncryption;
 use base64::Engine as _;
@@ -119,11 +118,6 @@ impl Objects {
         self.random.uuid().to_string()
     }
 
-    /// A number by chance.
-    pub(super) fn chance(&self) -> u64 {
-        self.random.bits()
-    }
-
     /// Puts an object where there is none.
     pub(super) async fn put(&self, name: &str, body: Bytes, digest: Digest) -> Result<Put> {
         let (write, bytes) = (self.write(), u64::try_from(body.len()).unwrap_or(u64::MAX));
@@ -197,18 +191,6 @@ impl Objects {
         found.map(|found| found.version).ok_or_else(|| LandingError::Missing { name: name.to_owned() })
     }
 
-    /// The answer that begins to bring bytes of an object, as long as it is this version of it.
-    pub(super) async fn get(&self, name: &str, from: u64, to: u64, tag: &str) -> Result<GetObjectOutput> {
-        let last = to.saturating_sub(1);
-        let request = self.client().await?.get_object().bucket(self.name()).key(self.key(name));
-        let sent = request.range(format!("bytes={from}-{last}")).if_match(tag).send().await;
-        sent.map_err(|error| match fault(self.bucket.address(), READING, name, error) {
-            Fault { kind: FaultKind::Missing, error: _ } => LandingError::Missing { name: name.to_owned() },
-            Fault { kind: FaultKind::Condition, error: _ } => LandingError::Replaced { name: name.to_owned() },
-            fault => fault.into(),
-        })
-    }
-
     /// A small object, whole; `None` where there is none.
     pub(super) async fn small(&self, name: &str) -> Result<Option<Bytes>> {
         let mut attempt = 0;
@@ -223,28 +205,9 @@ impl Objects {
             };
             match found.body.collect().await {
                 Ok(body) => return Ok(Some(body.into_bytes())),
-                Err(error) => attempt = self.again(name, attempt, error.into()).await?,
+                Err(error) => attempt = self.bucket.again(&self.key(name), attempt, error.into()).await?,
             }
         }
-    }
-
-    /// Waits before a body that broke off is asked for again, or gives up.
-    pub(super) async fn again(
-        &self,
-        name: &str,
-        attempt: u32,
-        cause: Box<dyn std::error::Error + Send + Sync>,
-    ) -> Result<u32> {
-        let patience = self.bucket.patience();
-        let attempt = attempt + 1;
-        if attempt >= patience.attempts {
-            let what = format!("reading {}: the answer broke off {attempt} times", self.bucket.address().url(name));
-            let error = Error::retry(what).with_hint("check the way to the server; forebay tries again");
-            return Err(LandingError::Bucket(error.with_source(cause)));
-        }
-        tracing::debug!(object = name, attempt, error = %cause, "an answer broke off: it is asked for again");
-        tokio::time::sleep(patience.pause_before(attempt, self.chance())).await;
-        Ok(attempt)
     }
 
     pub(super) async fn delete(&self, name: &str) -> Result<()> {

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Buf, Bytes};
 use forebay_model::{Digest, Error};
+use forebay_s3::Takes;
 use parquet::file::reader::{ChunkReader, Length};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -42,9 +43,11 @@ impl Part {
             let (objects, name, tag) = (Arc::clone(objects), name.to_owned(), version.tag.clone());
             let handle = objects.bucket.handle().clone();
             handle.spawn(async move {
-                if let Err(error) = bring(&objects, &name, range, &tag, &sender).await {
+                let mut waiting = Waiting { sender, room: Arc::new(Semaphore::new(WAITING)) };
+                let brought = objects.bucket.bring(&objects.key(&name), range, &tag, &mut waiting).await;
+                if let Err(fault) = brought {
                     // Where nobody reads any more, nobody wants to know.
-                    let _ = sender.send(Err(error.into()));
+                    let _ = waiting.sender.send(Err(LandingError::of_reading(&name, fault).into()));
                 }
             });
         }
@@ -52,35 +55,16 @@ impl Part {
     }
 }
 
-/// Sends bytes as they come, until the range is at its end or nobody reads any more. An answer that breaks off is taken up where it did.
-async fn bring(objects: &Objects, name: &str, mut range: Range<u64>, tag: &str, sender: &Sender<Chunk>) -> Result<()> {
-    let room = Arc::new(Semaphore::new(WAITING));
-    let mut attempt = 0;
-    loop {
-        let begun = range.start;
-        let mut body = objects.get(name, range.start, range.end, tag).await?.body;
-        let broken: Box<dyn std::error::Error + Send + Sync> = loop {
-            match body.next().await {
-                Some(Ok(chunk)) => {
-                    let left = range.end.saturating_sub(range.start);
-                    let length = u64::try_from(chunk.len()).unwrap_or(u64::MAX);
-                    if length > left {
-                        return Err(LandingError::Replaced { name: name.to_owned() });
-                    }
-                    range.start += length;
-                    let permit = Arc::clone(&room).acquire_owned().await;
-                    let Ok(permit) = permit else { return Ok(()) };
-                    if sender.send(Ok((chunk, permit))).is_err() || range.is_empty() {
-                        return Ok(());
-                    }
-                }
-                Some(Err(error)) => break error.into(),
-                None => break "its body is shorter than it said".into(),
-            }
-        };
-        // One that brought something may break off as often as it likes.
-        let attempts = if range.start > begun { 0 } else { attempt };
-        attempt = objects.again(name, attempts, broken).await?;
+/// Where chunks wait until a thread reads them.
+struct Waiting {
+    sender: Sender<Chunk>,
+    room: Arc<Semaphore>,
+}
+
+impl Takes for Waiting {
+    async fn take(&mut self, chunk: Bytes) -> bool {
+        let Ok(permit) = Arc::clone(&self.room).acquire_owned().await else { return false };
+        self.sender.send(Ok((chunk, permit))).is_ok()
     }
 }
 
