@@ -13,7 +13,7 @@ use crate::patterns::Patterns;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Order {
-    /// By key, as the bucket lists them: each page is delivered before the next one is asked for.
+    /// By key, as the bucket lists them: no more pages are asked for than fill a batch.
     #[default]
     Key,
     /// By the time of the last change, the oldest first: the whole bucket is listed before anything is delivered.

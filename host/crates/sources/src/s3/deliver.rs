@@ -13,8 +13,8 @@ use crate::compression;
 
 /// Objects up to this size are read when they are delivered: that saves asking for them twice.
 const INLINE: u64 = 256 << 10;
-/// How much of the objects of one batch is read so.
-const INLINE_TOTAL: u64 = 16 << 20;
+/// How much of the objects of one batch is read so: no more than a folder does, for the byte budget has no place for it.
+const INLINE_TOTAL: u64 = 4 << 20;
 /// How much tells the compression of a larger one.
 const HEAD: u64 = 64;
 

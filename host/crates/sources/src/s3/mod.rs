@@ -5,7 +5,7 @@
 //! delivered. An object of any size passes in a few MiB of memory.
 //!
 //! **How an object is found.** The bucket is listed each `scan_seconds`, page by page, and each page is compared with the ledger. With
-//! `order = "key"` a page is delivered before the next one is asked for, so years of history take no memory; with `"modified"` the whole
+//! `order = "key"` no more pages are asked for than fill a batch, so years of history take no memory; with `"modified"` the whole
 //! bucket is listed first. Names that begin with `.` or `_` (of folders too) or end in `.tmp` or `.part` are not taken, nor are empty
 //! objects that stand for folders.
 //!
