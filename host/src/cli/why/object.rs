@@ -44,7 +44,7 @@ pub(super) async fn why(global: &Global, lake: &Lake, what: &str, since: Option<
 /// The segments of an object, all versions of it, in the order of landing.
 async fn find(lake: &Lake, what: &str, since: Option<Timestamp>) -> anyhow::Result<Vec<String>> {
     let config = &lake.stores().config;
-    let key = key_of_url(what).or_else(|| key_of_path(config, Path::new(what)));
+    let key = key_of_url(config, what).or_else(|| key_of_path(config, Path::new(what)));
     let object = assemble::object_of_url(config, what).or_else(|| object_of_path(config, Path::new(what)));
     let since = since.map_or(ScalarValue::TimestampMicrosecond(None, Some("UTC".into())), time_value);
     let found = listing::objects(
@@ -64,9 +64,11 @@ async fn find(lake: &Lake, what: &str, since: Option<Timestamp>) -> anyhow::Resu
     Ok(found.iter().map(|row| text(row, "segment").to_owned()).collect())
 }
 
-/// The key of an object that is named by its url.
-fn key_of_url(what: &str) -> Option<String> {
-    Some(what.strip_prefix("s3://")?.split_once('/')?.1.to_owned())
+/// The key of an object that is named by its url, where a source reads its bucket.
+fn key_of_url(config: &Config, what: &str) -> Option<String> {
+    let (bucket, key) = what.strip_prefix("s3://")?.split_once('/')?;
+    let reads = |source| forebay_sources::bucket_of(source).is_some_and(|address| address.bucket() == bucket);
+    config.streams.values().any(|stream| reads(stream.source.value())).then(|| key.to_owned())
 }
 
 /// What a source calls the file at `path`, where a source's folder holds it.
